@@ -1,0 +1,146 @@
+package coalesce
+
+import (
+	"context"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// DoChan is like [Group.DoContext] but does not block: it returns a channel
+// that receives exactly one Result and is never closed. The channel has room
+// for the Result, so nobody has to receive it.
+//
+// If the call leads, fn runs on a goroutine of the flight's own, even if ctx
+// can never end. ctx governs the call as in DoContext: when it ends first, the
+// Result holds its error, and the last call to leave cancels fn's context. A
+// panic of fn is in Result.Err as a *[PanicError], a Goexit as [ErrGoexit];
+// neither ends the process. With Clone set, each receiver's clone is made on a
+// goroutine of its own.
+//
+// DoChan panics if ctx or fn is nil. It allocates the channel and a record for
+// each call.
+func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context) (V, error)) <-chan Result[V] {
+	if ctx == nil || fn == nil {
+		panicNil(ctx == nil)
+	}
+	t := g.use()
+	h, reflexive := t.hash(key)
+	ch := make(chan Result[V], 1)
+	if err := ctx.Err(); err != nil {
+		t.ended.Inc()
+		ch <- Result[V]{Err: err}
+		return ch
+	}
+	s := t.shard(h)
+	r := &record[K, V]{shard: s, ch: ch, ctx: ctx, fn: fn}
+	if ctx.Done() != nil {
+		// Watching begins before the call takes part: AfterFunc is code of the
+		// context's and cannot be called under the lock, and finish must find
+		// stop set. leave copes with a context that ends in between.
+		r.stop = sched.AfterFunc(ctx, r.leave)
+	}
+	s.mu.Lock()
+	f := s.lookup(h, key, reflexive)
+	switch {
+	case r.gone: // ctx ended just now; leave has sent its error
+		s.mu.Unlock()
+	case s.closed:
+		s.rare.rejected++
+		r.gone = true
+		s.mu.Unlock()
+		r.answer(Result[V]{Err: ErrClosed})
+	case f == nil:
+		f = s.leadOwn(h, key)
+		f.setOwn(ctx, fn)
+		f.more.addRecord(r)
+		r.flight, r.promoted = f, true
+		s.mu.Unlock()
+		s.launch(f)
+	case f.state == running:
+		s.join(f)
+		f.extend().addRecord(r)
+		r.flight = f
+		s.mu.Unlock()
+	default:
+		s.enqueue(f, false, r)
+		s.mu.Unlock()
+	}
+	return ch
+}
+
+// lead is the goroutine of a flight that was promoted and handed to r.
+func (r *record[K, V]) lead() {
+	if r.ctx.Err() != nil {
+		r.leave()
+		return
+	}
+	s := r.shard
+	s.mu.Lock()
+	f := r.flight
+	started := !r.gone && s.start(f, r)
+	if started {
+		f.setOwn(r.ctx, r.fn)
+	}
+	s.mu.Unlock()
+	if started {
+		s.runOwn(f)
+	}
+}
+
+// leave runs when r's context has ended, on a goroutine of its own.
+func (r *record[K, V]) leave() {
+	s := r.shard
+	s.mu.Lock()
+	f := r.flight
+	if r.gone || f != nil && f.state == finished {
+		// A result beats the end of a context: it was sent, or is about to be.
+		s.mu.Unlock()
+		return
+	}
+	r.gone = true
+	if f == nil {
+		s.mu.Unlock()
+		s.table.ended.Inc()
+		r.ch <- Result[V]{Err: reasonOf(r.ctx)}
+		return
+	}
+	shared := f.joined
+	leads := r.promoted && f.state != promoted
+	after := s.depart(f, r, leads)
+	s.mu.Unlock()
+	r.ch <- Result[V]{Err: reasonOf(r.ctx), Shared: shared}
+	after.run(r.ctx)
+}
+
+// deliver sends the result of f to r's channel. No lock may be held.
+func (r *record[K, V]) deliver(f *flight[K, V], clone func(V) V) {
+	if f.outcome == returned && f.joined && clone != nil {
+		// The user's Clone may panic, exit or take its time; that is then this
+		// receiver's misfortune and nobody else's.
+		sched.Go(func() { r.deliverClone(f, clone) })
+		return
+	}
+	r.answer(Result[V]{Val: f.val, Err: f.err, Shared: f.joined})
+}
+
+// deliverClone is deliver for a value that has to be cloned.
+func (r *record[K, V]) deliverClone(f *flight[K, V], clone func(V) V) {
+	res := Result[V]{Err: ErrGoexit, Shared: true}
+	defer func() {
+		if e := recover(); e != nil {
+			res.Err = newPanicError(e)
+		}
+		r.answer(res)
+	}()
+	v := clone(f.val)
+	res.Val, res.Err = v, f.err
+}
+
+// answer stops watching the context and sends r's one Result. No lock may be
+// held.
+func (r *record[K, V]) answer(res Result[V]) {
+	if r.stop != nil {
+		r.stop()
+	}
+	r.ch <- res
+}

@@ -1,0 +1,280 @@
+package coalesce
+
+import (
+	"context"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// A Group coalesces concurrent calls that have equal keys: fn runs once, and
+// every call that overlaps that run receives its result.
+//
+// The zero Group is empty and ready to use. A Group must not be copied after
+// first use. All its methods may be called concurrently, from inside fn too.
+//
+// The exported fields configure the Group. They are read at its first use and
+// must not be changed after it.
+//
+// In the terminology of [the Go memory model], the return of fn “synchronizes
+// before” the return of every call that shares its result, and before a nil
+// return of [Group.Shutdown]. A call that returns its context's error is
+// synchronized with nothing.
+//
+// [the Go memory model]: https://go.dev/ref/mem
+type Group[K comparable, V any] struct {
+	// Shards is the number of locks that the keys are spread over. It is
+	// rounded up to a power of two; a negative number panics at first use.
+	// Zero means eight for each of GOMAXPROCS.
+	Shards int
+
+	// Hash places keys: equal keys must have equal hashes, and it must be safe
+	// for concurrent use. Its result is mixed with a secret of the group's.
+	// It runs on the caller's goroutine, outside all locks. It decides about
+	// speed only: whether two calls share a flight is a matter of ==.
+	// Nil means [hash/maphash.Comparable] with a seed of the group's own,
+	// which withstands keys that were chosen to collide. See [HashString].
+	Hash func(K) uint64
+
+	// Clone, if not nil, gives every caller of a flight that was joined, the
+	// leader too, a copy of its own of the value; the original goes to nobody.
+	// It gets whatever fn returned, beside an error too, and may run
+	// concurrently on that one value. If it panics, that caller alone is told.
+	// Nil means that all callers share one value, as they do what it points to.
+	Clone func(V) V
+
+	table sched.Pointer[table[K, V]] // set once, by use
+}
+
+// A Result is what a receiver of [Group.DoChan] gets.
+type Result[V any] struct {
+	Val V
+	Err error // also a *PanicError or ErrGoexit, where a blocked call would panic
+
+	// Shared reports whether more than one call took part in the flight.
+	Shared bool
+}
+
+// Do runs fn and returns what it returns, unless a call with an equal key is
+// running its own: then Do waits for that one to end and returns its result.
+// shared reports whether more than one call took part.
+//
+// A call that leads runs fn on its own goroutine, so Do starts none and
+// returns when fn has; a call that follows blocks until then, whatever
+// contexts other callers have. If fn panics, every Do panics with a
+// *[PanicError]. If fn calls [runtime.Goexit], its goroutine exits and the
+// others get [ErrGoexit]. An error of fn's is shared like a value.
+//
+// After [Group.Shutdown] Do returns [ErrClosed]. It panics if fn is nil, or if
+// key holds a dynamic type that cannot be compared.
+//
+// fn must not call Do with the same key: that waits for itself, for ever. To
+// bound the time that fn takes, give it a context of its own with a timeout.
+//
+// Do allocates nothing when nobody joins, nor for a call that follows. The
+// first to follow adds a channel and keeps the flight's record from being used
+// again: two allocations for a flight that was joined.
+func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err error) {
+	if fn == nil {
+		panicNil(false)
+	}
+	t := g.use()
+	h, reflexive := t.hash(key)
+	s := t.shard(h)
+	s.mu.Lock()
+	f := s.lookup(h, key, reflexive)
+	if f == nil && !s.closed {
+		f = s.lead(h, key)
+		s.mu.Unlock()
+		return s.runInline(f, fn)
+	}
+	return s.doSlow(f, fn)
+}
+
+// doSlow is Do for a call that does not lead. It is outlined so that what a
+// leader runs is short. It is entered with s.mu held and releases it.
+func (s *shard[K, V]) doSlow(f *flight[K, V], fn func() (V, error)) (v V, shared bool, err error) {
+	if s.closed {
+		s.rare.rejected++
+		s.mu.Unlock()
+		return v, false, ErrClosed
+	}
+	if f.state == running {
+		s.join(f)
+		w := f.wait()
+		s.mu.Unlock()
+		sched.Wait(w.done)
+		return f.result(s.table.clone)
+	}
+	var c call[K, V]
+	f = s.queueUp(&c, f, false)
+	s.mu.Unlock()
+	if s.awaitTurn(&c, f) {
+		return s.runInline(f, fn)
+	}
+	return s.await(&c, f)
+}
+
+// TryDo runs fn and returns what it returns, unless the key has a flight: then
+// it returns [ErrInFlight] at once. Calls that come while fn runs join it, as
+// they would a Do.
+//
+// fn runs on the caller's goroutine. Panics, Goexit, Shutdown, cost and
+// misuse are as for [Group.Do].
+//
+// This is what the kernel tried first, with -ETXTBSY for an answer. It suits
+// work that need not be done by this caller, or now; a caller who needs the
+// outcome takes the answer for a failure. Use Do for that.
+func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (V, error) {
+	if fn == nil {
+		panicNil(false)
+	}
+	t := g.use()
+	h, reflexive := t.hash(key)
+	s := t.shard(h)
+	s.mu.Lock()
+	if f := s.lookup(h, key, reflexive); f != nil || s.closed {
+		err := ErrInFlight
+		if s.closed {
+			err = ErrClosed
+		}
+		s.rare.rejected++
+		s.mu.Unlock()
+		var zero V
+		return zero, err
+	}
+	f := s.lead(h, key)
+	s.mu.Unlock()
+	v, _, err := s.runInline(f, fn)
+	return v, err
+}
+
+// DoContext is like [Group.Do] for callers that can give up: when ctx ends
+// before the flight does, DoContext returns ctx's error at once and the flight
+// goes on for the others. A result that is there when the caller notices the
+// end of ctx wins over it. shared is told to a caller that leaves, too. A ctx
+// that has ended on entry starts nothing and joins nothing.
+//
+// fn runs on a goroutine of the flight's own. Its context carries the values
+// of the leader's ctx, but not its deadline: it is canceled when the last
+// caller has left, with the [context.Cause] of that caller's ctx for its
+// cause, or by a [Group.Shutdown] that has run out of time, with [ErrClosed].
+// It is not canceled because fn returned, so a response body or rows that are
+// part of the value stay usable. If ctx can never end, as
+// [context.Background], and the call leads, fn runs on the caller's goroutine
+// with that very ctx.
+//
+// When the last caller has left, fn may take its time to notice. A call that
+// comes meanwhile does not join it, nor does it start a second execution
+// beside it: it waits, under its own ctx, until the abandoned one has ended,
+// and is then answered by an execution of its own (see [Group.Forget] for not
+// waiting). If fn then panics and nobody is left to tell, the panic is logged
+// to [log/slog.Default] at error level and counted.
+//
+// Panics, Goexit, Shutdown and misuse are as for Do; where fn runs on the
+// flight's goroutine, all callers get [ErrGoexit]. A nil ctx panics. A caller
+// whose fn must not outlive the call, because it uses the caller's
+// transaction, say, uses Do.
+//
+// A call that leads with a ctx that can end makes three allocations: the
+// flight, the channel it waits on and the goroutine; one more if fn asks its
+// context for Done. A call that follows makes none.
+func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
+	return g.doContext(ctx, key, fn, false)
+}
+
+// DoFresh is like [Group.DoContext] but never joins an execution that began
+// before it: the result is of one that started after this call began. It suits
+// a caller that has just changed what fn reads.
+//
+// While an execution is running, calls of DoFresh queue behind it, all in one
+// successor, which starts when that execution ends or is forgotten; calls of
+// the other forms go on joining the running one. fn always runs on a goroutine
+// of the flight's own, even if ctx can never end.
+func (g *Group[K, V]) DoFresh(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
+	return g.doContext(ctx, key, fn, true)
+}
+
+func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Context) (V, error), fresh bool) (v V, shared bool, err error) {
+	if ctx == nil || fn == nil {
+		panicNil(ctx == nil)
+	}
+	t := g.use()
+	h, reflexive := t.hash(key)
+	if err := ctx.Err(); err != nil {
+		t.ended.Inc()
+		return v, false, err
+	}
+	c := call[K, V]{ctx: ctx, done: ctx.Done()}
+	if c.done != nil || fresh {
+		c.fn = fn
+	}
+	s := t.shard(h)
+	s.mu.Lock()
+	f := s.lookup(h, key, reflexive)
+	switch {
+	case s.closed:
+		s.rare.rejected++
+		s.mu.Unlock()
+		return v, false, ErrClosed
+	case f == nil && c.fn == nil:
+		f = s.lead(h, key)
+		s.mu.Unlock()
+		return s.runInline(f, func() (V, error) { return fn(ctx) })
+	case f == nil:
+		f = s.leadOwn(h, key)
+		f.setOwn(ctx, fn)
+		c.leads = true
+		c.w = f.wait()
+		s.mu.Unlock()
+		s.launch(f)
+	case f.state == running && !fresh:
+		s.join(f)
+		c.w = f.wait()
+		s.mu.Unlock()
+	default:
+		f = s.queueUp(&c, f, fresh)
+		s.mu.Unlock()
+		if s.awaitTurn(&c, f) {
+			if c.fn == nil {
+				return s.runInline(f, func() (V, error) { return fn(ctx) })
+			}
+			s.launch(f)
+		}
+	}
+	return s.await(&c, f)
+}
+
+// use returns the group's table. It is made at the first use.
+func (g *Group[K, V]) use() *table[K, V] {
+	if t := g.table.Load(); t != nil {
+		return t
+	}
+	return g.useSlow()
+}
+
+// useSlow makes the table. It is outlined so that use can be inlined.
+//
+//go:noinline
+func (g *Group[K, V]) useSlow() *table[K, V] {
+	t := newTable[K, V](g.Shards, g.Hash, g.Clone)
+	if !g.table.CompareAndSwap(nil, t) {
+		t = g.table.Load() // another call was first; nobody has seen ours
+	}
+	return t
+}
+
+// lookup is find for a key that may not equal itself, and then has no flight.
+func (s *shard[K, V]) lookup(h uint64, key K, reflexive bool) *flight[K, V] {
+	if !reflexive {
+		return nil
+	}
+	return s.find(h, key)
+}
+
+// panicNil reports a misuse, before anything is touched.
+func panicNil(ctx bool) {
+	if ctx {
+		panic("coalesce: nil context")
+	}
+	panic("coalesce: nil fn")
+}

@@ -1,0 +1,170 @@
+package coalesce
+
+import (
+	"context"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file holds the context that fn gets when it runs on a goroutine of the
+// flight's own.
+//
+// Rejected: context.WithCancelCause(context.WithoutCancel(ctx)), which is three
+// allocations before fn has asked for anything. A flightContext is part of its
+// flight, and only its Done channel is allocated, when it is asked for.
+
+// A flightContext carries the values of the leader's context and nothing else
+// of it. It has no deadline, and it ends when the flight's last caller leaves or
+// a Shutdown runs out of time, not because fn returned: what fn returns may
+// still need it.
+type flightContext struct {
+	values context.Context // the leader's; set before the context is handed out
+
+	mu       sched.Mutex     // guards what follows
+	done     chan struct{}   // nil until asked for
+	canceled context.Context // ended with our cause; nil before cancel
+	after    *afterFunc      // registered, not yet called
+}
+
+// An afterFunc is a function to be called when a flightContext ends.
+type afterFunc struct {
+	fn         func()
+	prev, next *afterFunc
+	off        bool // called or stopped
+}
+
+// canceledKey is the private key under which package context asks a context
+// for the standard cancelable context behind it. Answering it is the only way
+// to make context.Cause right: passed on to the leader's context, the question
+// would be answered with the leader's own end and cause.
+var canceledKey = func() any {
+	p := keyProbe{Context: context.Background()}
+	_ = context.Cause(&p)
+	return p.key
+}()
+
+// A keyProbe records the key that context.Cause asks an ended context for.
+type keyProbe struct {
+	context.Context
+	key any
+}
+
+func (p *keyProbe) Err() error { return context.Canceled }
+
+func (p *keyProbe) Value(key any) any {
+	p.key = key
+	return nil
+}
+
+// Deadline implements [context.Context]. There is none: the flight goes on for
+// as long as somebody wants it.
+func (c *flightContext) Deadline() (deadline time.Time, ok bool) {
+	return time.Time{}, false
+}
+
+// Done implements [context.Context].
+func (c *flightContext) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done == nil {
+		c.done = sched.NewCompletion()
+		if c.canceled != nil {
+			sched.Complete(c.done)
+		}
+	}
+	return c.done
+}
+
+// Err implements [context.Context].
+func (c *flightContext) Err() error {
+	if c.end() == nil {
+		return nil
+	}
+	return context.Canceled
+}
+
+// Value implements [context.Context].
+func (c *flightContext) Value(key any) any {
+	if key == canceledKey {
+		if end := c.end(); end != nil {
+			return end.Value(key)
+		}
+		return nil // not "none": context.AfterFunc then asks for ours, below
+	}
+	return c.values.Value(key)
+}
+
+// String names the context where it is printed as the parent of another.
+func (c *flightContext) String() string { return "coalesce.Flight" }
+
+// end returns the standard context that ended with c's cause, or nil.
+func (c *flightContext) end() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.canceled
+}
+
+// AfterFunc arranges for fn to run on a goroutine of its own when c ends.
+// Package context looks for this method, so that a context derived from c is
+// told of the end without a goroutine that waits for it.
+func (c *flightContext) AfterFunc(fn func()) (stop func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.canceled != nil {
+		sched.Go(fn)
+		return func() bool { return false }
+	}
+	a := &afterFunc{fn: fn, next: c.after}
+	if c.after != nil {
+		c.after.prev = a
+	}
+	c.after = a
+	return func() bool { return c.stop(a) }
+}
+
+// stop takes a off the list and reports whether that kept it from being called.
+func (c *flightContext) stop(a *afterFunc) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a.off {
+		return false
+	}
+	a.off = true
+	if a.prev == nil {
+		c.after = a.next
+	} else {
+		a.prev.next = a.next
+	}
+	if a.next != nil {
+		a.next.prev = a.prev
+	}
+	return true
+}
+
+// cancel ends c with the given cause. Only the first call has an effect. No
+// lock may be held.
+func (c *flightContext) cancel(cause error) {
+	end, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+
+	c.mu.Lock()
+	if c.canceled != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.canceled = end
+	if c.done != nil {
+		sched.Complete(c.done)
+	}
+	first := c.after
+	c.after = nil
+	for a := first; a != nil; a = a.next {
+		a.off = true
+	}
+	c.mu.Unlock()
+
+	for a := first; a != nil; a = a.next {
+		sched.Go(a.fn)
+	}
+}

@@ -1,0 +1,107 @@
+// Package coalesce lets concurrent calls that carry equal keys share one
+// execution of a function: the first call does the work, the others wait for it
+// and return the same result.
+//
+//	var group coalesce.Group[string, *Page]
+//
+//	page, shared, err := group.Do(url, func() (*Page, error) { return fetch(url) })
+//
+// It is the descendant in user space of a mechanism in the Linux kernel
+// (commit 9b9879fc0327, "modules: catch concurrent module loads, treat them as
+// idempotent"), with a lock for each shard of the keys in place of one global
+// spinlock, and contexts, panics and generic keys taken care of.
+//
+// # Words
+//
+// A call is one caller's invocation; a flight is one execution of fn with its
+// result and its waiters. The call that starts a flight leads it, calls that
+// find it and wait for its result follow: they join it. A call whose context
+// ends first leaves. A flight that all callers have left while fn still runs
+// is abandoned. A successor is a flight that is queued behind one that new
+// calls must not join; it is promoted when its turn comes. To forget a flight
+// is to let the next call start another while it still runs.
+//
+// # Contract
+//
+// One at a time (G1). At most one execution of fn for a key runs at any
+// instant, unless [Group.Forget] lets another start. This holds even when every
+// caller has left and fn ignores its context: a call that comes then waits,
+// under its own context, for the abandoned execution to end, and has one of its
+// own afterwards. That wait is the price of the promise.
+//
+// One answer (G2). Everyone who joined a flight gets the same value and the
+// same error, compared with ==, unless its own context ended first. Errors are
+// shared, and nothing is retried. With [Group.Clone] set, every caller of a
+// flight that was joined gets a clone of its own.
+//
+// Never stale (G3). A call never gets the result of a flight that had finished
+// before the call began. Nothing is cached.
+//
+// Isolation (G4). The end of one caller's context never fails, delays or
+// poisons another caller. A leader that gives up returns at once, and the
+// flight goes on for the rest.
+//
+// A result beats a cancellation (G5). If the flight had finished when a caller
+// noticed the end of its context, the caller gets the result.
+//
+// An ended context starts nothing (G6): no execution, no joining, no leading
+// of a successor. The call returns ctx.Err().
+//
+// fn's context (G7), in the forms that give it one, carries the values of the
+// leader's context and has no deadline. It is canceled when the last caller
+// has left, with that caller's [context.Cause] as the cause, or by a Shutdown
+// that has run out of time, and never because fn returned.
+//
+// Where fn runs (G8). [Group.Do] and [Group.TryDo] run it on the goroutine of
+// the caller that leads, and so does [Group.DoContext] with a context that can
+// never end. All else runs it on a goroutine of the flight's own, so that the
+// caller can leave.
+//
+// Every exit completes (G9). Whether fn returns, panics, or calls
+// [runtime.Goexit], be it by t.FailNow, and even if it panics during Goexit:
+// the flight is finished once, the key is usable at once, nobody hangs, and
+// nobody gets a zero value with a nil error.
+//
+// Panics are told (G10). Callers that block panic with a *[PanicError];
+// receivers find it in their Result. The process never crashes through those.
+// If nobody is left to be told, the panic is logged to [log/slog.Default] at error
+// level with its stack, and counted. A Goexit goes on in the goroutine that fn
+// ran on; all others get [ErrGoexit].
+//
+// Any comparable key (G11). Equality is that of the whole key, never of its
+// hash. A key that holds an unhashable dynamic type panics before any lock is
+// taken. NaN equals nothing: such calls never coalesce, and leave nothing
+// behind. The default hash is seeded for each group, so that nobody can craft
+// keys that pile up in one shard.
+//
+// Nothing is kept (G12). When a flight has finished and its callers have
+// returned, the group holds no reference to its key, value, error, fn or
+// context. A caller that leaves takes its memory with it, also from a flight
+// that never ends.
+//
+// User code runs outside every lock (G13): fn, Clone, Hash, and the methods of
+// the callers' contexts. All may use the group.
+//
+// The zero Group is ready to use (G14) and must not be copied. A Group in a
+// package variable may be used in testing/synctest bubbles, one after another,
+// and outside them; one flight must not be shared by callers inside and outside
+// of a bubble.
+//
+// Forget (G15) lets the next call start a fresh flight. The forgotten one
+// answers its own callers, and never removes or disturbs its replacement.
+//
+// Keys do not disturb each other (G16). No lock is held while waiters are
+// woken, and waking thousands does not delay the leader's own return.
+//
+// Memory model (G17). The return of fn “synchronizes before” the return of
+// every call that shares its result, and before a nil return of
+// [Group.Shutdown].
+//
+// # What it does not do
+//
+// Time limits for fn: use [context.WithTimeout] inside fn; when it returns the
+// error, all callers get it. Retries: errors are shared; a caller that gets one
+// calls again, and one of those who do leads. Streams: share a value that can
+// be read many times instead. Recursion is not detected: an fn that calls for
+// its own key waits for itself.
+package coalesce

@@ -1,0 +1,288 @@
+package coalesce
+
+import (
+	"context"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file holds a flight's life: the states it goes through, how fn is run,
+// and finish, which ends it.
+//
+//	          promote          start            finish
+//	queued ──────────▶ promoted ─────▶ running ─────────▶ finished
+//	  │ ▲                 │               │                  ▲
+//	  │ (DoFresh, or      │               ▼ last caller left │
+//	  │ behind abandoned) │           abandoned ─────────────┤
+//	  └───────────────────┴──────────────────────────────────┘
+//	   evaporate: its last caller left; reject: Shutdown
+//
+// A flight that a call leads at once begins as running.
+//
+// Invariants, true whenever the shard's lock is not held:
+//  F1. A flight is finished exactly once, whatever fn did, and by the goroutine
+//      that ran fn; one that never started is finished by evaporate or reject.
+//  F2. outcome, val and err are written by finish, under the lock, before any
+//      completion is closed, and never again: who has been told, or has seen
+//      the state finished under the lock, reads them without it.
+//  F3. callers counts the calls that took part and have not left. It is 0 in
+//      state abandoned, and in no state before it. A flight whose fn runs on
+//      its leader's goroutine counts that leader until it finishes, and is
+//      therefore never abandoned.
+//  F4. A flight that was joined, queued, forgotten, or whose context was handed
+//      out (more != nil or joined) is left to the garbage collector; no other
+//      goroutine has ever seen the rest, so they are used again.
+
+// A state is where a flight is in its life.
+type state uint8
+
+const (
+	running   state = iota // fn runs, or is about to; calls may join
+	abandoned              // fn runs and its last caller has left; nobody joins
+	queued                 // a successor, behind its predecessor
+	promoted               // handed to its first record, which has not started it
+	finished               // the outcome is set
+)
+
+// An outcome is how a flight ended.
+type outcome uint8
+
+const (
+	returned outcome = iota // fn returned val and err
+	panicked                // fn panicked; err is the *PanicError
+	exited                  // fn called runtime.Goexit; err is ErrGoexit
+	rejected                // never started; err is ErrClosed
+)
+
+// A flight is one execution of fn with its result and its waiters.
+//
+// Every field is guarded by the lock of the flight's shard, save that what F2
+// names is only read after finish.
+type flight[K comparable, V any] struct {
+	next *flight[K, V] // in its bucket, in the list of the forgotten, or free
+	more *more[K, V]   // nil until something asks for it, then for good
+
+	done sched.Completion // of the first waiters; made by the first of them
+	born int64            // sched.Now at the start or at the first look, or 0
+	key  K
+
+	hash     uint32 // the bits that pick the bucket
+	callers  int32  // see F3
+	seated   uint16 // how many of them wait on done
+	state    state
+	outcome  outcome
+	joined   bool // a second call has taken part
+	leading  bool // the leader is among callers
+	detached bool // forgotten: on the shard's list, not in its table
+
+	val V
+	err error
+}
+
+// more is the part of a flight that a Do on its own never needs. It is
+// allocated together with a flight that runs on a goroutine of its own, and
+// added to another when it is first asked for.
+type more[K comparable, V any] struct {
+	// What the flight's own goroutine runs. Set before that goroutine starts;
+	// own says that they are.
+	ctx flightContext
+	fn  func(context.Context) (V, error)
+	own bool
+
+	queue  *flight[K, V] // the successor behind this flight
+	behind *flight[K, V] // in state queued: the flight it is the successor of
+
+	blocks      *block        // waiters beyond those on done
+	first, last *record[K, V] // records in order of arrival
+	prev        *flight[K, V] // in the list of the forgotten
+}
+
+// ownFlight is a flight and its more in one allocation.
+type ownFlight[K comparable, V any] struct {
+	flight[K, V]
+	rest more[K, V]
+}
+
+// setOwn prepares f to run fn on a goroutine of its own, with a context that
+// carries the values of ctx. f must not have started. The shard's lock must be
+// held.
+func (f *flight[K, V]) setOwn(ctx context.Context, fn func(context.Context) (V, error)) {
+	m := f.more
+	m.ctx.values = ctx
+	m.fn = fn
+	m.own = true
+}
+
+// extend makes sure that f has its more. The shard's lock must be held.
+func (f *flight[K, V]) extend() *more[K, V] {
+	if f.more == nil {
+		f.more = new(more[K, V])
+	}
+	return f.more
+}
+
+// runInline runs fn on the caller's goroutine for f, which the caller leads,
+// and finishes f. The shard's lock must not be held. fn does not escape.
+func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, shared bool, err error) {
+	ended := false
+	defer func() {
+		if !ended {
+			s.unwind(f, recover())
+		}
+	}()
+	// This error stays if fn does not return. The only caller to see it then
+	// is one whose fn called panic(nil) under GODEBUG=panicnil=1, which cannot
+	// be told from Goexit.
+	err = ErrGoexit
+	v, err = fn()
+	ended = true
+	shared = s.finish(f, returned, v, err)
+	if shared && s.table.clone != nil {
+		v = cloned(s.table.clone, v)
+	}
+	return v, shared, err
+}
+
+// launch starts the goroutine of f, which is running and has its own. The
+// shard's lock must not be held. (A closure in the caller would move the
+// caller's variables to the heap in every case.)
+func (s *shard[K, V]) launch(f *flight[K, V]) {
+	sched.Go(func() { s.runOwn(f) })
+}
+
+// runOwn runs f's fn on the goroutine that was started for it.
+func (s *shard[K, V]) runOwn(f *flight[K, V]) {
+	ended := false
+	defer func() {
+		if !ended {
+			s.unwindOwn(f, recover())
+		}
+	}()
+	v, err := f.more.fn(&f.more.ctx)
+	ended = true
+	s.finish(f, returned, v, err)
+}
+
+// unwind finishes f, whose fn is being left by a panic with the recovered
+// value or, if that is nil, by Goexit. A panic goes on as a *PanicError, in
+// Goexit's deferred calls too; a Goexit goes on by itself.
+func (s *shard[K, V]) unwind(f *flight[K, V], recovered any) {
+	var zero V
+	if recovered == nil {
+		s.finish(f, exited, zero, ErrGoexit)
+		return
+	}
+	e := newPanicError(recovered)
+	s.finish(f, panicked, zero, e)
+	panic(e)
+}
+
+// unwindOwn is unwind for a flight's own goroutine, where nobody could recover
+// the panic: it is the callers that are told.
+func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) {
+	var zero V
+	if recovered == nil {
+		s.finish(f, exited, zero, ErrGoexit)
+		return
+	}
+	s.finish(f, panicked, zero, newPanicError(recovered))
+}
+
+// finish ends f: it sets the outcome, unregisters f, promotes its successor
+// and wakes its waiters, and reports whether the flight was shared. The
+// shard's lock must not be held.
+//
+// Waiters are woken last and outside the lock. Waking before unregistering is
+// the tempting order, as it lets them go earlier, but then a woken caller can
+// call again and join the flight that it has just been answered by.
+func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shared bool) {
+	s.mu.Lock()
+	if how != returned {
+		s.countUnusual(how)
+	}
+	if !f.joined && f.more == nil {
+		// Nobody else has seen f, so nobody needs the result (F4).
+		s.unlink(f)
+		s.recycle(f)
+		idle := s.idle()
+		s.mu.Unlock()
+		if idle != nil {
+			sched.Complete(idle)
+		}
+		return false
+	}
+	return s.finishSlow(f, how, v, err)
+}
+
+// finishSlow is finish for a flight that others know of. It is entered with
+// the shard's lock held and releases it.
+func (s *shard[K, V]) finishSlow(f *flight[K, V], how outcome, v V, err error) (shared bool) {
+	f.outcome, f.val, f.err = how, v, err
+	f.state = finished
+	shared = f.joined
+	untold := how == panicked && f.callers == 0
+	if untold {
+		s.rare.untold++
+	}
+	next := s.remove(f)
+	w := f.takeWaiters()
+	idle := s.idle()
+	s.mu.Unlock()
+
+	own := f.more != nil && f.more.own
+	if own {
+		// What fn returned may hold its context, and with that the flight: an
+		// http.Response does. It need not hold fn as well.
+		f.more.fn = nil
+	}
+	w.wake(s.table.clone, !own)
+	next.notify()
+	if idle != nil {
+		sched.Complete(idle)
+	}
+	if untold {
+		logUntold(f.key, err.(*PanicError))
+	}
+	return shared
+}
+
+// remove takes f, whose state is no longer running, out of the table or off
+// the list of the forgotten, promotes its successor into its place, and
+// returns the record to notify once the lock is released, nil if there is
+// none. The shard's lock must be held.
+func (s *shard[K, V]) remove(f *flight[K, V]) *record[K, V] {
+	if f.detached {
+		s.detached.remove(f)
+		return nil
+	}
+	s.unlink(f)
+	return s.promote(f)
+}
+
+// result returns what a call that stayed to the end of f gets. It panics if fn
+// did. f must be finished, and its shard's lock must not be held.
+func (f *flight[K, V]) result(clone func(V) V) (v V, shared bool, err error) {
+	if f.outcome == panicked {
+		panic(f.err)
+	}
+	v = f.val
+	if f.outcome == returned && f.joined && clone != nil {
+		v = cloned(clone, v)
+	}
+	return v, f.joined, f.err
+}
+
+// cloned returns clone(v). A panic of clone goes on as a *PanicError.
+func cloned[V any](clone func(V) V, v V) V {
+	ended := false
+	defer func() {
+		if !ended {
+			if r := recover(); r != nil {
+				panic(newPanicError(r))
+			}
+		}
+	}()
+	v = clone(v)
+	ended = true
+	return v
+}

@@ -1,0 +1,82 @@
+package coalesce
+
+// Forget makes the group forget the flight of key, so that the next call
+// starts a fresh one, and reports whether there was a flight to forget. The
+// forgotten flight runs on and answers the calls that have joined it; it has no
+// effect on the flights that come after. If a successor is queued behind it,
+// that one is promoted at once and becomes the key's flight.
+//
+// Forget may be called from anywhere, from inside fn and after
+// [Group.Shutdown] too. It does not block, and panics if key holds a dynamic
+// type that cannot be compared. A key that does not equal itself, such as NaN,
+// cannot be forgotten.
+func (g *Group[K, V]) Forget(key K) bool {
+	_, forgotten := g.forget(key, true)
+	return forgotten
+}
+
+// ForgetUnshared is like [Group.Forget], but forgets a flight only if no other
+// call has joined it, and reports whether the next call starts a fresh one:
+// false means that the flight was joined and stays. It is true if the key has
+// no flight, and if all callers of its flight have left. Calls that are queued
+// behind a flight do not share it.
+func (g *Group[K, V]) ForgetUnshared(key K) bool {
+	found, forgotten := g.forget(key, false)
+	return forgotten || !found
+}
+
+// forget detaches the flight of key if there is one and, unless shared flights
+// are to be forgotten as well, nobody shares it.
+func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
+	t := g.use()
+	h, reflexive := t.hash(key)
+	s := t.shard(h)
+	s.mu.Lock()
+	f := s.lookup(h, key, reflexive)
+	if f == nil || f.joined && f.state != abandoned && !shared {
+		s.mu.Unlock()
+		return f != nil, false
+	}
+	next := s.detach(f)
+	s.mu.Unlock()
+	next.notify()
+	return true, true
+}
+
+// detach moves f, which is registered, from the table to the list of the
+// forgotten, promotes its successor into its place, and returns the record to
+// notify, as remove does. s.mu must be held.
+func (s *shard[K, V]) detach(f *flight[K, V]) *record[K, V] {
+	s.unlink(f)
+	f.extend()
+	f.detached = true
+	s.detached.add(f)
+	s.rare.forgotten++
+	return s.promote(f)
+}
+
+// A list holds the forgotten flights of a shard, doubly linked: one that is
+// stuck must not make it dearer to end the others.
+type list[K comparable, V any] struct {
+	first *flight[K, V]
+}
+
+func (l *list[K, V]) add(f *flight[K, V]) {
+	f.next = l.first
+	if l.first != nil {
+		l.first.more.prev = f
+	}
+	l.first = f
+}
+
+func (l *list[K, V]) remove(f *flight[K, V]) {
+	if f.more.prev == nil {
+		l.first = f.next
+	} else {
+		f.more.prev.next = f.next
+	}
+	if f.next != nil {
+		f.next.more.prev = f.more.prev
+	}
+	f.next, f.more.prev = nil, nil
+}

@@ -1,0 +1,205 @@
+package coalesce
+
+import (
+	"context"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file holds successors: flights that are queued behind one that new
+// calls must not join, because all its callers have left or, for DoFresh,
+// because it began too early. One mechanism serves both.
+//
+// Invariants, true whenever the shard's lock is not held:
+//  Q1. A queued flight is the successor of one flight, which is registered; it
+//      is not in the table itself, and nothing is queued behind it.
+//  Q2. Every call in a flight that is queued or promoted has a record there,
+//      in order of arrival, and such a flight has at least one call.
+//  Q3. A promoted flight is in the table (or forgotten), and one of its
+//      records is marked promoted: that call must start the flight or leave.
+//
+// A promoted flight is not started by whoever promotes it. A Do caller's fn has
+// to run on that caller's goroutine, and whether a context has ended cannot be
+// asked under the lock. Until the call that was picked has woken and looked,
+// others that come must be able to take its place, hence Q2: plain followers,
+// who have no record, may join only once fn is sure to run.
+
+// A record is what a call keeps in a flight that it may have to lead, or that
+// has to send to its channel.
+type record[K comparable, V any] struct {
+	shard *shard[K, V] // set at birth
+
+	// Guarded by the shard's lock, until the flight is finished (W3).
+	flight     *flight[K, V] // nil until the call takes part
+	prev, next *record[K, V]
+	promoted   bool // must start the flight, or leave
+	gone       bool // a receiver that has been answered otherwise
+
+	turn sched.Completion // a blocked call's: complete when it is promoted
+
+	// A receiver's, set at birth (see chan.go).
+	ch   chan Result[V]
+	ctx  context.Context
+	fn   func(context.Context) (V, error)
+	stop func() bool
+}
+
+// enqueue makes a call that cannot join f at once, with record r, take part in
+// the flight where it belongs, which it returns: f itself if that has only not
+// started yet, its successor otherwise or if the call wants it fresh. s.mu must
+// be held.
+func (s *shard[K, V]) enqueue(f *flight[K, V], fresh bool, r *record[K, V]) *flight[K, V] {
+	q := f
+	if f.state != promoted || fresh {
+		q = s.successor(f)
+	}
+	s.joined++
+	// A flight that its only call has left is gone at once (Q2), so whoever
+	// finds another call here is the second to take part.
+	if q.callers > 0 {
+		q.joined = true
+	}
+	q.callers++
+	q.more.addRecord(r)
+	r.flight = q
+	return q
+}
+
+// successor returns the flight queued behind f, a new one if there is none.
+// s.mu must be held.
+func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
+	m := f.extend()
+	if m.queue == nil {
+		o := new(ownFlight[K, V])
+		o.more = &o.rest
+		o.key, o.hash = f.key, f.hash
+		o.state = queued
+		o.born = sched.Now()
+		o.rest.behind = f
+		m.queue = &o.flight
+	}
+	return m.queue
+}
+
+// promote registers the successor of f, which has just been removed, and
+// returns the record that it is handed to, to be notified once the lock is
+// released; nil if nothing is queued. s.mu must be held.
+func (s *shard[K, V]) promote(f *flight[K, V]) *record[K, V] {
+	if f.more == nil || f.more.queue == nil {
+		return nil
+	}
+	q := f.more.queue
+	f.more.queue, q.more.behind = nil, nil
+	q.state = promoted
+	s.link(q)
+	return q.hand()
+}
+
+// hand picks the call that must start f, which is promoted: the one that has
+// waited longest. s.mu must be held.
+func (f *flight[K, V]) hand() *record[K, V] {
+	r := f.more.first
+	r.promoted = true
+	return r
+}
+
+// notify tells a call that it was picked: a blocked one wakes, for a receiver
+// a goroutine is started. No lock may be held. r may be nil.
+func (r *record[K, V]) notify() {
+	switch {
+	case r == nil:
+	case r.turn != nil:
+		sched.Complete(r.turn)
+	default:
+		sched.Go(r.lead)
+	}
+}
+
+// start makes f run, led by the call with record r, if that call was picked
+// and f was not rejected meanwhile; it reports whether it did. s.mu must be
+// held.
+func (s *shard[K, V]) start(f *flight[K, V], r *record[K, V]) bool {
+	if f.state != promoted || !r.promoted {
+		return false
+	}
+	f.state = running
+	f.leading = true
+	s.joined--
+	s.led++
+	return true
+}
+
+// evaporate removes f, which has not started and which its last call has just
+// left, and returns the record to notify, as remove does. s.mu must be held.
+func (s *shard[K, V]) evaporate(f *flight[K, V]) *record[K, V] {
+	was := f.state
+	f.state, f.outcome = finished, rejected
+	if was == queued {
+		f.more.behind.more.queue = nil
+		f.more.behind = nil
+		return nil
+	}
+	return s.remove(f)
+}
+
+// reject finishes f, which has not started and is in no table, because the
+// group shuts down. s.mu must be held.
+func (s *shard[K, V]) reject(f *flight[K, V]) waking[K, V] {
+	f.state, f.outcome, f.err = finished, rejected, ErrClosed
+	s.joined -= uint64(f.callers)
+	s.rare.rejected += uint64(f.callers)
+	return f.takeWaiters()
+}
+
+// queueUp makes c take part in a flight that it has to wait for, as enqueue
+// does, and returns that flight. s.mu must be held.
+func (s *shard[K, V]) queueUp(c *call[K, V], f *flight[K, V], fresh bool) *flight[K, V] {
+	c.r = &record[K, V]{shard: s, turn: sched.NewCompletion()}
+	q := s.enqueue(f, fresh, c.r)
+	c.w = q.wait()
+	return q
+}
+
+// awaitTurn blocks until f, in which c is queued, has finished, c has been
+// picked to lead it, or c's context has ended, and reports whether c leads: if
+// so f is running and c must run it. The lock must not be held.
+func (s *shard[K, V]) awaitTurn(c *call[K, V], f *flight[K, V]) bool {
+	sched.WaitAny(c.w.done, c.r.turn, c.done)
+	if c.ctx != nil && c.ctx.Err() != nil {
+		return false // it leads nothing any more; leave hands it on
+	}
+	s.mu.Lock()
+	c.leads = s.start(f, c.r)
+	if c.leads && c.fn != nil {
+		f.setOwn(c.ctx, c.fn)
+	}
+	s.mu.Unlock()
+	return c.leads
+}
+
+// addRecord puts r at the end of the list. The shard's lock must be held.
+func (m *more[K, V]) addRecord(r *record[K, V]) {
+	r.prev = m.last
+	if m.last == nil {
+		m.first = r
+	} else {
+		m.last.next = r
+	}
+	m.last = r
+}
+
+// removeRecord takes r, which is in it, off the list. The shard's lock must be
+// held.
+func (m *more[K, V]) removeRecord(r *record[K, V]) {
+	if r.prev == nil {
+		m.first = r.next
+	} else {
+		r.prev.next = r.next
+	}
+	if r.next == nil {
+		m.last = r.prev
+	} else {
+		r.next.prev = r.prev
+	}
+	r.prev, r.next = nil, nil
+}

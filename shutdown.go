@@ -1,0 +1,111 @@
+package coalesce
+
+import (
+	"context"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// Shutdown closes the group for good and waits for the flights that run, the
+// forgotten ones included. Calls that begin after Shutdown has begun get
+// [ErrClosed], calls from inside fn too, and so do at once those that are
+// queued for a flight that has not started. Calls that have joined a running
+// flight return as ever, by its result or by their own ctx.
+//
+// When ctx ends first, Shutdown cancels the contexts of the flights that still
+// run, with cause ErrClosed, and returns ctx's error without waiting any
+// longer. A flight that runs on its leader's goroutine, as Do's does, has no
+// context that could be canceled.
+//
+// A nil return means that nothing runs and nothing will. Shutdown may be called
+// again, and concurrently. Called from inside fn it waits for itself, until ctx
+// ends. A nil ctx panics.
+func (g *Group[K, V]) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		panicNil(true)
+	}
+	t := g.use()
+	var running []sched.Completion
+	for i := range t.shards {
+		if c := t.shards[i].close(); c != nil {
+			running = append(running, c)
+		}
+	}
+	done := ctx.Done()
+	for _, c := range running {
+		if !sched.WaitEither(c, done) && t.busy() {
+			t.cancelAll()
+			return reasonOf(ctx)
+		}
+	}
+	return nil
+}
+
+// close marks s closed, rejects the calls that are queued in it, and returns
+// the completion to wait for, nil if nothing runs.
+func (s *shard[K, V]) close() sched.Completion {
+	s.mu.Lock()
+	s.closed = true
+	rejected := s.rejectAll()
+	if s.drained == nil && s.busy() {
+		s.drained = sched.NewCompletion()
+	}
+	drained := s.drained
+	s.mu.Unlock()
+	for _, w := range rejected {
+		w.wake(nil, false)
+	}
+	return drained
+}
+
+// rejectAll rejects every flight that has not started. s.mu must be held.
+func (s *shard[K, V]) rejectAll() (rejected []waking[K, V]) {
+	var unstarted []*flight[K, V]
+	for f := range s.all() {
+		if f.state == promoted {
+			unstarted = append(unstarted, f) // unlinking now would upset all
+		}
+		if f.more != nil && f.more.queue != nil {
+			q := f.more.queue
+			f.more.queue, q.more.behind = nil, nil
+			rejected = append(rejected, s.reject(q))
+		}
+	}
+	for _, f := range unstarted {
+		s.remove(f) // its successor is gone already: this promotes nothing
+		rejected = append(rejected, s.reject(f))
+	}
+	return rejected
+}
+
+// busy reports whether a flight of any shard is unfinished.
+func (t *table[K, V]) busy() bool {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		busy := s.busy()
+		s.mu.Unlock()
+		if busy {
+			return true
+		}
+	}
+	return false
+}
+
+// cancelAll cancels the contexts of all flights that have one.
+func (t *table[K, V]) cancelAll() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		var own []*flight[K, V]
+		s.mu.Lock()
+		for f := range s.all() {
+			if f.more != nil && f.more.own {
+				own = append(own, f)
+			}
+		}
+		s.mu.Unlock()
+		for _, f := range own {
+			f.more.ctx.cancel(ErrClosed)
+		}
+	}
+}

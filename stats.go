@@ -1,0 +1,210 @@
+package coalesce
+
+import (
+	"iter"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// Stats counts what has happened to a Group since its first use. Each call is
+// in exactly one of the classes that Calls adds up, DoChan's, DoFresh's and
+// TryDo's included; Forget is not a call. A call that panicked because of
+// misuse is not counted.
+type Stats struct {
+	Calls    uint64 // Led + Joined + Rejected + Ended
+	Led      uint64 // calls whose fn was run: the number of executions
+	Joined   uint64 // calls that joined a flight, or were queued for one
+	Rejected uint64 // calls that got ErrInFlight or ErrClosed
+	Ended    uint64 // calls whose context had ended on entry
+
+	Left      uint64 // calls, led or joined, that left because their context ended
+	Abandoned uint64 // flights that all callers left while fn ran
+	Forgotten uint64 // flights that were forgotten before they finished
+	Panics    uint64 // executions that panicked
+	Goexits   uint64 // executions that ended with runtime.Goexit
+	Untold    uint64 // panics that were logged, as no caller was left to tell
+}
+
+// rareCounts are the counters of a shard that the fast path does not touch.
+type rareCounts struct {
+	rejected, left, abandoned, forgotten, panics, goexits, untold uint64
+}
+
+// countUnusual counts an execution that did not return. s.mu must be held.
+func (s *shard[K, V]) countUnusual(how outcome) {
+	if how == panicked {
+		s.rare.panics++
+	} else {
+		s.rare.goexits++
+	}
+}
+
+// Stats returns the group's counters. They are exact when the group is
+// quiescent, and otherwise those of one shard after the other. Counting costs
+// the calls nothing that could be measured; Stats locks each shard once.
+func (g *Group[K, V]) Stats() Stats {
+	t := g.use()
+	st := Stats{Ended: uint64(t.ended.Value())}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		st.Led += s.led
+		st.Joined += s.joined
+		st.Rejected += s.rare.rejected
+		st.Left += s.rare.left
+		st.Abandoned += s.rare.abandoned
+		st.Forgotten += s.rare.forgotten
+		st.Panics += s.rare.panics
+		st.Goexits += s.rare.goexits
+		st.Untold += s.rare.untold
+		s.mu.Unlock()
+	}
+	st.Calls = st.Led + st.Joined + st.Rejected + st.Ended
+	return st
+}
+
+// Len returns the number of keys that have a flight: those for which a Do
+// would join or wait. Forgotten flights are not among them. It is exact when
+// the group is quiescent, and locks each shard once.
+func (g *Group[K, V]) Len() int {
+	t := g.use()
+	n := 0
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		n += int(s.count)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// A FlightState says what a flight is doing.
+type FlightState uint8
+
+// The states of an unfinished flight.
+const (
+	// StateRunning means that fn runs and that calls join the flight.
+	StateRunning FlightState = iota
+
+	// StateAbandoned means that all callers have left and fn, whose context
+	// has been canceled, has not returned yet. New calls wait for that.
+	StateAbandoned
+
+	// StateQueued means that fn has not started: the flight waits for another
+	// of its key to end, or for its leader to be scheduled.
+	StateQueued
+)
+
+// String returns the state's name in lower case.
+func (s FlightState) String() string {
+	switch s {
+	case StateRunning:
+		return "running"
+	case StateAbandoned:
+		return "abandoned"
+	case StateQueued:
+		return "queued"
+	}
+	return "unknown"
+}
+
+// A Flight describes an unfinished flight at the moment it was looked at.
+type Flight[K comparable] struct {
+	Key K
+
+	// Age is the time since the flight began, at least. Reading the clock
+	// costs as much as a whole Do, so the age of one that runs on its leader's
+	// goroutine counts from when it was first joined or looked at.
+	Age time.Duration
+
+	// Waiters is the number of calls that wait for the flight, its leader not
+	// counted. In a flight that is queued, nobody leads yet.
+	Waiters int
+
+	State FlightState
+
+	// Forgotten reports whether the flight was forgotten: it still runs, but
+	// the key may have another.
+	Forgotten bool
+}
+
+// Flights returns an iterator over all unfinished flights: running, abandoned,
+// queued and forgotten ones, in no order. Each shard is looked at as a whole
+// when the iterator comes to it, under its lock; what the loop does with a
+// flight runs outside of it. The cost is in proportion to the number of
+// flights.
+func (g *Group[K, V]) Flights() iter.Seq[Flight[K]] {
+	return func(yield func(Flight[K]) bool) {
+		t := g.use()
+		var seen []Flight[K]
+		for i := range t.shards {
+			seen = t.shards[i].appendFlights(seen[:0])
+			for _, f := range seen {
+				if !yield(f) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// appendFlights appends a description of each unfinished flight of s.
+func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.busy() {
+		return to
+	}
+	now := sched.Now()
+	for f := range s.all() {
+		to = append(to, f.describe(now))
+		if f.more != nil && f.more.queue != nil {
+			to = append(to, f.more.queue.describe(now))
+		}
+	}
+	return to
+}
+
+// describe returns what Flights tells of f. The shard's lock must be held.
+func (f *flight[K, V]) describe(now int64) Flight[K] {
+	if f.born == 0 {
+		f.born = now
+	}
+	d := Flight[K]{
+		Key:       f.key,
+		Age:       time.Duration(max(0, now-f.born)),
+		Waiters:   int(f.callers),
+		Forgotten: f.detached,
+	}
+	if f.leading {
+		d.Waiters--
+	}
+	switch f.state {
+	case abandoned:
+		d.State = StateAbandoned
+	case queued, promoted:
+		d.State = StateQueued
+	}
+	return d
+}
+
+// all iterates over the flights that are registered or forgotten; those queued
+// behind them are not among them. s.mu must be held throughout, and the table
+// not be changed.
+func (s *shard[K, V]) all() iter.Seq[*flight[K, V]] {
+	return func(yield func(*flight[K, V]) bool) {
+		for _, f := range s.buckets {
+			for ; f != nil; f = f.next {
+				if !yield(f) {
+					return
+				}
+			}
+		}
+		for f := s.detached.first; f != nil; f = f.next {
+			if !yield(f) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package coalesce
+
+import (
+	"context"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file holds how calls wait for a flight and how they are woken.
+//
+// A call that only waits is counted, not listed: it holds a waiter on its own
+// stack, and nothing is allocated for it but, by the first, the completion.
+// Only who keeps something in the flight has a record there: a queued call,
+// which may have to lead, and a receiver of DoChan.
+//
+//	flight ── done, seated ≤ 1024
+//	   └─ more ── blocks ──▶ block{done, n ≤ 1024} ──▶ block ──▶ …
+//	          └── first ◀──▶ record ◀──▶ record ◀── last
+//
+// Invariants, true whenever the shard's lock is not held:
+//  W1. At most perCompletion waiters wait on one completion.
+//  W2. Every waiter of an unfinished flight is counted in the block that it
+//      waits in, so memory is in proportion to those who wait now, not to all
+//      who ever came.
+//  W3. A record is in the list of its flight until it leaves or the flight is
+//      finished; after that the list belongs to the goroutine that wakes.
+//  W4. A receiver's channel is sent to once: by leave, if it came before
+//      finish, else by wake.
+//
+// Rejected: a list of all waiters with a channel each (x/sync's DoChan, the
+// kernel's completions). It costs an allocation a follower and a walk over
+// all of them to wake them.
+
+const (
+	// perCompletion bounds the waiters on one channel. Closing a channel makes
+	// all who wait on it runnable without a preemption point, and the garbage
+	// collector's stop-the-world, with it every goroutine, has to wait for
+	// that: about 0.1 ms for a thousand, 17 ms for a hundred thousand.
+	perCompletion = 1024
+
+	// wakeInline is how many waiters a leader wakes before it returns. Waking
+	// one costs it 0.1 to 0.4 µs; starting a goroutine to do it, about 0.5 µs
+	// and an allocation.
+	wakeInline = 16
+)
+
+// A waiter is where one blocked call waits: a completion, and the block in
+// which it is counted, nil for the flight's first.
+type waiter struct {
+	done  sched.Completion
+	block *block
+}
+
+// A block is a thousand waiters of one flight, beyond the first thousand.
+type block struct {
+	done sched.Completion
+	n    int
+	next *block
+}
+
+// wait counts the caller among those who wait on f and returns where. s.mu
+// must be held.
+func (f *flight[K, V]) wait() waiter {
+	if f.seated < perCompletion {
+		if f.done == nil {
+			f.done = sched.NewCompletion()
+		}
+		f.seated++
+		return waiter{done: f.done}
+	}
+	m := f.extend()
+	if m.blocks == nil || m.blocks.n == perCompletion {
+		m.blocks = &block{done: sched.NewCompletion(), next: m.withWaiters()}
+	}
+	m.blocks.n++
+	return waiter{m.blocks.done, m.blocks}
+}
+
+// withWaiters returns the blocks without those that all waiters have left.
+// Sweeping them here, where a block is added, costs a step for each thousand
+// who join (W2); a block that is left can not be refilled at any other time,
+// as it need not be the first.
+func (m *more[K, V]) withWaiters() *block {
+	for p := &m.blocks; *p != nil; {
+		if (*p).n == 0 {
+			*p = (*p).next
+		} else {
+			p = &(*p).next
+		}
+	}
+	return m.blocks
+}
+
+// unwait takes back wait. s.mu must be held and f not be finished.
+func (f *flight[K, V]) unwait(w waiter) {
+	if w.block == nil {
+		f.seated--
+	} else {
+		w.block.n--
+	}
+}
+
+// join makes the caller a follower of f, which is running. s.mu must be held.
+func (s *shard[K, V]) join(f *flight[K, V]) {
+	s.joined++
+	f.callers++
+	if !f.joined {
+		f.joined = true
+		if f.born == 0 {
+			f.born = sched.Now()
+		}
+	}
+}
+
+// A waking is what finish found waiting, to be woken when the lock is
+// released.
+type waking[K comparable, V any] struct {
+	flight  *flight[K, V]
+	done    sched.Completion // nil if nobody waits on it
+	blocks  *block
+	records *record[K, V]
+	n       int // how many there are
+}
+
+// takeWaiters takes all waiters from f, which has just finished. s.mu must be
+// held.
+func (f *flight[K, V]) takeWaiters() waking[K, V] {
+	w := waking[K, V]{flight: f, done: f.done, n: int(f.callers)}
+	if m := f.more; m != nil {
+		w.blocks, w.records = m.blocks, m.first
+		m.blocks, m.first, m.last = nil, nil, nil
+	}
+	return w
+}
+
+// wake wakes everyone in w. It returns soon if mayDefer is set, as it is where
+// a leader is about to return: waking many, and what receivers' contexts do
+// when they are told to stop, is then left to a goroutine. No lock may be held.
+func (w waking[K, V]) wake(clone func(V) V, mayDefer bool) {
+	if mayDefer && (w.n > wakeInline || w.records != nil) {
+		sched.Go(func() { w.wake(clone, false) })
+		return
+	}
+	if w.done != nil {
+		sched.Complete(w.done)
+	}
+	for b := w.blocks; b != nil; b = b.next {
+		sched.Complete(b.done)
+	}
+	for r := w.records; r != nil; {
+		next := r.next
+		r.prev, r.next = nil, nil
+		if r.ch != nil {
+			r.deliver(w.flight, clone)
+		}
+		r = next
+	}
+}
+
+// A call is one caller's invocation while it waits.
+type call[K comparable, V any] struct {
+	ctx   context.Context
+	done  <-chan struct{}                  // ctx.Done(), asked for once; nil if it never ends
+	fn    func(context.Context) (V, error) // nil if it runs on the caller's goroutine
+	leads bool
+
+	w waiter
+	r *record[K, V] // nil unless it was queued
+}
+
+// await blocks until f has finished or the caller's context has ended. The
+// shard's lock must not be held.
+func (s *shard[K, V]) await(c *call[K, V], f *flight[K, V]) (v V, shared bool, err error) {
+	if sched.WaitEither(c.w.done, c.done) {
+		return f.result(s.table.clone)
+	}
+	return s.leave(c, f)
+}
+
+// leave ends the wait of a call whose context has ended. A result beats it: if
+// f has finished, the caller gets what f returned. Which of the two came first
+// is decided under the lock; the select in await cannot tell when both have.
+func (s *shard[K, V]) leave(c *call[K, V], f *flight[K, V]) (v V, shared bool, err error) {
+	s.mu.Lock()
+	if f.state == finished {
+		s.mu.Unlock()
+		return f.result(s.table.clone)
+	}
+	f.unwait(c.w)
+	shared = f.joined
+	after := s.depart(f, c.r, c.leads)
+	s.mu.Unlock()
+	after.run(c.ctx)
+	return v, shared, reasonOf(c.ctx)
+}
+
+// A departure is what a call that left has to do once the lock is released.
+type departure[K comparable, V any] struct {
+	cancel *flightContext   // of the flight that is now abandoned
+	next   *record[K, V]    // to be notified
+	idle   sched.Completion // to be completed
+}
+
+// depart removes a call with record r, or nil, from f, which is unfinished:
+// the last to leave a running flight abandons it, one that was to start a
+// promoted flight hands it on. s.mu must be held.
+func (s *shard[K, V]) depart(f *flight[K, V], r *record[K, V], leads bool) (after departure[K, V]) {
+	s.rare.left++
+	f.callers--
+	if leads {
+		f.leading = false
+	}
+	if r != nil {
+		f.more.removeRecord(r)
+	}
+	switch {
+	case f.state == promoted && f.callers > 0:
+		if r.promoted { // every call in a flight that has not started has one
+			after.next = f.hand()
+		}
+	case f.callers > 0:
+	case f.state == running:
+		f.state = abandoned
+		s.rare.abandoned++
+		after.cancel = &f.more.ctx
+	default:
+		after.next = s.evaporate(f)
+		after.idle = s.idle()
+	}
+	return after
+}
+
+// run does what is due after a call with the given context has left. No lock
+// may be held: it runs code of the context's.
+func (after departure[K, V]) run(ctx context.Context) {
+	if after.cancel != nil {
+		after.cancel.cancel(context.Cause(ctx))
+	}
+	after.next.notify()
+	if after.idle != nil {
+		sched.Complete(after.idle)
+	}
+}
