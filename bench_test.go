@@ -71,5 +71,7 @@ func makeKeys(n int) []string {
 	return keys
 }
 
-var _ = fmt.Sprint
-var _ sync.Mutex
+var (
+	_ = fmt.Sprint
+	_ sync.Mutex
+)
