@@ -19,8 +19,8 @@ import (
 // default hash is seeded for each group and has no such weakness. Up to about
 // 16 bytes HashString is the faster of the two, beyond that the slower:
 // go test -run - -bench Hash shows where they cross.
-func HashString[K ~string](key K) uint64 {
-	return xxhash.Sum64String(string(key))
+func HashString(key string) uint64 {
+	return xxhash.Sum64String(key)
 }
 
 // hash returns the bits that place key, and whether key equals itself.
