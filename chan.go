@@ -17,8 +17,8 @@ import (
 // neither ends the process. With Clone set, each receiver's clone is made on a
 // goroutine of its own.
 //
-// DoChan panics if ctx or fn is nil. It allocates the channel and a record for
-// each call.
+// DoChan panics if ctx or fn is nil. Each call allocates its channel, with the
+// room in it, and a record; one that leads also the flight and its goroutine.
 func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context) (V, error)) <-chan Result[V] {
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)

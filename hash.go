@@ -2,7 +2,6 @@ package coalesce
 
 import (
 	"hash/maphash"
-	"math/bits"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -34,10 +33,16 @@ func (t *table[K, V]) hash(key K) (h uint64, reflexive bool) {
 		return maphash.Comparable(t.seed, key), reflexive
 	}
 	// Mixing with the group's secret spreads hashes that differ in few bits,
-	// the identity for one, and hides where a key is placed.
-	hi, lo := bits.Mul64(t.userHash(key)^t.mix, 0x9e3779b97f4a7c15)
-	return hi ^ lo, reflexive
+	// the identity for one, and hides where a key is placed. Folding the two
+	// halves of one product, the cheaper mix, leaves some inputs' low bits
+	// unmixed.
+	h = (t.userHash(key) ^ t.mix) * mixer
+	h = (h ^ h>>32) * mixer
+	return h ^ h>>32, reflexive
 }
+
+// mixer is 2⁶⁴ divided by the golden ratio, made odd.
+const mixer = 0x9e3779b97f4a7c15
 
 // equal reports whether a and b are equal. It is a function because a
 // comparison of an expression with itself reads like a slip of the pen.

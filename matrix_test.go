@@ -379,7 +379,6 @@ func TestMisuse(t *testing.T) {
 		h := hold()
 		go g.Do("busy", h.fn(1))
 		<-h.started
-		//lint:ignore SA1012 misuse is what is tested
 		var none context.Context
 		for _, key := range []string{"busy", "idle"} {
 			tests := []struct {

@@ -1,0 +1,147 @@
+//go:build !race
+
+package coalesce_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// The race detector allocates for itself, so these tests are not part of a
+// build with it.
+
+// TestAllocs_Do: a call that nobody joins allocates nothing, although its
+// closure captures, whatever the type of its key.
+func TestAllocs_Do(t *testing.T) {
+	type wide struct {
+		s string
+		b [128]byte
+	}
+	var (
+		ints    coalesce.Group[int, int]
+		strs    coalesce.Group[string, []byte]
+		structs coalesce.Group[wide, int]
+		anys    coalesce.Group[any, int]
+		hashed  = coalesce.Group[string, int]{Hash: coalesce.HashString}
+	)
+	n, buf, key := 0, []byte("x"), any("key")
+	for name, call := range map[string]func(){
+		"int":    func() { ints.Do(n&63, func() (int, error) { n++; return n, nil }) },
+		"string": func() { strs.Do("key", func() ([]byte, error) { n++; return buf, nil }) },
+		"struct": func() { structs.Do(wide{s: "a", b: [128]byte{1}}, func() (int, error) { n++; return n, nil }) },
+		"any":    func() { anys.Do(key, func() (int, error) { n++; return n, nil }) },
+		"hashed": func() { hashed.Do("key", func() (int, error) { n++; return n, nil }) },
+		"TryDo":  func() { hashed.TryDo("key", func() (int, error) { n++; return n, nil }) },
+		"nested": func() {
+			for range 2 {
+				nest(&ints, 0, 32, func() { n++ })
+			}
+		},
+	} {
+		call()
+		want := 0.0
+		if name == "nested" {
+			// The recursion's own closures.
+			want = testing.AllocsPerRun(200, func() {
+				for range 2 {
+					nestNothing(0, 32, func() { n++ })
+				}
+			})
+		}
+		if got := testing.AllocsPerRun(200, call); got > want {
+			t.Errorf("%s: %v allocations, want %v", name, got, want)
+		}
+	}
+}
+
+// nestNothing is nest without a group.
+func nestNothing(from, to int, inner func()) {
+	if from == to {
+		inner()
+		return
+	}
+	func() { nestNothing(from+1, to, inner) }()
+}
+
+// TestAllocs_DoContext: a leader whose ctx can end makes three allocations,
+// and fn's Done one more; one whose ctx cannot makes none. DoChan's are the
+// flight, the record, the goroutine, the channel and, as the runtime has it,
+// the channel's buffer.
+func TestAllocs_DoContext(t *testing.T) {
+	var g group
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	plain := ctxValue(1)
+	asks := func(ctx context.Context) (int, error) { ctx.Done(); return 1, nil }
+	for name, tt := range map[string]struct {
+		want float64
+		call func()
+	}{
+		"can end":           {3, func() { g.DoContext(ctx, "k", plain) }},
+		"can end, Done":     {4, func() { g.DoContext(ctx, "k", asks) }},
+		"cannot end":        {0, func() { g.DoContext(context.Background(), "k", plain) }},
+		"fresh":             {3, func() { g.DoFresh(ctx, "k", plain) }},
+		"channel":           {5, func() { <-g.DoChan(context.Background(), "k", plain) }},
+		"ended on entry":    {0, func() { g.DoContext(endedContext, "k", plain) }},
+		"forget, no flight": {0, func() { g.Forget("k") }},
+	} {
+		tt.call()
+		if got := testing.AllocsPerRun(500, tt.call); got > tt.want {
+			t.Errorf("%s: %v allocations, want %v", name, got, tt.want)
+		}
+	}
+}
+
+var endedContext = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// TestAllocs_Joined: a flight that was joined costs two allocations, its record
+// and the channel, and its followers none, up to the number that the leader
+// wakes by itself. What goroutines cost is not counted: they are there before.
+func TestAllocs_Joined(t *testing.T) {
+	for _, followers := range []int{1, 2, 8} {
+		for name, follow := range map[string]func(g *group){
+			"Do":        func(g *group) { g.Do("k", value(0)) },
+			"DoContext": func(g *group) { g.DoContext(context.Background(), "k", ctxNothing) },
+		} {
+			var g group
+			start, done := make(chan struct{}), make(chan struct{})
+			for range followers {
+				go func() {
+					for range start {
+						follow(&g)
+						done <- struct{}{}
+					}
+				}()
+			}
+			flight := func() {
+				before := g.Stats().Joined
+				g.Do("k", func() (int, error) {
+					for range followers {
+						start <- struct{}{}
+					}
+					for g.Stats().Joined < before+uint64(followers) {
+						runtime.Gosched()
+					}
+					return 1, nil
+				})
+				for range followers {
+					<-done
+				}
+			}
+			flight()
+			if got := testing.AllocsPerRun(200, flight); got > 2 {
+				t.Errorf("%s, %d followers: %v allocations, want 2", name, followers, got)
+			}
+			close(start)
+		}
+	}
+}
+
+func ctxNothing(context.Context) (int, error) { return 0, nil }

@@ -1,0 +1,245 @@
+package coalesce_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+	"weak"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// A payload is big enough to have an allocation of its own.
+type payload [64]byte
+
+type payloadError struct{ p *payload }
+
+func (*payloadError) Error() string { return "payload" }
+
+// TestG12_NothingIsKept: when a flight is over, its key, value, error, fn and
+// context can be collected while the group lives, however it went.
+func TestG12_NothingIsKept(t *testing.T) {
+	type keyed = coalesce.Group[*payload, *payload]
+	for _, lead := range []string{"Do", "DoContext", "DoChan", "DoFresh"} {
+		for _, join := range []string{"", "Do", "DoContext", "DoChan", "DoFresh", "leave", "forget", "abandon"} {
+			t.Run(lead+" "+join, func(t *testing.T) {
+				g := keyed{Shards: 1}
+				ptrs := func() (ptrs [5]weak.Pointer[payload]) {
+					key, val, inErr, inFn, inCtx := new(payload), new(payload), new(payload), new(payload), new(payload)
+					for i, p := range []*payload{key, val, inErr, inFn, inCtx} {
+						ptrs[i] = weak.Make(p)
+					}
+					ctx, cancel := context.WithCancel(context.WithValue(t.Context(), ctxKey{}, inCtx))
+					defer cancel()
+					h := hold()
+					fn := func(context.Context) (*payload, error) {
+						inFn[0]++
+						h.started <- struct{}{}
+						<-h.release
+						return val, &payloadError{inErr}
+					}
+					var wg sync.WaitGroup
+					call := func(form string, ctx context.Context) {
+						wg.Go(func() { callPayload(&g, form, ctx, key, fn) })
+					}
+					call(lead, ctx)
+					<-h.started
+					// What follows reads the clock or the counters to know when
+					// the call has taken part.
+					switch join {
+					case "":
+					case "leave", "abandon":
+						left, leave := context.WithCancel(ctx)
+						call("DoContext", left)
+						awaitStats(t, func() bool { return g.Stats().Joined == 1 })
+						leave()
+						awaitStats(t, func() bool { return g.Stats().Left == 1 })
+						if join == "abandon" && lead != "Do" {
+							cancel()
+							awaitStats(t, func() bool { return g.Stats().Abandoned == 1 })
+						}
+					case "forget":
+						g.Forget(key)
+					default:
+						call(join, ctx)
+						awaitStats(t, func() bool { return g.Stats().Joined == 1 })
+					}
+					close(h.release)
+					wg.Wait()
+					awaitStats(t, func() bool { return quiet(&g) })
+					return ptrs
+				}()
+				names := []string{"key", "value", "error", "fn", "ctx"}
+				for i, p := range ptrs {
+					for range 20 {
+						if runtime.GC(); p.Value() == nil {
+							break
+						}
+						time.Sleep(time.Millisecond)
+					}
+					if p.Value() != nil {
+						t.Errorf("the %s is kept", names[i])
+					}
+				}
+				runtime.KeepAlive(&g)
+			})
+		}
+	}
+}
+
+func callPayload(g *coalesce.Group[*payload, *payload], form string, ctx context.Context, key *payload, fn func(context.Context) (*payload, error)) {
+	switch form {
+	case "Do":
+		g.Do(key, func() (*payload, error) { return fn(ctx) })
+	case "DoContext":
+		g.DoContext(ctx, key, fn)
+	case "DoChan":
+		<-g.DoChan(ctx, key, fn)
+	case "DoFresh":
+		g.DoFresh(ctx, key, fn)
+	}
+}
+
+func quiet(g *coalesce.Group[*payload, *payload]) bool {
+	for range g.Flights() {
+		return false
+	}
+	return true
+}
+
+// awaitStats waits until cond holds, which it does soon.
+func awaitStats(t *testing.T, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !cond(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("it never came to that")
+		}
+	}
+}
+
+// TestG12_LeaversTakeTheirMemory: 100,000 calls that join one stuck flight and
+// leave it, or queue behind it and leave, with two thousand others there
+// throughout, leave the heap as it was.
+func TestG12_LeaversTakeTheirMemory(t *testing.T) {
+	for _, f := range []form{forms[2], forms[3], forms[4]} {
+		t.Run(f.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var g group
+				h := lead(t, &g)
+				for range 2000 {
+					goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
+				}
+				wave := func(n int) {
+					ctx, cancel := context.WithCancel(t.Context())
+					for range n {
+						goCall(ctx, f, &g, "k", ctxValue(0))
+					}
+					synctest.Wait()
+					cancel()
+					synctest.Wait()
+				}
+				// The first waves leave the runtime's own descriptors of so
+				// many goroutines behind.
+				for range 5 {
+					wave(2000)
+				}
+				before := heap()
+				for range 50 {
+					wave(2000)
+				}
+				// Eight bytes for each that left would be 781 KiB.
+				if grown := heap() - before; grown > 512<<10 {
+					t.Errorf("the heap has grown by %d KiB", grown>>10)
+				}
+				close(h.release)
+				synctest.Wait()
+				if st := g.Stats(); g.Len() != 0 || st.Left != 110_000 {
+					t.Errorf("Len %d, %+v", g.Len(), st)
+				}
+			})
+		})
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestG12_StormLeavesLittle: after a hundred thousand keys in flight at once,
+// the tables are small again and the free lists bounded.
+func TestG12_StormLeavesLittle(t *testing.T) {
+	var g coalesce.Group[int, int]
+	g.Do(0, value(0))
+	before := heap()
+	nest(&g, 0, 100_000, func() {
+		if n := g.Len(); n != 100_000 {
+			t.Errorf("Len = %d", n)
+		}
+	})
+	if grown := heap() - before; grown > 1<<20 {
+		t.Errorf("%d KiB are left", grown>>10)
+	}
+}
+
+// nest calls Do for keys from…to-1, each inside the fn of the one before, and
+// inner inside them all.
+func nest(g *coalesce.Group[int, int], from, to int, inner func()) {
+	if from == to {
+		inner()
+		return
+	}
+	g.Do(from, func() (int, error) {
+		nest(g, from+1, to, inner)
+		return 0, nil
+	})
+}
+
+// TestG12_NoGoroutineIsLeft: after calls of all forms, in every way to end,
+// all goroutines of the group have ended. The bubble would not end otherwise.
+func TestG12_NoGoroutineIsLeft(t *testing.T) {
+	captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		for _, f := range forms {
+			for _, e := range endings {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				for range 100 {
+					goCall(ctx, f, &g, "k", func(ctx context.Context) (int, error) {
+						child, stop := context.WithCancel(ctx)
+						defer stop()
+						select {
+						case <-child.Done():
+						case <-time.After(time.Minute):
+						}
+						return e.end()
+					})
+				}
+				time.Sleep(10 * time.Minute)
+			}
+		}
+		if g.Len() != 0 {
+			t.Errorf("Len = %d", g.Len())
+		}
+	})
+}
+
+// TestErrorsAreComparable: the sentinels are themselves and tell apart.
+func TestErrorsAreComparable(t *testing.T) {
+	all := []error{coalesce.ErrInFlight, coalesce.ErrClosed, coalesce.ErrGoexit}
+	for i, a := range all {
+		for j, b := range all {
+			if errors.Is(a, b) != (i == j) {
+				t.Errorf("%v is %v", a, b)
+			}
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package coalesce
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"unsafe"
+)
+
+// TestShard_Size: a shard is whole pairs of cache lines, ends in padding, and
+// what the fast path touches is in its first pair.
+func TestShard_Size(t *testing.T) {
+	var s shard[string, string]
+	if n := unsafe.Sizeof(s); n%128 != 0 {
+		t.Errorf("a shard has %d bytes", n)
+	}
+	if pad := unsafe.Sizeof(s) - unsafe.Sizeof(s.shardState); pad < 8 {
+		t.Errorf("it ends in %d bytes of padding", pad)
+	}
+	if end := unsafe.Offsetof(s.table) + unsafe.Sizeof(s.table); end > 120 {
+		t.Errorf("its hot fields end at %d", end)
+	}
+	var other shard[[64]byte, [64]byte]
+	if unsafe.Sizeof(other) != unsafe.Sizeof(s) {
+		t.Error("its size depends on the type arguments")
+	}
+}
+
+// TestFlight_Size: a record is small, as there may be a million.
+func TestFlight_Size(t *testing.T) {
+	if n := unsafe.Sizeof(flight[string, any]{}); unsafe.Sizeof(uintptr(0)) == 8 && n > 96 {
+		t.Errorf("a flight has %d bytes", n)
+	}
+}
+
+// check reports what of S1, S2, S4 and the counts does not hold.
+func (s *shard[K, V]) check() error {
+	n, size := 0, len(s.buckets)
+	if size > 0 && (s.mask&(s.mask+1) != 0 || uint32(size-1) > s.mask || uint32(size-1) <= s.mask>>1) {
+		return fmt.Errorf("%d buckets with mask %b", size, s.mask)
+	}
+	for i, f := range s.buckets {
+		for ; f != nil; f = f.next {
+			n++
+			if int(s.index(f.hash)) != i {
+				return fmt.Errorf("hash %x is in bucket %d of %d", f.hash, i, size)
+			}
+			if f.state == finished || f.state == queued || f.detached {
+				return fmt.Errorf("registered in state %d, detached %v", f.state, f.detached)
+			}
+		}
+	}
+	if n != int(s.count) || n > size {
+		return fmt.Errorf("%d flights in %d buckets, counted %d", n, size, s.count)
+	}
+	free := 0
+	for f := s.free; f != nil; f = f.next {
+		free++
+		if f.more != nil || f.joined || f.done != nil {
+			return fmt.Errorf("a used flight is free: %+v", f)
+		}
+	}
+	if free != int(s.nfree) || free > freeFlights {
+		return fmt.Errorf("%d free flights, counted %d", free, s.nfree)
+	}
+	return nil
+}
+
+// TestShard_LinearHash grows and shrinks a table at random, and checks it all
+// the way.
+func TestShard_LinearHash(t *testing.T) {
+	s := new(shard[uint64, int])
+	in := map[uint64]*flight[uint64, int]{}
+	r := rand.New(rand.NewPCG(1, 2))
+	largest := 0
+	for round := range 40 {
+		for range r.IntN(2000) {
+			h := r.Uint64()
+			if round%2 == 0 {
+				in[h] = s.lead(h, h)
+			} else {
+				for k, f := range in {
+					s.unlink(f)
+					s.recycle(f)
+					delete(in, k)
+					break
+				}
+			}
+			if r.IntN(50) == 0 {
+				if err := s.check(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		largest = max(largest, len(s.buckets))
+		for k, f := range in {
+			if s.find(k, k) != f {
+				t.Fatalf("key %x is not found", k)
+			}
+		}
+		if len(in) != int(s.count) {
+			t.Fatalf("count %d, want %d", s.count, len(in))
+		}
+	}
+	for k, f := range in {
+		s.unlink(f)
+		delete(in, k)
+	}
+	if largest < 1000 || len(s.buckets) > keptBuckets || cap(s.buckets) > 8*keptBuckets {
+		t.Errorf("of %d buckets %d are left, room for %d", largest, len(s.buckets), cap(s.buckets))
+	}
+	if err := s.check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestShard_CheckReportsBroken: the checker sees what it is there to see.
+func TestShard_CheckReportsBroken(t *testing.T) {
+	for name, damage := range map[string]func(s *shard[uint64, int], f *flight[uint64, int]){
+		"bucket": func(_ *shard[uint64, int], f *flight[uint64, int]) { f.hash++ },
+		"count":  func(s *shard[uint64, int], _ *flight[uint64, int]) { s.count++ },
+		"state":  func(_ *shard[uint64, int], f *flight[uint64, int]) { f.state = finished },
+		"mask":   func(s *shard[uint64, int], _ *flight[uint64, int]) { s.mask = 5 },
+		"free":   func(s *shard[uint64, int], _ *flight[uint64, int]) { s.free.joined = true },
+	} {
+		s := new(shard[uint64, int])
+		f := s.lead(1, 1)
+		extra := s.lead(2, 2)
+		s.unlink(extra)
+		s.recycle(extra)
+		if err := s.check(); err != nil {
+			t.Fatal(err)
+		}
+		if damage(s, f); s.check() == nil {
+			t.Errorf("%s: not seen", name)
+		}
+	}
+}
+
+// TestShard_MillionKeys: with a million keys in flight at once, no chain is
+// long, in any shard, and the memory for each is told.
+func TestShard_MillionKeys(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a second and 100 MB")
+	}
+	const n = 1_000_000
+	var g Group[int, int]
+	tab := g.use()
+	flights := make([]*flight[int, int], n)
+	before := heapInUse()
+	for k := range flights {
+		h, _ := tab.hash(k)
+		flights[k] = tab.shard(h).lead(h, k)
+	}
+	perKey := float64(heapInUse()-before) / n
+	longest, used := 0, 0
+	for i := range tab.shards {
+		s := &tab.shards[i]
+		if err := s.check(); err != nil {
+			t.Fatal(err)
+		}
+		if share := float64(s.count) * float64(len(tab.shards)) / n; share < 0.9 || share > 1.1 {
+			t.Errorf("shard %d has %.2f of its share", i, share)
+		}
+		for _, f := range s.buckets {
+			chain := 0
+			for ; f != nil; f = f.next {
+				chain++
+			}
+			longest = max(longest, chain)
+			if chain > 0 {
+				used++
+			}
+		}
+	}
+	t.Logf("%.0f bytes for each key in flight; longest chain %d", perKey, longest)
+	if longest > 16 {
+		t.Errorf("a chain of %d", longest)
+	}
+	if perKey > 120 {
+		t.Errorf("%.0f bytes for each key", perKey)
+	}
+	for k, f := range flights {
+		h, _ := tab.hash(k)
+		s := tab.shard(h)
+		s.unlink(f)
+	}
+	runtime.KeepAlive(flights)
+	if g.Len() != 0 {
+		t.Errorf("Len = %d", g.Len())
+	}
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestTable_Shards: any number is rounded up to a power of two.
+func TestTable_Shards(t *testing.T) {
+	for in, want := range map[int]int{1: 1, 2: 2, 3: 4, 64: 64, 100: 128} {
+		tab := newTable[int, int](in, nil, nil)
+		if got := len(tab.shards); got != want {
+			t.Errorf("%d gives %d, want %d", in, got, want)
+		}
+		for _, h := range []uint64{0, 1, 1 << 63, ^uint64(0)} {
+			tab.shard(h) // within bounds
+		}
+	}
+	if got := len(newTable[int, int](0, nil, nil).shards); got < runtime.GOMAXPROCS(0) {
+		t.Errorf("default %d", got)
+	}
+}
+
+// TestTable_HashMixesUserHash: a user's hash that varies in a few bits only
+// still uses all shards and buckets.
+func TestTable_HashMixesUserHash(t *testing.T) {
+	for shift := range 60 {
+		tab := newTable[int, int](64, func(k int) uint64 { return uint64(k) << shift }, nil)
+		shards, low := map[*shard[int, int]]bool{}, map[uint64]bool{}
+		n := min(1024, 1<<(64-shift)-1)
+		for k := range n {
+			h, _ := tab.hash(k)
+			shards[tab.shard(h)] = true
+			low[h&1023] = true
+		}
+		if len(shards) < min(n, 64)/3 || len(low) < n/3 {
+			t.Errorf("shift %d: %d keys in %d shards, %d buckets", shift, n, len(shards), len(low))
+		}
+	}
+}

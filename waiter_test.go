@@ -1,0 +1,89 @@
+package coalesce
+
+import (
+	"testing"
+)
+
+// TestWaiter_Blocks: no more than perCompletion wait on one channel (W1), and
+// blocks that all have left are dropped when another is added (W2).
+func TestWaiter_Blocks(t *testing.T) {
+	f := new(flight[int, int])
+	var ws []waiter
+	on := map[any]int{}
+	for range 10 * perCompletion {
+		w := f.wait()
+		ws = append(ws, w)
+		if on[w.done]++; on[w.done] > perCompletion {
+			t.Fatalf("%d wait on one completion", on[w.done])
+		}
+	}
+	if len(on) != 10 || blocks(f) != 9 {
+		t.Errorf("%d completions, %d blocks", len(on), blocks(f))
+	}
+	// All but the first of each block leave.
+	kept := map[any]bool{}
+	for _, w := range ws {
+		if !kept[w.done] {
+			kept[w.done] = true
+		} else {
+			f.unwait(w)
+		}
+	}
+	for _, w := range ws[:perCompletion] {
+		if kept[w.done] {
+			delete(kept, w.done) // the first block's one leaves too
+			f.unwait(w)
+		}
+	}
+	if f.seated != 0 {
+		t.Errorf("%d in the first block", f.seated)
+	}
+	// Waves that fill the first block, and the newest, and leave again.
+	for range 1000 {
+		var wave []waiter
+		for range 2*perCompletion + 1 {
+			wave = append(wave, f.wait())
+		}
+		for _, w := range wave {
+			f.unwait(w)
+		}
+	}
+	if n := blocks(f); n > 12 {
+		t.Errorf("%d blocks for 9 waiters", n)
+	}
+}
+
+func blocks[K comparable, V any](f *flight[K, V]) (n int) {
+	for b := f.more.blocks; b != nil; b = b.next {
+		n++
+	}
+	return n
+}
+
+// TestRecord_List: records can be added and removed anywhere.
+func TestRecord_List(t *testing.T) {
+	type rec = record[int, int]
+	for _, remove := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 2, 0, 3}, {2, 0, 3, 1}} {
+		var m more[int, int]
+		var rs [4]*rec
+		for i := range rs {
+			rs[i] = new(rec)
+			m.addRecord(rs[i])
+		}
+		left := map[*rec]bool{rs[0]: true, rs[1]: true, rs[2]: true, rs[3]: true}
+		for _, i := range remove {
+			m.removeRecord(rs[i])
+			delete(left, rs[i])
+			n := 0
+			var prev *rec
+			for r := m.first; r != nil; prev, r = r, r.next {
+				if n++; !left[r] || r.prev != prev {
+					t.Fatalf("order %v, after %d: broken", remove, i)
+				}
+			}
+			if n != len(left) || m.last != prev {
+				t.Fatalf("order %v, after %d: %d in the list", remove, i, n)
+			}
+		}
+	}
+}
