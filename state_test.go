@@ -295,6 +295,7 @@ func TestDoFresh_StartsAfterTheCall(t *testing.T) {
 		call(forms[2], 2, true, 50*time.Second)
 		call(forms[4], 3, false, 110*time.Second)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if n != 3 || g.Len() != 0 {
 			t.Errorf("%d executions, Len %d", n, g.Len())
 		}
@@ -355,6 +356,7 @@ func TestShutdown_Waits(t *testing.T) {
 			}
 			return v, err
 		})
+		synctest.Wait()
 		follower, _ := goCall(ctx, forms[0], &g, "k", ctxValue(0))
 		old := abandon(t, &g, "other")
 		var queued []*answer
