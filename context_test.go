@@ -177,6 +177,7 @@ func TestG7_AfterFunc(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		for _, stop := range stops {
 			if stop() {
 				stopped.Add(1)

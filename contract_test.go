@@ -152,6 +152,7 @@ func TestG1_OneAtATime(t *testing.T) {
 		}
 		synctest.Wait()
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		if runs.Load() != 1 {
 			t.Errorf("%d executions, want 1", runs.Load())
 		}
@@ -268,6 +269,7 @@ func TestG2_OneAnswer(t *testing.T) {
 				}()
 			}
 			time.Sleep(2 * time.Second)
+			synctest.Wait()
 		})
 	}
 }
@@ -320,6 +322,7 @@ func TestG2_Clone(t *testing.T) {
 			}()
 		}
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		if len(seen) != 40 || clones.Load() != 40 || seen[original] != 0 {
 			t.Errorf("%d values from %d clones, original %d times", len(seen), clones.Load(), seen[original])
 		}
@@ -356,6 +359,7 @@ func TestG2_ClonePanics(t *testing.T) {
 				})
 			}
 			time.Sleep(2 * time.Second)
+			synctest.Wait()
 			for i, a := range answers {
 				var pe *coalesce.PanicError
 				e, _ := a.panic.(error)

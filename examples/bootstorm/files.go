@@ -1,0 +1,125 @@
+package main
+
+// This file writes the files of the embedded set, and looks at the files of any
+// set before a storm: what they are and what is in them.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// elfMagic begins every module, and every other ELF file.
+const elfMagic = "\x7fELF"
+
+// writeFiles writes the given modules below the root of the set: files of the
+// true sizes, with a content of their own each.
+func (s *moduleSet) writeFiles(ctx context.Context, used []int, prog *progress) error {
+	done := prog.begin("writing modules", len(used))
+	defer done()
+	for _, i := range used {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		m := &s.modules[i]
+		name := s.file(m)
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return fmt.Errorf("cannot write the modules: %w", err)
+		}
+		if err := os.WriteFile(name, moduleContent(m.path, m.size), 0o600); err != nil {
+			return fmt.Errorf("cannot write the modules: %w", err)
+		}
+		prog.step()
+	}
+	return nil
+}
+
+// moduleContent returns size bytes that begin as a module does and go on as
+// noise: the same for the same path, and different for any other, so that no
+// digest is right by accident.
+func moduleContent(path string, size int64) []byte {
+	var seed [32]byte
+	copy(seed[:], fmt.Sprintf("%016x", xxhash.Sum64String(path)))
+	content := make([]byte, size)
+	// ChaCha8 never fails to read.
+	_, _ = rand.NewChaCha8(seed).Read(content)
+	copy(content, elfMagic)
+	return content
+}
+
+// inspectFiles learns identity, size and digest of the given modules from their
+// files, which are to be the same for the whole storm.
+//
+// A file has one name, as a module that says it in its own header: modules whose
+// paths are of one file, be it by a link or by a mount, get the name of the
+// first.
+func (s *moduleSet) inspectFiles(ctx context.Context, used []int, prog *progress) error {
+	done := prog.begin("inspecting modules", len(used))
+	defer done()
+	names := make(map[fileID]string)
+	for _, i := range used {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		m := &s.modules[i]
+		if err := m.inspect(s.file(m)); err != nil {
+			return err
+		}
+		if name, ok := names[m.id]; ok {
+			m.name = name
+		} else {
+			names[m.id] = m.name
+		}
+		prog.step()
+	}
+	return nil
+}
+
+// inspect learns what m's file is and contains.
+func (m *module) inspect(name string) error {
+	f, size, id, err := openModule(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := xxhash.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	m.size, m.id, m.digest = size, id, h.Sum64()
+	return nil
+}
+
+// openModule opens the file of a module and returns its size and identity, which
+// hold for as long as the file is open. Whoever calls does it with its own
+// rights: what fails here is the caller's failure alone.
+func openModule(name string) (f *os.File, size int64, id fileID, err error) {
+	f, err = os.Open(name)
+	if err != nil {
+		return nil, 0, fileID{}, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			f = nil
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, fileID{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fileID{}, fmt.Errorf("%s is not a regular file", name)
+	}
+	if int64(int(info.Size())) != info.Size() {
+		return nil, 0, fileID{}, errors.New(name + " is too large for this machine")
+	}
+	id, err = identify(info)
+	return f, info.Size(), id, err
+}

@@ -1,0 +1,18 @@
+//go:build !unix
+
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"runtime"
+)
+
+// identify fails: without the device and inode number of a file, two paths of
+// one file cannot be told from two files.
+func identify(fs.FileInfo) (fileID, error) {
+	return fileID{}, errors.New("files have no device and inode number on " + runtime.GOOS)
+}
+
+// checkFileLimit knows of no limit here.
+func checkFileLimit(int) error { return nil }
