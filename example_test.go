@@ -1,0 +1,259 @@
+package coalesce_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// waitFor blocks until the flight of key has n waiters.
+func waitFor[K comparable, V any](g *coalesce.Group[K, V], key K, n int) {
+	for {
+		for f := range g.Flights() {
+			if f.Key == key && f.Waiters == n {
+				return
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Ten goroutines want the same page at the same moment. It is fetched once.
+func Example() {
+	var pages coalesce.Group[string, string]
+	fetched := 0
+	fetch := func(url string) (string, error) {
+		fetched++
+		waitFor(&pages, url, 9) // a slow server: all ten have asked by now
+		return "<html>" + url + "</html>", nil
+	}
+
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			page, shared, err := pages.Do("/index", func() (string, error) { return fetch("/index") })
+			if page != "<html>/index</html>" || !shared || err != nil {
+				fmt.Println("unexpected:", page, shared, err)
+			}
+		})
+	}
+	wg.Wait()
+	fmt.Println("fetched", fetched, "time")
+	// Output: fetched 1 time
+}
+
+func ExampleGroup_Do() {
+	var g coalesce.Group[string, int]
+	v, shared, err := g.Do("answer", func() (int, error) { return 42, nil })
+	fmt.Println(v, shared, err)
+	// Output: 42 false <nil>
+}
+
+// A caller that has lost its patience leaves; the flight goes on for the other.
+func ExampleGroup_DoContext() {
+	var g coalesce.Group[string, string]
+	slow := func(ctx context.Context) (string, error) {
+		waitFor(&g, "report", 1)
+		time.Sleep(20 * time.Millisecond)
+		return "ready", ctx.Err()
+	}
+
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer cancel()
+		_, _, err := g.DoContext(ctx, "report", slow)
+		fmt.Println("impatient:", err)
+	})
+	waitFor(&g, "report", 0)
+	v, _, err := g.DoContext(context.Background(), "report", slow)
+	wg.Wait()
+	fmt.Println("patient:", v, err)
+	// Output:
+	// impatient: context deadline exceeded
+	// patient: ready <nil>
+}
+
+func ExampleGroup_DoChan() {
+	var g coalesce.Group[string, int]
+	results := g.DoChan(context.Background(), "answer", func(context.Context) (int, error) {
+		return 42, nil
+	})
+	select {
+	case r := <-results:
+		fmt.Println(r.Val, r.Err, r.Shared)
+	case <-time.After(time.Minute):
+		fmt.Println("too slow")
+	}
+	// Output: 42 <nil> false
+}
+
+// A writer must not get what was read before it wrote.
+func ExampleGroup_DoFresh() {
+	var g coalesce.Group[string, string]
+	stored := "old"
+	read := func(context.Context) (string, error) { return stored, nil }
+
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		g.Do("row", func() (string, error) {
+			v, err := read(context.Background())
+			waitFor(&g, "row", 1) // the read is slow, the writer is queued by now
+			return v, err
+		})
+	})
+	waitFor(&g, "row", 0)
+	stored = "new"
+	v, _, err := g.DoFresh(context.Background(), "row", read)
+	wg.Wait()
+	fmt.Println(v, err)
+	// Output: new <nil>
+}
+
+func ExampleGroup_TryDo() {
+	var g coalesce.Group[string, int]
+	g.Do("index", func() (int, error) {
+		// Somebody is rebuilding the index. Others need not do it as well.
+		_, err := g.TryDo("index", func() (int, error) { return 2, nil })
+		fmt.Println(errors.Is(err, coalesce.ErrInFlight))
+		return 1, nil
+	})
+	// Output: true
+}
+
+func ExampleGroup_Forget() {
+	var g coalesce.Group[string, int]
+	g.Do("config", func() (int, error) {
+		// The file has changed while it was being read.
+		fmt.Println("forgotten:", g.Forget("config"))
+		v, _, _ := g.Do("config", func() (int, error) { return 2, nil })
+		fmt.Println("fresh:", v)
+		return 1, nil
+	})
+	fmt.Println("forgotten:", g.Forget("config"))
+	// Output:
+	// forgotten: true
+	// fresh: 2
+	// forgotten: false
+}
+
+func ExampleGroup_ForgetUnshared() {
+	var g coalesce.Group[string, int]
+	g.Do("host", func() (int, error) {
+		fmt.Println("nobody has joined:", g.ForgetUnshared("host"))
+		return 1, nil
+	})
+	// Output: nobody has joined: true
+}
+
+func ExampleGroup_Len() {
+	var g coalesce.Group[string, int]
+	g.Do("outer", func() (int, error) {
+		v, _, err := g.Do("inner", func() (int, error) { return g.Len(), nil })
+		fmt.Println("in flight:", v)
+		return v, err
+	})
+	fmt.Println("in flight:", g.Len())
+	// Output:
+	// in flight: 2
+	// in flight: 0
+}
+
+func ExampleGroup_Stats() {
+	var g coalesce.Group[string, int]
+	one := func() (int, error) { return 1, nil }
+	g.Do("a", one)
+	g.Do("b", func() (int, error) {
+		g.TryDo("b", one)
+		return 1, nil
+	})
+	st := g.Stats()
+	fmt.Println(st.Calls, "calls:", st.Led, "led,", st.Joined, "joined,", st.Rejected, "rejected")
+	// Output: 3 calls: 2 led, 0 joined, 1 rejected
+}
+
+func ExampleGroup_Flights() {
+	var g coalesce.Group[string, int]
+	g.Do("a", func() (int, error) {
+		g.Forget("a")
+		v, _, err := g.Do("b", func() (int, error) {
+			var lines []string
+			for f := range g.Flights() {
+				lines = append(lines, fmt.Sprintf("%s: %v, %d waiters, forgotten: %v",
+					f.Key, f.State, f.Waiters, f.Forgotten))
+			}
+			slices.Sort(lines)
+			fmt.Println(strings.Join(lines, "\n"))
+			return 1, nil
+		})
+		return v, err
+	})
+	// Output:
+	// a: running, 0 waiters, forgotten: true
+	// b: running, 0 waiters, forgotten: false
+}
+
+// A server that stops waits for what is running, but not for ever.
+func ExampleGroup_Shutdown() {
+	var g coalesce.Group[string, string]
+	result := g.DoChan(context.Background(), "job", func(ctx context.Context) (string, error) {
+		<-ctx.Done()
+		return "stopped", context.Cause(ctx)
+	})
+	waitFor(&g, "job", 0)
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	fmt.Println(g.Shutdown(ctx))
+	r := <-result
+	fmt.Println(r.Val, errors.Is(r.Err, coalesce.ErrClosed))
+	_, _, err := g.Do("late", func() (string, error) { return "", nil })
+	fmt.Println(err)
+	// Output:
+	// context deadline exceeded
+	// stopped true
+	// coalesce: group is shut down
+}
+
+// With Clone, callers may change what they get.
+func ExampleGroup_clone() {
+	g := coalesce.Group[string, []int]{Clone: slices.Clone[[]int]}
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			v, _, _ := g.Do("list", func() ([]int, error) {
+				waitFor(&g, "list", 2)
+				return []int{0, 0, 0}, nil
+			})
+			v[i]++ // no data race
+		})
+	}
+	wg.Wait()
+	fmt.Println(g.Stats().Led, "execution")
+	// Output: 1 execution
+}
+
+func ExamplePanicError() {
+	var g coalesce.Group[string, int]
+	defer func() {
+		var pe *coalesce.PanicError
+		if err, ok := recover().(error); ok && errors.As(err, &pe) {
+			fmt.Println("panic:", pe.Value)
+		}
+	}()
+	g.Do("key", func() (int, error) { panic("out of cheese") })
+	// Output: panic: out of cheese
+}
+
+func ExampleHashString() {
+	g := coalesce.Group[string, int]{Hash: coalesce.HashString}
+	v, _, err := g.Do("short key", func() (int, error) { return 1, nil })
+	fmt.Println(v, err)
+	// Output: 1 <nil>
+}
