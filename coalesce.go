@@ -81,7 +81,7 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	f := s.lookup(h, key, reflexive)
+	f := s.find(h, key, reflexive)
 	if f == nil && !s.closed {
 		f = s.lead(h, key)
 		s.mu.Unlock()
@@ -132,7 +132,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (V, error) {
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	if f := s.lookup(h, key, reflexive); f != nil || s.closed {
+	if f := s.find(h, key, reflexive); f != nil || s.closed {
 		err := ErrInFlight
 		if s.closed {
 			err = ErrClosed
@@ -210,7 +210,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 	}
 	s := t.shard(h)
 	s.mu.Lock()
-	f := s.lookup(h, key, reflexive)
+	f := s.find(h, key, reflexive)
 	switch {
 	case s.closed:
 		s.rare.rejected++
@@ -246,10 +246,11 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 
 // use returns the group's table. It is made at the first use.
 func (g *Group[K, V]) use() *table[K, V] {
-	if t := g.table.Load(); t != nil {
-		return t
+	t := g.table.Load()
+	if t == nil {
+		t = g.useSlow()
 	}
-	return g.useSlow()
+	return t
 }
 
 // useSlow makes the table. It is outlined so that use can be inlined.
@@ -261,14 +262,6 @@ func (g *Group[K, V]) useSlow() *table[K, V] {
 		t = g.table.Load() // another call was first; nobody has seen ours
 	}
 	return t
-}
-
-// lookup is find for a key that may not equal itself, and then has no flight.
-func (s *shard[K, V]) lookup(h uint64, key K, reflexive bool) *flight[K, V] {
-	if !reflexive {
-		return nil
-	}
-	return s.find(h, key)
 }
 
 // panicNil reports a misuse, before anything is touched.

@@ -29,9 +29,10 @@ import (
 //      state abandoned, and in no state before it. A flight whose fn runs on
 //      its leader's goroutine counts that leader until it finishes, and is
 //      therefore never abandoned.
-//  F4. A flight that was joined, queued, forgotten, or whose context was handed
-//      out (more != nil or joined) is left to the garbage collector; no other
-//      goroutine has ever seen the rest, so they are used again.
+//  F4. known says that a flight has had more than its leader to do with it: it
+//      was joined, queued, forgotten, looked at, or its context handed out. Such
+//      a flight is left to the garbage collector. No other goroutine has ever
+//      seen the rest, so they are used again.
 
 // A state is where a flight is in its life.
 type state uint8
@@ -59,21 +60,22 @@ const (
 // Every field is guarded by the lock of the flight's shard, save that what F2
 // names is only read after finish.
 type flight[K comparable, V any] struct {
-	next *flight[K, V] // in its bucket, in the list of the forgotten, or free
-	more *more[K, V]   // nil until something asks for it, then for good
+	// What a Do on its own touches comes first.
+	next  *flight[K, V] // in its bucket, in the list of the forgotten, or free
+	key   K
+	hash  uint32 // the bits that pick the bucket
+	state state
+	known bool // see F4
 
-	done sched.Completion // of the first waiters; made by the first of them
-	born int64            // sched.Now at the start or at the first look, or 0
-	key  K
-
-	hash     uint32 // the bits that pick the bucket
-	callers  int32  // see F3
-	seated   uint16 // how many of them wait on done
-	state    state
-	outcome  outcome
 	joined   bool // a second call has taken part
 	leading  bool // the leader is among callers
 	detached bool // forgotten: on the shard's list, not in its table
+	outcome  outcome
+	seated   uint16           // how many of the callers wait on done
+	callers  int32            // see F3
+	done     sched.Completion // of the first waiters; made by the first of them
+	more     *more[K, V]      // nil until something asks for it, then for good
+	born     int64            // sched.Now at the start or at the first look, or 0
 
 	val V
 	err error
@@ -117,6 +119,7 @@ func (f *flight[K, V]) setOwn(ctx context.Context, fn func(context.Context) (V, 
 func (f *flight[K, V]) extend() *more[K, V] {
 	if f.more == nil {
 		f.more = new(more[K, V])
+		f.known = true
 	}
 	return f.more
 }
@@ -136,6 +139,12 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	err = ErrGoexit
 	v, err = fn()
 	ended = true
+	s.mu.Lock()
+	if !f.known && !s.closed {
+		s.retire(f)
+		s.mu.Unlock()
+		return v, false, err
+	}
 	shared = s.finish(f, returned, v, err)
 	if shared && s.table.clone != nil {
 		v = cloned(s.table.clone, v)
@@ -160,6 +169,7 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 	}()
 	v, err := f.more.fn(&f.more.ctx)
 	ended = true
+	s.mu.Lock()
 	s.finish(f, returned, v, err)
 }
 
@@ -167,56 +177,35 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 // value or, if that is nil, by Goexit. A panic goes on as a *PanicError, in
 // Goexit's deferred calls too; a Goexit goes on by itself.
 func (s *shard[K, V]) unwind(f *flight[K, V], recovered any) {
-	var zero V
-	if recovered == nil {
-		s.finish(f, exited, zero, ErrGoexit)
-		return
+	if e := s.unwindOwn(f, recovered); e != nil {
+		panic(e)
 	}
-	e := newPanicError(recovered)
-	s.finish(f, panicked, zero, e)
-	panic(e)
 }
 
 // unwindOwn is unwind for a flight's own goroutine, where nobody could recover
-// the panic: it is the callers that are told.
-func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) {
+// the panic: it is the callers that are told. It returns what of.
+func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 	var zero V
 	if recovered == nil {
+		s.mu.Lock()
 		s.finish(f, exited, zero, ErrGoexit)
-		return
+		return nil
 	}
-	s.finish(f, panicked, zero, newPanicError(recovered))
+	e := newPanicError(recovered)
+	s.mu.Lock()
+	s.finish(f, panicked, zero, e)
+	return e
 }
 
 // finish ends f: it sets the outcome, unregisters f, promotes its successor
-// and wakes its waiters, and reports whether the flight was shared. The
-// shard's lock must not be held.
+// and wakes its waiters, and reports whether the flight was shared. It is
+// entered with the shard's lock held and releases it.
 //
 // Waiters are woken last and outside the lock. Waking before unregistering is
 // the tempting order, as it lets them go earlier, but then a woken caller can
 // call again and join the flight that it has just been answered by.
 func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shared bool) {
-	s.mu.Lock()
-	if how != returned {
-		s.countUnusual(how)
-	}
-	if !f.joined && f.more == nil {
-		// Nobody else has seen f, so nobody needs the result (F4).
-		s.unlink(f)
-		s.recycle(f)
-		idle := s.idle()
-		s.mu.Unlock()
-		if idle != nil {
-			sched.Complete(idle)
-		}
-		return false
-	}
-	return s.finishSlow(f, how, v, err)
-}
-
-// finishSlow is finish for a flight that others know of. It is entered with
-// the shard's lock held and releases it.
-func (s *shard[K, V]) finishSlow(f *flight[K, V], how outcome, v V, err error) (shared bool) {
+	s.countOutcome(how)
 	f.outcome, f.val, f.err = how, v, err
 	f.state = finished
 	shared = f.joined
@@ -256,6 +245,7 @@ func (s *shard[K, V]) remove(f *flight[K, V]) *record[K, V] {
 		return nil
 	}
 	s.unlink(f)
+	f.next = nil // what still refers to f must not keep its neighbor
 	return s.promote(f)
 }
 

@@ -32,7 +32,7 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	f := s.lookup(h, key, reflexive)
+	f := s.find(h, key, reflexive)
 	if f == nil || f.joined && f.state != abandoned && !shared {
 		s.mu.Unlock()
 		return f != nil, false

@@ -71,7 +71,7 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 	m := f.extend()
 	if m.queue == nil {
 		o := new(ownFlight[K, V])
-		o.more = &o.rest
+		o.more, o.known = &o.rest, true
 		o.key, o.hash = f.key, f.hash
 		o.state = queued
 		o.born = sched.Now()

@@ -60,9 +60,10 @@ type table[K comparable, V any] struct {
 
 // A shard owns the keys whose hashes begin with its index.
 //
-// mu is first and the fields of the fast path follow, so that they share its
-// cache lines. The padding is last, and longer than 8 bytes: the allocator may
-// place a slice of shards 8 bytes past a line's beginning.
+// mu is first, and what else a Do on its own touches follows it in the same
+// cache line: between two cores that use a shard in turn, each line has to
+// travel. The padding is last, and longer than 8 bytes: the allocator may place
+// a slice of shards 8 bytes past a line's beginning.
 type shard[K comparable, V any] struct {
 	shardState[K, V]
 	_ [shardSize - unsafe.Sizeof(shardState[int, int]{})%shardSize]byte
@@ -75,13 +76,13 @@ type shardState[K comparable, V any] struct {
 	mask    uint32          // the least 2ⁿ-1 that is ≥ len(buckets)-1
 	count   int32           // registered flights
 	free    *flight[K, V]   // flights to use again, linked by next
+	led     uint64
 	nfree   int32
 	closed  bool // by Shutdown, for good
-	led     uint64
-	joined  uint64
 
-	table *table[K, V] // set at birth, never changed
-
+	// Not touched by a Do on its own.
+	joined   uint64
+	table    *table[K, V]     // set at birth, never changed
 	detached list[K, V]       // forgotten flights, which still run or will
 	drained  sched.Completion // made by Shutdown, complete when nothing runs
 	rare     rareCounts
@@ -116,10 +117,10 @@ func (t *table[K, V]) shard(h uint64) *shard[K, V] {
 	return &t.shards[h>>t.shift]
 }
 
-// find returns the flight that is registered for key, or nil. s.mu must be
-// held.
-func (s *shard[K, V]) find(h uint64, key K) *flight[K, V] {
-	if s.count == 0 {
+// find returns the flight that is registered for key, or nil; a key that does
+// not equal itself has none. s.mu must be held.
+func (s *shard[K, V]) find(h uint64, key K, reflexive bool) *flight[K, V] {
+	if s.count == 0 || !reflexive {
 		return nil
 	}
 	for f := s.buckets[s.index(uint32(h))]; f != nil; f = f.next {
@@ -134,43 +135,41 @@ func (s *shard[K, V]) find(h uint64, key K) *flight[K, V] {
 // the key must have no flight, and s must not be closed.
 func (s *shard[K, V]) lead(h uint64, key K) *flight[K, V] {
 	f := s.free
-	if f != nil {
+	if f == nil {
+		f = &flight[K, V]{callers: 1, leading: true}
+	} else {
 		s.free = f.next
 		s.nfree--
-	} else {
-		f = new(flight[K, V])
 	}
-	s.register(f, h, key)
+	f.key, f.hash = key, uint32(h)
+	s.led++
+	s.link(f)
 	return f
 }
 
 // leadOwn is lead for a flight that will run on a goroutine of its own.
 func (s *shard[K, V]) leadOwn(h uint64, key K) *flight[K, V] {
 	o := new(ownFlight[K, V])
-	o.more = &o.rest
-	o.born = sched.Now()
-	s.register(&o.flight, h, key)
-	return &o.flight
-}
-
-// register enters f, a cleared flight, as running for key. s.mu must be held.
-func (s *shard[K, V]) register(f *flight[K, V], h uint64, key K) {
-	f.key, f.hash = key, uint32(h)
+	f := &o.flight
+	f.more, f.known = &o.rest, true
+	f.born = sched.Now()
 	f.callers, f.leading = 1, true
+	f.key, f.hash = key, uint32(h)
 	s.led++
 	s.link(f)
+	return f
 }
 
-// recycle clears f and keeps it for the next lead. f must be unlinked and
-// known to nobody else (F4). s.mu must be held.
-func (s *shard[K, V]) recycle(f *flight[K, V]) {
+// retire unregisters f, which nobody but its leader knows of (F4), and keeps
+// it for the next lead as that finds it: callers and leading stay, and nothing
+// else was ever set. s.mu must be held.
+func (s *shard[K, V]) retire(f *flight[K, V]) {
+	s.unlink(f)
 	if s.nfree == freeFlights {
 		return
 	}
-	// val and err were never set, nor was anything that a second call sets.
 	var zero K
 	f.key = zero
-	f.born = 0
 	f.next = s.free
 	s.free = f
 	s.nfree++
@@ -216,14 +215,13 @@ func (s *shard[K, V]) link(f *flight[K, V]) {
 }
 
 // unlink takes f out of its bucket, by identity: a key that does not equal
-// itself can be removed too. s.mu must be held.
+// itself can be removed too. It leaves f.next to the caller. s.mu must be held.
 func (s *shard[K, V]) unlink(f *flight[K, V]) {
 	p := &s.buckets[s.index(f.hash)]
 	for *p != f {
 		p = &(*p).next
 	}
 	*p = f.next
-	f.next = nil
 	s.count--
 	if len(s.buckets) > keptBuckets && len(s.buckets) > 4*int(s.count) {
 		s.shrink()

@@ -9,7 +9,7 @@ import (
 )
 
 // TestShard_Size: a shard is whole pairs of cache lines, ends in padding, and
-// what the fast path touches is in its first pair.
+// what the fast path touches is in its first line.
 func TestShard_Size(t *testing.T) {
 	var s shard[string, string]
 	if n := unsafe.Sizeof(s); n%128 != 0 {
@@ -18,7 +18,7 @@ func TestShard_Size(t *testing.T) {
 	if pad := unsafe.Sizeof(s) - unsafe.Sizeof(s.shardState); pad < 8 {
 		t.Errorf("it ends in %d bytes of padding", pad)
 	}
-	if end := unsafe.Offsetof(s.table) + unsafe.Sizeof(s.table); end > 120 {
+	if end := unsafe.Offsetof(s.closed) + unsafe.Sizeof(s.closed); end > 64 {
 		t.Errorf("its hot fields end at %d", end)
 	}
 	var other shard[[64]byte, [64]byte]
@@ -57,7 +57,7 @@ func (s *shard[K, V]) check() error {
 	free := 0
 	for f := s.free; f != nil; f = f.next {
 		free++
-		if f.more != nil || f.joined || f.done != nil {
+		if f.more != nil || f.known || f.done != nil || f.born != 0 {
 			return fmt.Errorf("a used flight is free: %+v", f)
 		}
 	}
@@ -81,8 +81,7 @@ func TestShard_LinearHash(t *testing.T) {
 				in[h] = s.lead(h, h)
 			} else {
 				for k, f := range in {
-					s.unlink(f)
-					s.recycle(f)
+					s.retire(f)
 					delete(in, k)
 					break
 				}
@@ -95,7 +94,7 @@ func TestShard_LinearHash(t *testing.T) {
 		}
 		largest = max(largest, len(s.buckets))
 		for k, f := range in {
-			if s.find(k, k) != f {
+			if s.find(k, k, true) != f {
 				t.Fatalf("key %x is not found", k)
 			}
 		}
@@ -122,13 +121,12 @@ func TestShard_CheckReportsBroken(t *testing.T) {
 		"count":  func(s *shard[uint64, int], _ *flight[uint64, int]) { s.count++ },
 		"state":  func(_ *shard[uint64, int], f *flight[uint64, int]) { f.state = finished },
 		"mask":   func(s *shard[uint64, int], _ *flight[uint64, int]) { s.mask = 5 },
-		"free":   func(s *shard[uint64, int], _ *flight[uint64, int]) { s.free.joined = true },
+		"free":   func(s *shard[uint64, int], _ *flight[uint64, int]) { s.free.known = true },
 	} {
 		s := new(shard[uint64, int])
 		f := s.lead(1, 1)
 		extra := s.lead(2, 2)
-		s.unlink(extra)
-		s.recycle(extra)
+		s.retire(extra)
 		if err := s.check(); err != nil {
 			t.Fatal(err)
 		}

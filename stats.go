@@ -31,11 +31,12 @@ type rareCounts struct {
 	rejected, left, abandoned, forgotten, panics, goexits, untold uint64
 }
 
-// countUnusual counts an execution that did not return. s.mu must be held.
-func (s *shard[K, V]) countUnusual(how outcome) {
-	if how == panicked {
+// countOutcome counts an execution that did not return. s.mu must be held.
+func (s *shard[K, V]) countOutcome(how outcome) {
+	switch how {
+	case panicked:
 		s.rare.panics++
-	} else {
+	case exited:
 		s.rare.goexits++
 	}
 }
@@ -169,7 +170,7 @@ func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 // describe returns what Flights tells of f. The shard's lock must be held.
 func (f *flight[K, V]) describe(now int64) Flight[K] {
 	if f.born == 0 {
-		f.born = now
+		f.born, f.known = now, true
 	}
 	d := Flight[K]{
 		Key:       f.key,

@@ -105,7 +105,7 @@ func (s *shard[K, V]) join(f *flight[K, V]) {
 	s.joined++
 	f.callers++
 	if !f.joined {
-		f.joined = true
+		f.joined, f.known = true, true
 		if f.born == 0 {
 			f.born = sched.Now()
 		}
