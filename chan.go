@@ -40,7 +40,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		r.stop = sched.AfterFunc(ctx, r.leave)
 	}
 	s.mu.Lock()
-	f := s.find(h, key, reflexive)
+	f := s.lookup(h, key, reflexive)
 	switch {
 	case r.gone: // ctx ended just now; leave has sent its error
 		s.mu.Unlock()

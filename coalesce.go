@@ -81,7 +81,7 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	f := s.find(h, key, reflexive)
+	f := s.lookup(h, key, reflexive)
 	if f == nil && !s.closed {
 		f = s.lead(h, key)
 		s.mu.Unlock()
@@ -132,7 +132,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (V, error) {
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	if f := s.find(h, key, reflexive); f != nil || s.closed {
+	if f := s.lookup(h, key, reflexive); f != nil || s.closed {
 		err := ErrInFlight
 		if s.closed {
 			err = ErrClosed
@@ -210,7 +210,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 	}
 	s := t.shard(h)
 	s.mu.Lock()
-	f := s.find(h, key, reflexive)
+	f := s.lookup(h, key, reflexive)
 	switch {
 	case s.closed:
 		s.rare.rejected++

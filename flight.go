@@ -29,10 +29,10 @@ import (
 //      state abandoned, and in no state before it. A flight whose fn runs on
 //      its leader's goroutine counts that leader until it finishes, and is
 //      therefore never abandoned.
-//  F4. known says that a flight has had more than its leader to do with it: it
+//  F4. known says that others than its leader have had to do with a flight: it
 //      was joined, queued, forgotten, looked at, or its context handed out. Such
-//      a flight is left to the garbage collector. No other goroutine has ever
-//      seen the rest, so they are used again.
+//      a record is left to the garbage collector. No other goroutine has ever
+//      kept one of the rest, so they are used again.
 
 // A state is where a flight is in its life.
 type state uint8
@@ -86,17 +86,15 @@ type flight[K comparable, V any] struct {
 // added to another when it is first asked for.
 type more[K comparable, V any] struct {
 	// What the flight's own goroutine runs. Set before that goroutine starts;
-	// own says that they are.
+	// fn is nil in a flight that has none.
 	ctx flightContext
 	fn  func(context.Context) (V, error)
-	own bool
 
 	queue  *flight[K, V] // the successor behind this flight
-	behind *flight[K, V] // in state queued: the flight it is the successor of
+	before *flight[K, V] // in state queued, whose successor this is; if detached, in the list
+	blocks *block        // waiters beyond those on done
 
-	blocks      *block        // waiters beyond those on done
 	first, last *record[K, V] // records in order of arrival
-	prev        *flight[K, V] // in the list of the forgotten
 }
 
 // ownFlight is a flight and its more in one allocation.
@@ -112,7 +110,6 @@ func (f *flight[K, V]) setOwn(ctx context.Context, fn func(context.Context) (V, 
 	m := f.more
 	m.ctx.values = ctx
 	m.fn = fn
-	m.own = true
 }
 
 // extend makes sure that f has its more. The shard's lock must be held.
@@ -125,7 +122,8 @@ func (f *flight[K, V]) extend() *more[K, V] {
 }
 
 // runInline runs fn on the caller's goroutine for f, which the caller leads,
-// and finishes f. The shard's lock must not be held. fn does not escape.
+// and finishes f; f is nil if it is the one in the solo slot. The shard's lock
+// must not be held. fn does not escape.
 func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, shared bool, err error) {
 	ended := false
 	defer func() {
@@ -140,8 +138,8 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	v, err = fn()
 	ended = true
 	s.mu.Lock()
-	if !f.known && !s.closed {
-		s.retire(f)
+	if f == nil && s.solo.flight == nil && !s.closed {
+		s.vacate()
 		s.mu.Unlock()
 		return v, false, err
 	}
@@ -197,15 +195,31 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 	return e
 }
 
-// finish ends f: it sets the outcome, unregisters f, promotes its successor
-// and wakes its waiters, and reports whether the flight was shared. It is
-// entered with the shard's lock held and releases it.
+// finish ends f, the one in the solo slot if f is nil: it sets the outcome,
+// unregisters f, promotes its successor and wakes its waiters, and reports
+// whether the flight was shared. It is entered with the shard's lock held and
+// releases it.
 //
 // Waiters are woken last and outside the lock. Waking before unregistering is
 // the tempting order, as it lets them go earlier, but then a woken caller can
 // call again and join the flight that it has just been answered by.
 func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shared bool) {
+	if f == nil {
+		f = s.vacate()
+	}
 	s.countOutcome(how)
+	if f == nil || !f.known {
+		// Nobody else has to do with it, so nobody needs the result.
+		if f != nil {
+			s.retire(f)
+		}
+		idle := s.idle()
+		s.mu.Unlock()
+		if idle != nil {
+			sched.Complete(idle)
+		}
+		return false
+	}
 	f.outcome, f.val, f.err = how, v, err
 	f.state = finished
 	shared = f.joined
@@ -218,7 +232,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 	idle := s.idle()
 	s.mu.Unlock()
 
-	own := f.more != nil && f.more.own
+	own := f.more != nil && f.more.fn != nil
 	if own {
 		// What fn returned may hold its context, and with that the flight: an
 		// http.Response does. It need not hold fn as well.

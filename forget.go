@@ -32,7 +32,7 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	f := s.find(h, key, reflexive)
+	f := s.lookup(h, key, reflexive)
 	if f == nil || f.joined && f.state != abandoned && !shared {
 		s.mu.Unlock()
 		return f != nil, false
@@ -64,19 +64,19 @@ type list[K comparable, V any] struct {
 func (l *list[K, V]) add(f *flight[K, V]) {
 	f.next = l.first
 	if l.first != nil {
-		l.first.more.prev = f
+		l.first.more.before = f
 	}
 	l.first = f
 }
 
 func (l *list[K, V]) remove(f *flight[K, V]) {
-	if f.more.prev == nil {
+	if f.more.before == nil {
 		l.first = f.next
 	} else {
-		f.more.prev.next = f.next
+		f.more.before.next = f.next
 	}
 	if f.next != nil {
-		f.next.more.prev = f.more.prev
+		f.next.more.before = f.more.before
 	}
-	f.next, f.more.prev = nil, nil
+	f.next, f.more.before = nil, nil
 }

@@ -75,7 +75,7 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 		o.key, o.hash = f.key, f.hash
 		o.state = queued
 		o.born = sched.Now()
-		o.rest.behind = f
+		o.rest.before = f
 		m.queue = &o.flight
 	}
 	return m.queue
@@ -89,7 +89,7 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *record[K, V] {
 		return nil
 	}
 	q := f.more.queue
-	f.more.queue, q.more.behind = nil, nil
+	f.more.queue, q.more.before = nil, nil
 	q.state = promoted
 	s.link(q)
 	return q.hand()
@@ -135,8 +135,8 @@ func (s *shard[K, V]) evaporate(f *flight[K, V]) *record[K, V] {
 	was := f.state
 	f.state, f.outcome = finished, rejected
 	if was == queued {
-		f.more.behind.more.queue = nil
-		f.more.behind = nil
+		f.more.before.more.queue = nil
+		f.more.before = nil
 		return nil
 	}
 	return s.remove(f)

@@ -5,34 +5,39 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
-	"unsafe"
 
 	"github.com/puzpuzpuz/xsync/v3"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds the shards of a Group: which lock owns which key, and the
-// hash table in each shard.
+// This file holds the shards of a Group: which lock owns which key, and how a
+// flight is registered.
+//
+// Most flights are alone: fn returns before anybody else asks for the key.
+// Such a flight has no record. Its leader enters the key in the shard's solo
+// slot, runs fn, and clears the slot. Whoever else has to do with it meanwhile
+// gives it a record first, in the hash table, and leaves a pointer in the slot,
+// where the leader finds it. A flight that starts while the slot is taken has a
+// record from the beginning.
 //
 // Invariants, true whenever no shard's lock is held:
-//  S1. A key has at most one registered flight, in the shard its hash picks.
+//  S1. A key has at most one registered flight, in the shard its hash picks:
+//      in the solo slot or, if that is not taken or has a record, in the table.
 //      (A key that does not equal itself, NaN, has one for each call.)
 //  S2. A registered flight is running, abandoned or promoted, never finished.
 //  S3. No user code runs, nothing blocks and nobody is woken under a lock. No
 //      goroutine holds two shards' locks.
-//  S4. The table has at least one bucket for each registered flight, unless
-//      it is empty, and the flight with hash h is in bucket index(h).
+//  S4. The solo slot is taken from when a call leads in it to when that very
+//      flight finishes, be it forgotten in between: the leader needs no other
+//      mark to find its flight again.
 //  S5. Once closed is set, no flight is registered or promoted any more.
+//
+// Why a slot: a record costs a Do a third of its time, to take it from a free
+// list, link it and unlink it, and between two cores that use a shard in turn
+// it is two more cache lines that have to travel.
 
 const (
-	// firstBuckets is how many buckets a shard starts with. keptBuckets is the
-	// size below which the table does not shrink, so that a group with a
-	// steady load allocates nothing: 512 bytes on 64-bit machines. Both are
-	// powers of two.
-	firstBuckets = 8
-	keptBuckets  = 64
-
 	// freeFlights bounds a shard's list of free flights. A storm's records go
 	// to the garbage collector when it is over.
 	freeFlights = 64
@@ -41,51 +46,53 @@ const (
 	// enough that two of n Ps rarely meet on one lock.
 	shardsPerProc = 8
 
-	// shardSize is a multiple of 128: two cache lines, because adjacent ones
-	// are fetched together.
-	shardSize = 256
+	// shardPadding fills a shard with keys of up to 16 bytes to 256 bytes, which
+	// the allocator aligns: no two shards then share a cache line, nor a pair
+	// of lines, as adjacent ones are fetched together.
+	shardPadding = 64
 )
 
 // A table is what a Group becomes at its first use: its configuration, copied
-// so that it cannot change, and its shards. All but the shards is read-only.
+// so that it cannot change, and its shards. All of it is read-only.
 type table[K comparable, V any] struct {
 	seed     maphash.Seed
 	mix      uint64 // the seed for userHash's results
 	userHash func(K) uint64
 	clone    func(V) V
-	shift    uint // 64 - log2(len(shards))
-	shards   []shard[K, V]
+	shift    uint           // 64 - log2(len(shards))
+	shards   []*shard[K, V] // apart, for their alignment
 	ended    *xsync.Counter // calls whose context had ended on entry
 }
 
 // A shard owns the keys whose hashes begin with its index.
-//
-// mu is first, and what else a Do on its own touches follows it in the same
-// cache line: between two cores that use a shard in turn, each line has to
-// travel. The padding is last, and longer than 8 bytes: the allocator may place
-// a slice of shards 8 bytes past a line's beginning.
 type shard[K comparable, V any] struct {
-	shardState[K, V]
-	_ [shardSize - unsafe.Sizeof(shardState[int, int]{})%shardSize]byte
-}
-
-type shardState[K comparable, V any] struct {
 	mu sched.Mutex // guards everything below but table
 
-	buckets []*flight[K, V] // chains; see index
-	mask    uint32          // the least 2ⁿ-1 that is ≥ len(buckets)-1
-	count   int32           // registered flights
-	free    *flight[K, V]   // flights to use again, linked by next
-	led     uint64
-	nfree   int32
-	closed  bool // by Shutdown, for good
+	// What a Do on its own writes, in the cache line of the lock.
+	led  uint64
+	solo solo[K, V]
 
-	// Not touched by a Do on its own.
+	// What it only reads.
+	closed bool // by Shutdown, for good
+	table  *table[K, V]
+	buckets[K, V]
+
 	joined   uint64
-	table    *table[K, V]     // set at birth, never changed
+	free     *flight[K, V] // records to use again, linked by next
+	nfree    int
 	detached list[K, V]       // forgotten flights, which still run or will
 	drained  sched.Completion // made by Shutdown, complete when nothing runs
 	rare     rareCounts
+
+	_ [shardPadding]byte
+}
+
+// A solo is the slot of a flight that may do without a record.
+type solo[K comparable, V any] struct {
+	taken  bool
+	hash   uint32
+	flight *flight[K, V] // its record, or nil
+	key    K
 }
 
 // newTable builds the table of a group with the given configuration.
@@ -103,51 +110,78 @@ func newTable[K comparable, V any](nshards int, hash func(K) uint64, clone func(
 		userHash: hash,
 		clone:    clone,
 		shift:    uint(64 - log),
-		shards:   make([]shard[K, V], 1<<log),
+		shards:   make([]*shard[K, V], 1<<log),
 		ended:    xsync.NewCounter(),
 	}
 	for i := range t.shards {
-		t.shards[i].table = t
+		t.shards[i] = &shard[K, V]{table: t}
 	}
 	return t
 }
 
 // shard returns the shard that owns the keys with hash h.
 func (t *table[K, V]) shard(h uint64) *shard[K, V] {
-	return &t.shards[h>>t.shift]
+	return t.shards[h>>t.shift]
 }
 
-// find returns the flight that is registered for key, or nil; a key that does
-// not equal itself has none. s.mu must be held.
-func (s *shard[K, V]) find(h uint64, key K, reflexive bool) *flight[K, V] {
-	if s.count == 0 || !reflexive {
+// lookup returns the flight that is registered for key, with a record, or nil;
+// a key that does not equal itself has none. s.mu must be held.
+func (s *shard[K, V]) lookup(h uint64, key K, reflexive bool) *flight[K, V] {
+	switch {
+	case !reflexive:
+		return nil
+	case s.alone() && s.solo.hash == uint32(h) && s.solo.key == key:
+		return s.record()
+	case s.count == 0:
 		return nil
 	}
-	for f := s.buckets[s.index(uint32(h))]; f != nil; f = f.next {
-		if f.hash == uint32(h) && f.key == key {
-			return f
-		}
-	}
-	return nil
+	return s.find(h, key)
 }
 
-// lead registers a running flight that the caller leads. s.mu must be held,
-// the key must have no flight, and s must not be closed.
+// alone reports whether the flight in the solo slot runs without a record.
+// s.mu must be held.
+func (s *shard[K, V]) alone() bool { return s.solo.taken && s.solo.flight == nil }
+
+// record gives the flight in the solo slot a record and returns it. s.mu must
+// be held and s.alone be true.
+func (s *shard[K, V]) record() *flight[K, V] {
+	f := s.take()
+	f.key, f.hash = s.solo.key, s.solo.hash
+	s.link(f)
+	s.solo.flight = f
+	return f
+}
+
+// lead registers a running flight that the caller leads on its own goroutine.
+// It returns nil if that is the one in the solo slot. s.mu must be held, the
+// key must have no flight, and s must not be closed.
 func (s *shard[K, V]) lead(h uint64, key K) *flight[K, V] {
-	f := s.free
-	if f == nil {
-		f = &flight[K, V]{callers: 1, leading: true}
-	} else {
-		s.free = f.next
-		s.nfree--
-	}
-	f.key, f.hash = key, uint32(h)
 	s.led++
+	if !s.solo.taken {
+		s.solo.taken = true
+		s.solo.hash = uint32(h)
+		s.solo.key = key
+		return nil
+	}
+	f := s.take()
+	f.key, f.hash = key, uint32(h)
 	s.link(f)
 	return f
 }
 
-// leadOwn is lead for a flight that will run on a goroutine of its own.
+// vacate clears the solo slot for its leader, whose flight has just ended, and
+// returns the flight's record, or nil. s.mu must be held.
+func (s *shard[K, V]) vacate() *flight[K, V] {
+	var zero K
+	f := s.solo.flight
+	s.solo.flight = nil
+	s.solo.key = zero
+	s.solo.taken = false
+	return f
+}
+
+// leadOwn is lead for a flight that will run on a goroutine of its own, with
+// the values of ctx.
 func (s *shard[K, V]) leadOwn(h uint64, key K) *flight[K, V] {
 	o := new(ownFlight[K, V])
 	f := &o.flight
@@ -160,9 +194,21 @@ func (s *shard[K, V]) leadOwn(h uint64, key K) *flight[K, V] {
 	return f
 }
 
+// take returns a record for a running flight with one caller, its leader. s.mu
+// must be held.
+func (s *shard[K, V]) take() *flight[K, V] {
+	f := s.free
+	if f == nil {
+		return &flight[K, V]{callers: 1, leading: true}
+	}
+	s.free = f.next
+	s.nfree--
+	return f
+}
+
 // retire unregisters f, which nobody but its leader knows of (F4), and keeps
-// it for the next lead as that finds it: callers and leading stay, and nothing
-// else was ever set. s.mu must be held.
+// its record as take wants it: callers and leading stay, and nothing else was
+// ever set. s.mu must be held.
 func (s *shard[K, V]) retire(f *flight[K, V]) {
 	s.unlink(f)
 	if s.nfree == freeFlights {
@@ -187,93 +233,5 @@ func (s *shard[K, V]) idle() sched.Completion {
 
 // busy reports whether a flight is unfinished. s.mu must be held.
 func (s *shard[K, V]) busy() bool {
-	return s.count > 0 || s.detached.first != nil
-}
-
-// The table is a linear hash (W. Litwin, "Linear hashing: a new tool for file
-// and table addressing", VLDB 1980): it grows and shrinks by one bucket at a
-// time, so that no call pays for rehashing a million flights under the lock.
-
-// index returns the bucket for hash h. There must be buckets.
-func (s *shard[K, V]) index(h uint32) uint32 {
-	i := h & s.mask
-	if i >= uint32(len(s.buckets)) {
-		i &= s.mask >> 1 // not split yet
-	}
-	return i
-}
-
-// link puts f in its bucket. s.mu must be held.
-func (s *shard[K, V]) link(f *flight[K, V]) {
-	if int(s.count) == len(s.buckets) {
-		s.grow()
-	}
-	b := &s.buckets[s.index(f.hash)]
-	f.next = *b
-	*b = f
-	s.count++
-}
-
-// unlink takes f out of its bucket, by identity: a key that does not equal
-// itself can be removed too. It leaves f.next to the caller. s.mu must be held.
-func (s *shard[K, V]) unlink(f *flight[K, V]) {
-	p := &s.buckets[s.index(f.hash)]
-	for *p != f {
-		p = &(*p).next
-	}
-	*p = f.next
-	s.count--
-	if len(s.buckets) > keptBuckets && len(s.buckets) > 4*int(s.count) {
-		s.shrink()
-	}
-}
-
-// grow adds a bucket and moves to it what belongs there from the one that it
-// splits. s.mu must be held.
-func (s *shard[K, V]) grow() {
-	n := uint32(len(s.buckets))
-	if n == 0 {
-		s.buckets = make([]*flight[K, V], firstBuckets)
-		s.mask = firstBuckets - 1
-		return
-	}
-	s.buckets = append(s.buckets, nil)
-	if n > s.mask {
-		s.mask = s.mask<<1 | 1
-	}
-	to := &s.buckets[n]
-	for p := &s.buckets[n&(s.mask>>1)]; *p != nil; {
-		if f := *p; f.hash&s.mask == n {
-			*p = f.next
-			f.next = *to
-			*to = f
-		} else {
-			p = &f.next
-		}
-	}
-}
-
-// shrink merges a few buckets into those that they were split from: several
-// for each flight that leaves, so that an emptying table is small when it is
-// empty. s.mu must be held.
-func (s *shard[K, V]) shrink() {
-	for range 8 {
-		n := len(s.buckets) - 1
-		if n < keptBuckets {
-			break
-		}
-		p := &s.buckets[uint32(n)&(s.mask>>1)]
-		for *p != nil {
-			p = &(*p).next
-		}
-		*p = s.buckets[n]
-		s.buckets[n] = nil
-		s.buckets = s.buckets[:n]
-		if uint32(n) == s.mask>>1+1 {
-			s.mask >>= 1
-		}
-	}
-	if cap(s.buckets) > 4*len(s.buckets) {
-		s.buckets = append(make([]*flight[K, V], 0, 2*len(s.buckets)), s.buckets...)
-	}
+	return s.solo.taken || s.count > 0 || s.detached.first != nil
 }

@@ -8,22 +8,28 @@ import (
 	"unsafe"
 )
 
-// TestShard_Size: a shard is whole pairs of cache lines, ends in padding, and
-// what the fast path touches is in its first line.
+// TestShard_Size: with short keys a shard is whole pairs of cache lines, which
+// the allocator aligns; it ends in padding; and what the fast path writes is in
+// its first line.
 func TestShard_Size(t *testing.T) {
-	var s shard[string, string]
-	if n := unsafe.Sizeof(s); n%128 != 0 {
-		t.Errorf("a shard has %d bytes", n)
+	var ints shard[int, string]
+	var strs shard[string, string]
+	if unsafe.Sizeof(uintptr(0)) == 8 {
+		if a, b := unsafe.Sizeof(ints), unsafe.Sizeof(strs); a <= 128 || a > 256 || b != 256 {
+			t.Errorf("shards of %d and %d bytes", a, b)
+		}
 	}
-	if pad := unsafe.Sizeof(s) - unsafe.Sizeof(s.shardState); pad < 8 {
-		t.Errorf("it ends in %d bytes of padding", pad)
+	if end := unsafe.Offsetof(strs.solo) + unsafe.Sizeof(strs.solo); end > 64 {
+		t.Errorf("what a Do writes ends at %d", end)
 	}
-	if end := unsafe.Offsetof(s.closed) + unsafe.Sizeof(s.closed); end > 64 {
-		t.Errorf("its hot fields end at %d", end)
+	if end := unsafe.Offsetof(strs.rare) + unsafe.Sizeof(strs.rare); unsafe.Sizeof(strs)-end < 40 {
+		t.Errorf("it ends at %d of %d", end, unsafe.Sizeof(strs))
 	}
-	var other shard[[64]byte, [64]byte]
-	if unsafe.Sizeof(other) != unsafe.Sizeof(s) {
-		t.Error("its size depends on the type arguments")
+	tab := newTable[string, string](16, nil, nil)
+	for _, s := range tab.shards {
+		if a := uintptr(unsafe.Pointer(s)); a%128 != 0 {
+			t.Errorf("a shard is at %#x", a)
+		}
 	}
 }
 
@@ -36,11 +42,14 @@ func TestFlight_Size(t *testing.T) {
 
 // check reports what of S1, S2, S4 and the counts does not hold.
 func (s *shard[K, V]) check() error {
-	n, size := 0, len(s.buckets)
+	n, size := 0, len(s.chains)
+	if s.solo.flight != nil && !s.solo.taken {
+		return fmt.Errorf("a free slot has a record")
+	}
 	if size > 0 && (s.mask&(s.mask+1) != 0 || uint32(size-1) > s.mask || uint32(size-1) <= s.mask>>1) {
 		return fmt.Errorf("%d buckets with mask %b", size, s.mask)
 	}
-	for i, f := range s.buckets {
+	for i, f := range s.chains {
 		for ; f != nil; f = f.next {
 			n++
 			if int(s.index(f.hash)) != i {
@@ -67,6 +76,15 @@ func (s *shard[K, V]) check() error {
 	return nil
 }
 
+// add registers a flight with a record for the key that is its own hash.
+func (s *shard[K, V]) add(h uint64) *flight[uint64, V] {
+	u := any(s).(*shard[uint64, V])
+	f := u.take()
+	f.key, f.hash = h, uint32(h)
+	u.link(f)
+	return f
+}
+
 // TestShard_LinearHash grows and shrinks a table at random, and checks it all
 // the way.
 func TestShard_LinearHash(t *testing.T) {
@@ -78,7 +96,7 @@ func TestShard_LinearHash(t *testing.T) {
 		for range r.IntN(2000) {
 			h := r.Uint64()
 			if round%2 == 0 {
-				in[h] = s.lead(h, h)
+				in[h] = s.add(h)
 			} else {
 				for k, f := range in {
 					s.retire(f)
@@ -92,9 +110,9 @@ func TestShard_LinearHash(t *testing.T) {
 				}
 			}
 		}
-		largest = max(largest, len(s.buckets))
+		largest = max(largest, len(s.chains))
 		for k, f := range in {
-			if s.find(k, k, true) != f {
+			if s.lookup(k, k, true) != f {
 				t.Fatalf("key %x is not found", k)
 			}
 		}
@@ -103,11 +121,11 @@ func TestShard_LinearHash(t *testing.T) {
 		}
 	}
 	for k, f := range in {
-		s.unlink(f)
+		s.retire(f)
 		delete(in, k)
 	}
-	if largest < 1000 || len(s.buckets) > keptBuckets || cap(s.buckets) > 8*keptBuckets {
-		t.Errorf("of %d buckets %d are left, room for %d", largest, len(s.buckets), cap(s.buckets))
+	if largest < 1000 || len(s.chains) > keptBuckets || cap(s.chains) > 8*keptBuckets {
+		t.Errorf("of %d buckets %d are left, room for %d", largest, len(s.chains), cap(s.chains))
 	}
 	if err := s.check(); err != nil {
 		t.Error(err)
@@ -124,8 +142,7 @@ func TestShard_CheckReportsBroken(t *testing.T) {
 		"free":   func(s *shard[uint64, int], _ *flight[uint64, int]) { s.free.known = true },
 	} {
 		s := new(shard[uint64, int])
-		f := s.lead(1, 1)
-		extra := s.lead(2, 2)
+		f, extra := s.add(1), s.add(2)
 		s.retire(extra)
 		if err := s.check(); err != nil {
 			t.Fatal(err)
@@ -143,25 +160,25 @@ func TestShard_MillionKeys(t *testing.T) {
 		t.Skip("takes a second and 100 MB")
 	}
 	const n = 1_000_000
-	var g Group[int, int]
+	var g Group[uint64, int]
 	tab := g.use()
-	flights := make([]*flight[int, int], n)
+	flights := make([]*flight[uint64, int], n)
 	before := heapInUse()
 	for k := range flights {
-		h, _ := tab.hash(k)
-		flights[k] = tab.shard(h).lead(h, k)
+		h, _ := tab.hash(uint64(k))
+		flights[k] = tab.shard(h).add(h)
 	}
 	perKey := float64(heapInUse()-before) / n
 	longest, used := 0, 0
 	for i := range tab.shards {
-		s := &tab.shards[i]
+		s := tab.shards[i]
 		if err := s.check(); err != nil {
 			t.Fatal(err)
 		}
 		if share := float64(s.count) * float64(len(tab.shards)) / n; share < 0.9 || share > 1.1 {
 			t.Errorf("shard %d has %.2f of its share", i, share)
 		}
-		for _, f := range s.buckets {
+		for _, f := range s.chains {
 			chain := 0
 			for ; f != nil; f = f.next {
 				chain++
@@ -179,10 +196,8 @@ func TestShard_MillionKeys(t *testing.T) {
 	if perKey > 120 {
 		t.Errorf("%.0f bytes for each key", perKey)
 	}
-	for k, f := range flights {
-		h, _ := tab.hash(k)
-		s := tab.shard(h)
-		s.unlink(f)
+	for _, f := range flights {
+		tab.shard(f.key).unlink(f)
 	}
 	runtime.KeepAlive(flights)
 	if g.Len() != 0 {

@@ -67,7 +67,7 @@ func (s *shard[K, V]) rejectAll() (rejected []waking[K, V]) {
 		}
 		if f.more != nil && f.more.queue != nil {
 			q := f.more.queue
-			f.more.queue, q.more.behind = nil, nil
+			f.more.queue, q.more.before = nil, nil
 			rejected = append(rejected, s.reject(q))
 		}
 	}
@@ -81,7 +81,7 @@ func (s *shard[K, V]) rejectAll() (rejected []waking[K, V]) {
 // busy reports whether a flight of any shard is unfinished.
 func (t *table[K, V]) busy() bool {
 	for i := range t.shards {
-		s := &t.shards[i]
+		s := t.shards[i]
 		s.mu.Lock()
 		busy := s.busy()
 		s.mu.Unlock()
@@ -95,11 +95,11 @@ func (t *table[K, V]) busy() bool {
 // cancelAll cancels the contexts of all flights that have one.
 func (t *table[K, V]) cancelAll() {
 	for i := range t.shards {
-		s := &t.shards[i]
+		s := t.shards[i]
 		var own []*flight[K, V]
 		s.mu.Lock()
 		for f := range s.all() {
-			if f.more != nil && f.more.own {
+			if f.more != nil && f.more.fn != nil {
 				own = append(own, f)
 			}
 		}

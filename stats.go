@@ -48,7 +48,7 @@ func (g *Group[K, V]) Stats() Stats {
 	t := g.use()
 	st := Stats{Ended: uint64(t.ended.Value())}
 	for i := range t.shards {
-		s := &t.shards[i]
+		s := t.shards[i]
 		s.mu.Lock()
 		st.Led += s.led
 		st.Joined += s.joined
@@ -72,9 +72,12 @@ func (g *Group[K, V]) Len() int {
 	t := g.use()
 	n := 0
 	for i := range t.shards {
-		s := &t.shards[i]
+		s := t.shards[i]
 		s.mu.Lock()
 		n += int(s.count)
+		if s.alone() {
+			n++
+		}
 		s.mu.Unlock()
 	}
 	return n
@@ -157,6 +160,9 @@ func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 	if !s.busy() {
 		return to
 	}
+	if s.alone() {
+		s.record()
+	}
 	now := sched.Now()
 	for f := range s.all() {
 		to = append(to, f.describe(now))
@@ -190,12 +196,12 @@ func (f *flight[K, V]) describe(now int64) Flight[K] {
 	return d
 }
 
-// all iterates over the flights that are registered or forgotten; those queued
-// behind them are not among them. s.mu must be held throughout, and the table
-// not be changed.
+// all iterates over the flights with a record that are registered or forgotten;
+// those queued behind them are not among them. s.mu must be held throughout,
+// and the table not be changed.
 func (s *shard[K, V]) all() iter.Seq[*flight[K, V]] {
 	return func(yield func(*flight[K, V]) bool) {
-		for _, f := range s.buckets {
+		for _, f := range s.chains {
 			for ; f != nil; f = f.next {
 				if !yield(f) {
 					return

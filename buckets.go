@@ -1,0 +1,121 @@
+package coalesce
+
+// This file holds the hash table of a shard.
+//
+// It is a linear hash (W. Litwin, "Linear hashing: a new tool for file and
+// table addressing", VLDB 1980): it grows and shrinks by one bucket at a time,
+// so that no call pays for rehashing a million flights under the lock.
+//
+// Invariants, true whenever the shard's lock is not held:
+//  B1. There is at least one bucket for each flight, so chains are short.
+//  B2. The flight with hash h is in bucket index(h).
+//  B3. mask is the least 2ⁿ-1 that is not below the last bucket's number.
+
+const (
+	// firstBuckets is how many buckets a table starts with. keptBuckets is the
+	// size below which it does not shrink, so that a group with a steady load
+	// allocates nothing: 512 bytes on 64-bit machines. Both are powers of two.
+	firstBuckets = 8
+	keptBuckets  = 64
+)
+
+// buckets are chains of flights. The shard's lock must be held for all of it.
+type buckets[K comparable, V any] struct {
+	chains []*flight[K, V] // linked by next
+	mask   uint32
+	count  int32 // flights in the table
+}
+
+// index returns the bucket for hash h. There must be buckets.
+func (b *buckets[K, V]) index(h uint32) uint32 {
+	i := h & b.mask
+	if i >= uint32(len(b.chains)) {
+		i &= b.mask >> 1 // not split yet
+	}
+	return i
+}
+
+// find returns the flight for key, or nil. There must be buckets.
+func (b *buckets[K, V]) find(h uint64, key K) *flight[K, V] {
+	for f := b.chains[b.index(uint32(h))]; f != nil; f = f.next {
+		if f.hash == uint32(h) && f.key == key {
+			return f
+		}
+	}
+	return nil
+}
+
+// link puts f in its bucket.
+func (b *buckets[K, V]) link(f *flight[K, V]) {
+	if int(b.count) == len(b.chains) {
+		b.grow()
+	}
+	c := &b.chains[b.index(f.hash)]
+	f.next = *c
+	*c = f
+	b.count++
+}
+
+// unlink takes f out of its bucket, by identity: a key that does not equal
+// itself can be removed too. It leaves f.next to the caller.
+func (b *buckets[K, V]) unlink(f *flight[K, V]) {
+	p := &b.chains[b.index(f.hash)]
+	for *p != f {
+		p = &(*p).next
+	}
+	*p = f.next
+	b.count--
+	if len(b.chains) > keptBuckets && len(b.chains) > 4*int(b.count) {
+		b.shrink()
+	}
+}
+
+// grow adds a bucket and moves to it what belongs there from the one that it
+// splits.
+func (b *buckets[K, V]) grow() {
+	n := uint32(len(b.chains))
+	if n == 0 {
+		b.chains = make([]*flight[K, V], firstBuckets)
+		b.mask = firstBuckets - 1
+		return
+	}
+	b.chains = append(b.chains, nil)
+	if n > b.mask {
+		b.mask = b.mask<<1 | 1
+	}
+	to := &b.chains[n]
+	for p := &b.chains[n&(b.mask>>1)]; *p != nil; {
+		if f := *p; f.hash&b.mask == n {
+			*p = f.next
+			f.next = *to
+			*to = f
+		} else {
+			p = &f.next
+		}
+	}
+}
+
+// shrink merges a few buckets into those that they were split from: several
+// for each flight that leaves, so that an emptying table is small when it is
+// empty.
+func (b *buckets[K, V]) shrink() {
+	for range 8 {
+		n := len(b.chains) - 1
+		if n < keptBuckets {
+			break
+		}
+		p := &b.chains[uint32(n)&(b.mask>>1)]
+		for *p != nil {
+			p = &(*p).next
+		}
+		*p = b.chains[n]
+		b.chains[n] = nil
+		b.chains = b.chains[:n]
+		if uint32(n) == b.mask>>1+1 {
+			b.mask >>= 1
+		}
+	}
+	if cap(b.chains) > 4*len(b.chains) {
+		b.chains = append(make([]*flight[K, V], 0, 2*len(b.chains)), b.chains...)
+	}
+}
