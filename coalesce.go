@@ -77,28 +77,36 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	if fn == nil {
 		panicNil(false)
 	}
-	t := g.use()
+	t := g.table.Load() // g.use, which is not inlined
+	if t == nil {
+		t = g.useSlow()
+	}
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	f := s.lookup(h, key, reflexive)
-	if f == nil && !s.closed {
-		f = s.lead(h, key)
+	if s.empty() {
+		s.leadSolo(h, key)
 		s.mu.Unlock()
-		return s.runInline(f, fn)
+		return s.runInline(nil, fn)
 	}
-	return s.doSlow(f, fn)
+	return s.doSlow(h, key, reflexive, fn)
 }
 
-// doSlow is Do for a call that does not lead. It is outlined so that what a
-// leader runs is short. It is entered with s.mu held and releases it.
-func (s *shard[K, V]) doSlow(f *flight[K, V], fn func() (V, error)) (v V, shared bool, err error) {
-	if s.closed {
+// doSlow is Do where the shard has other flights, or is closed. It is outlined
+// so that what most leaders run is short. It is entered with s.mu held and
+// releases it.
+func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
+	f := s.lookup(h, key, reflexive)
+	switch {
+	case s.closed:
 		s.rare.rejected++
 		s.mu.Unlock()
 		return v, false, ErrClosed
-	}
-	if f.state == running {
+	case f == nil:
+		f = s.lead(h, key)
+		s.mu.Unlock()
+		return s.runInline(f, fn)
+	case f.state == running:
 		s.join(f)
 		w := f.wait()
 		s.mu.Unlock()

@@ -156,17 +156,29 @@ func (s *shard[K, V]) record() *flight[K, V] {
 // It returns nil if that is the one in the solo slot. s.mu must be held, the
 // key must have no flight, and s must not be closed.
 func (s *shard[K, V]) lead(h uint64, key K) *flight[K, V] {
-	s.led++
 	if !s.solo.taken {
-		s.solo.taken = true
-		s.solo.hash = uint32(h)
-		s.solo.key = key
+		s.leadSolo(h, key)
 		return nil
 	}
+	s.led++
 	f := s.take()
 	f.key, f.hash = key, uint32(h)
 	s.link(f)
 	return f
+}
+
+// empty reports whether a call can lead without looking further: s is not
+// closed, and no key has a flight. s.mu must be held.
+func (s *shard[K, V]) empty() bool {
+	return !s.solo.taken && s.count == 0 && !s.closed
+}
+
+// leadSolo is lead in the solo slot, which must not be taken.
+func (s *shard[K, V]) leadSolo(h uint64, key K) {
+	s.led++
+	s.solo.taken = true
+	s.solo.hash = uint32(h)
+	s.solo.key = key
 }
 
 // vacate clears the solo slot for its leader, whose flight has just ended, and
