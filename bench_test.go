@@ -3,7 +3,10 @@ package coalesce_test
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
+	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,58 +14,9 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-func BenchmarkDo(b *testing.B) {
-	b.Run("keys=distinct/goroutines=1", func(b *testing.B) {
-		var g coalesce.Group[string, int]
-		keys := makeKeys(1024)
-		b.ReportAllocs()
-		i := 0
-		for b.Loop() {
-			k := i & 1023
-			g.Do(keys[k], func() (int, error) { return k, nil })
-			i++
-		}
-	})
-	b.Run("keys=distinct/goroutines=procs", func(b *testing.B) {
-		var g coalesce.Group[string, int]
-		keys := makeKeys(1024)
-		var id atomic.Int64
-		b.ReportAllocs()
-		b.RunParallel(func(pb *testing.PB) {
-			i := int(id.Add(1)) * 331
-			for pb.Next() {
-				k := i & 1023
-				g.Do(keys[k], func() (int, error) { return k, nil })
-				i++
-			}
-		})
-	})
-	b.Run("keys=int/goroutines=1", func(b *testing.B) {
-		var g coalesce.Group[int, int]
-		b.ReportAllocs()
-		i := 0
-		for b.Loop() {
-			k := i & 1023
-			g.Do(k, func() (int, error) { return k, nil })
-			i++
-		}
-	})
-}
+// The comparison with the peers is in the module benchmarks.
 
-func BenchmarkDoContext(b *testing.B) {
-	var g coalesce.Group[string, int]
-	keys := makeKeys(1024)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	fn := func(context.Context) (int, error) { return 1, nil }
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		g.DoContext(ctx, keys[i&1023], fn)
-		i++
-	}
-}
-
+// makeKeys returns n short strings.
 func makeKeys(n int) []string {
 	keys := make([]string, n)
 	for i := range keys {
@@ -71,7 +25,131 @@ func makeKeys(n int) []string {
 	return keys
 }
 
-var (
-	_ = fmt.Sprint
-	_ sync.Mutex
-)
+// BenchmarkDo is a whole call whose key nobody else wants, with a closure that
+// captures.
+func BenchmarkDo(b *testing.B) {
+	b.Run("key=string", func(b *testing.B) {
+		var g group
+		keys := makeKeys(1024)
+		benchLoop(b, func(i int) {
+			g.Do(keys[i&1023], func() (int, error) { return i, nil })
+		})
+	})
+	b.Run("key=int", func(b *testing.B) {
+		var g coalesce.Group[int, int]
+		benchLoop(b, func(i int) {
+			g.Do(i&1023, func() (int, error) { return i, nil })
+		})
+	})
+	b.Run("key=string/hash=xxhash", func(b *testing.B) {
+		g := group{Hash: coalesce.HashString}
+		keys := makeKeys(1024)
+		benchLoop(b, func(i int) {
+			g.Do(keys[i&1023], func() (int, error) { return i, nil })
+		})
+	})
+	b.Run("key=string/shard=shared", func(b *testing.B) {
+		g := group{Shards: 1}
+		keys := makeKeys(1024)
+		g.Do("another", func() (int, error) {
+			benchLoop(b, func(i int) {
+				g.Do(keys[i&1023], func() (int, error) { return i, nil })
+			})
+			return 0, nil
+		})
+	})
+	b.Run("key=string/parallel", func(b *testing.B) {
+		var g group
+		keys := makeKeys(1 << 16)
+		var id atomic.Int64
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			mine := keys[id.Add(1)&63<<10:][:1024]
+			for i := 0; pb.Next(); i++ {
+				g.Do(mine[i&1023], func() (int, error) { return i, nil })
+			}
+		})
+	})
+}
+
+// benchLoop calls fn for 0, 1, 2, … A closure in the body of b.Loop would have
+// its variables moved to the heap.
+func benchLoop(b *testing.B, fn func(i int)) {
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		fn(i)
+	}
+}
+
+// BenchmarkDoContext is a call that leads, with a context that can end, and
+// what it needs at least: a channel, a goroutine and a select.
+func BenchmarkDoContext(b *testing.B) {
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	b.Run("impl=coalesce", func(b *testing.B) {
+		var g group
+		keys, fn := makeKeys(1024), ctxValue(1)
+		benchLoop(b, func(i int) { g.DoContext(ctx, keys[i&1023], fn) })
+	})
+	b.Run("impl=least", func(b *testing.B) {
+		benchLoop(b, func(int) {
+			c := make(chan struct{})
+			go func() { close(c) }()
+			select {
+			case <-c:
+			case <-ctx.Done():
+			}
+		})
+	})
+}
+
+// BenchmarkJoin is one flight with n followers: all goroutines are there
+// before.
+func BenchmarkJoin(b *testing.B) {
+	for _, n := range []int{1, 16, 256} {
+		b.Run(fmt.Sprintf("followers=%d", n), func(b *testing.B) {
+			var g group
+			var wg sync.WaitGroup
+			start := make(chan struct{})
+			for range n {
+				wg.Go(func() {
+					for range start {
+						g.Do("k", value(0))
+					}
+				})
+			}
+			benchLoop(b, func(int) {
+				before := g.Stats().Joined
+				g.Do("k", func() (int, error) {
+					for range n {
+						start <- struct{}{}
+					}
+					for g.Stats().Joined < before+uint64(n) {
+						runtime.Gosched()
+					}
+					return 1, nil
+				})
+			})
+			close(start)
+			wg.Wait()
+		})
+	}
+}
+
+// BenchmarkHash compares the default hash with HashString.
+func BenchmarkHash(b *testing.B) {
+	seed := maphash.MakeSeed()
+	for _, n := range []int{4, 8, 16, 32, 64, 1024} {
+		key := strings.Repeat("x", n)
+		b.Run(fmt.Sprintf("bytes=%d/hash=default", n), func(b *testing.B) {
+			for b.Loop() {
+				maphash.Comparable(seed, key)
+			}
+		})
+		b.Run(fmt.Sprintf("bytes=%d/hash=xxhash", n), func(b *testing.B) {
+			for b.Loop() {
+				coalesce.HashString(key)
+			}
+		})
+	}
+}

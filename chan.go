@@ -18,7 +18,8 @@ import (
 // goroutine of its own.
 //
 // DoChan panics if ctx or fn is nil. Each call allocates its channel, with the
-// room in it, and a record; one that leads also the flight and its goroutine.
+// room in it, an entry in the flight and, if ctx can end, what
+// [context.AfterFunc] does; one that leads also the flight and its goroutine.
 func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context) (V, error)) <-chan Result[V] {
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)
@@ -32,7 +33,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		return ch
 	}
 	s := t.shard(h)
-	r := &record[K, V]{shard: s, ch: ch, ctx: ctx, fn: fn}
+	r := &entry[K, V]{shard: s, ch: ch, ctx: ctx, fn: fn}
 	if ctx.Done() != nil {
 		// Watching begins before the call takes part: AfterFunc is code of the
 		// context's and cannot be called under the lock, and finish must find
@@ -45,20 +46,19 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 	case r.gone: // ctx ended just now; leave has sent its error
 		s.mu.Unlock()
 	case s.closed:
-		s.rare.rejected++
 		r.gone = true
-		s.mu.Unlock()
-		r.answer(Result[V]{Err: ErrClosed})
+		ch <- Result[V]{Err: s.refuse()}
+		r.unwatch()
 	case f == nil:
 		f = s.leadOwn(h, key)
 		f.setOwn(ctx, fn)
-		f.more.addRecord(r)
+		f.more.addEntry(r)
 		r.flight, r.promoted = f, true
 		s.mu.Unlock()
 		s.launch(f)
 	case f.state == running:
 		s.join(f)
-		f.extend().addRecord(r)
+		f.extend().addEntry(r)
 		r.flight = f
 		s.mu.Unlock()
 	default:
@@ -69,7 +69,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 }
 
 // lead is the goroutine of a flight that was promoted and handed to r.
-func (r *record[K, V]) lead() {
+func (r *entry[K, V]) lead() {
 	if r.ctx.Err() != nil {
 		r.leave()
 		return
@@ -88,7 +88,7 @@ func (r *record[K, V]) lead() {
 }
 
 // leave runs when r's context has ended, on a goroutine of its own.
-func (r *record[K, V]) leave() {
+func (r *entry[K, V]) leave() {
 	s := r.shard
 	s.mu.Lock()
 	f := r.flight
@@ -108,39 +108,39 @@ func (r *record[K, V]) leave() {
 	leads := r.promoted && f.state != promoted
 	after := s.depart(f, r, leads)
 	s.mu.Unlock()
-	r.ch <- Result[V]{Err: reasonOf(r.ctx), Shared: shared}
 	after.run(r.ctx)
+	r.ch <- Result[V]{Err: reasonOf(r.ctx), Shared: shared}
 }
 
 // deliver sends the result of f to r's channel. No lock may be held.
-func (r *record[K, V]) deliver(f *flight[K, V], clone func(V) V) {
+func (r *entry[K, V]) deliver(f *flight[K, V], clone func(V) V) {
 	if f.outcome == returned && f.joined && clone != nil {
 		// The user's Clone may panic, exit or take its time; that is then this
 		// receiver's misfortune and nobody else's.
 		sched.Go(func() { r.deliverClone(f, clone) })
 		return
 	}
-	r.answer(Result[V]{Val: f.val, Err: f.err, Shared: f.joined})
+	r.ch <- Result[V]{Val: f.val, Err: f.err, Shared: f.joined}
 }
 
 // deliverClone is deliver for a value that has to be cloned.
-func (r *record[K, V]) deliverClone(f *flight[K, V], clone func(V) V) {
+func (r *entry[K, V]) deliverClone(f *flight[K, V], clone func(V) V) {
 	res := Result[V]{Err: ErrGoexit, Shared: true}
 	defer func() {
 		if e := recover(); e != nil {
 			res.Err = newPanicError(e)
 		}
-		r.answer(res)
+		r.ch <- res
 	}()
 	v := clone(f.val)
 	res.Val, res.Err = v, f.err
 }
 
-// answer stops watching the context and sends r's one Result. No lock may be
-// held.
-func (r *record[K, V]) answer(res Result[V]) {
+// unwatch stops watching the context of r, which has been answered. It may run
+// code of the context's, which may block: everybody else has to be told before.
+// No lock may be held.
+func (r *entry[K, V]) unwatch() {
 	if r.stop != nil {
 		r.stop()
 	}
-	r.ch <- res
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // A Group coalesces concurrent calls that have equal keys: fn runs once, and
-// every call that overlaps that run receives its result.
+// every call that joins that run receives its result.
 //
 // The zero Group is empty and ready to use. A Group must not be copied after
 // first use. All its methods may be called concurrently, from inside fn too.
@@ -42,13 +42,13 @@ type Group[K comparable, V any] struct {
 	// Nil means that all callers share one value, as they do what it points to.
 	Clone func(V) V
 
-	table sched.Pointer[table[K, V]] // set once, by use
+	table sched.Pointer[table[K, V]] // set once, by useSlow; loaded by use and Do
 }
 
 // A Result is what a receiver of [Group.DoChan] gets.
 type Result[V any] struct {
 	Val V
-	Err error // also a *PanicError or ErrGoexit, where a blocked call would panic
+	Err error // a *PanicError where a blocked call would panic
 
 	// Shared reports whether more than one call took part in the flight.
 	Shared bool
@@ -58,21 +58,26 @@ type Result[V any] struct {
 // running its own: then Do waits for that one to end and returns its result.
 // shared reports whether more than one call took part.
 //
-// A call that leads runs fn on its own goroutine, so Do starts none and
-// returns when fn has; a call that follows blocks until then, whatever
-// contexts other callers have. If fn panics, every Do panics with a
-// *[PanicError]. If fn calls [runtime.Goexit], its goroutine exits and the
-// others get [ErrGoexit]. An error of fn's is shared like a value.
+// A call that leads runs fn on its own goroutine, and returns when fn has. A
+// call that follows blocks until then, whatever contexts other callers have. A
+// call that finds a flight abandoned (see [Group.DoContext]) blocks until the
+// fn of that one has ended, and then leads or follows the next.
 //
-// After [Group.Shutdown] Do returns [ErrClosed]. It panics if fn is nil, or if
-// key holds a dynamic type that cannot be compared.
+// If fn panics, every Do panics with a *[PanicError]. If fn calls
+// [runtime.Goexit], its goroutine exits and the others get [ErrGoexit]. An
+// error of fn's is shared like a value. After [Group.Shutdown] Do returns
+// [ErrClosed]. Where an error is not fn's, v is the zero value. Do panics if fn
+// is nil, or if key holds a dynamic type that cannot be compared.
 //
 // fn must not call Do with the same key: that waits for itself, for ever. To
 // bound the time that fn takes, give it a context of its own with a timeout.
 //
-// Do allocates nothing when nobody joins, nor for a call that follows. The
-// first to follow adds a channel and keeps the flight's record from being used
-// again: two allocations for a flight that was joined.
+// Do allocates nothing when nobody joins, however much fn captures, nor for a
+// call that follows. The first to follow adds a channel and keeps the flight's
+// record from being used again: two allocations for a flight that was joined.
+// Beyond that, each thousand of waiters has a channel of its own; a leader with
+// more than 16 of them starts a goroutine to wake them and does not wait for
+// it; and a call that is queued makes two allocations.
 func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err error) {
 	if fn == nil {
 		panicNil(false)
@@ -99,9 +104,7 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 	f := s.lookup(h, key, reflexive)
 	switch {
 	case s.closed:
-		s.rare.rejected++
-		s.mu.Unlock()
-		return v, false, ErrClosed
+		return v, false, s.refuse()
 	case f == nil:
 		f = s.lead(h, key)
 		s.mu.Unlock()
@@ -123,8 +126,8 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 }
 
 // TryDo runs fn and returns what it returns, unless the key has a flight: then
-// it returns [ErrInFlight] at once. Calls that come while fn runs join it, as
-// they would a Do.
+// it returns the zero value and [ErrInFlight] at once. Calls that come while fn
+// runs join it, as they would a Do.
 //
 // fn runs on the caller's goroutine. Panics, Goexit, Shutdown, cost and
 // misuse are as for [Group.Do].
@@ -132,7 +135,7 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 // This is what the kernel tried first, with -ETXTBSY for an answer. It suits
 // work that need not be done by this caller, or now; a caller who needs the
 // outcome takes the answer for a failure. Use Do for that.
-func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (V, error) {
+func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 	if fn == nil {
 		panicNil(false)
 	}
@@ -140,27 +143,26 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (V, error) {
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	if f := s.lookup(h, key, reflexive); f != nil || s.closed {
-		err := ErrInFlight
-		if s.closed {
-			err = ErrClosed
-		}
+	switch {
+	case s.closed:
+		return v, s.refuse()
+	case s.lookup(h, key, reflexive) != nil:
 		s.rare.rejected++
 		s.mu.Unlock()
-		var zero V
-		return zero, err
+		return v, ErrInFlight
 	}
 	f := s.lead(h, key)
 	s.mu.Unlock()
-	v, _, err := s.runInline(f, fn)
+	v, _, err = s.runInline(f, fn)
 	return v, err
 }
 
 // DoContext is like [Group.Do] for callers that can give up: when ctx ends
 // before the flight does, DoContext returns ctx's error at once and the flight
 // goes on for the others. A result that is there when the caller notices the
-// end of ctx wins over it. shared is told to a caller that leaves, too. A ctx
-// that has ended on entry starts nothing and joins nothing.
+// end of ctx wins over it. A caller that leaves gets the zero value, ctx.Err()
+// and whether it was shared. A ctx that has ended on entry starts nothing and
+// joins nothing. The methods of ctx must not panic.
 //
 // fn runs on a goroutine of the flight's own. Its context carries the values
 // of the leader's ctx, but not its deadline: it is canceled when the last
@@ -185,7 +187,9 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (V, error) {
 //
 // A call that leads with a ctx that can end makes three allocations: the
 // flight, the channel it waits on and the goroutine; one more if fn asks its
-// context for Done. A call that follows makes none.
+// context for Done. A call that follows makes none. A context that fn derives
+// from its own costs no goroutine; one derived through [context.WithValue] does,
+// as usual.
 func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
 	return g.doContext(ctx, key, fn, false)
 }
@@ -221,9 +225,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 	f := s.lookup(h, key, reflexive)
 	switch {
 	case s.closed:
-		s.rare.rejected++
-		s.mu.Unlock()
-		return v, false, ErrClosed
+		return v, false, s.refuse()
 	case f == nil && c.fn == nil:
 		f = s.lead(h, key)
 		s.mu.Unlock()
@@ -261,7 +263,7 @@ func (g *Group[K, V]) use() *table[K, V] {
 	return t
 }
 
-// useSlow makes the table. It is outlined so that use can be inlined.
+// useSlow makes the table. It is outlined to keep its callers short.
 //
 //go:noinline
 func (g *Group[K, V]) useSlow() *table[K, V] {

@@ -24,15 +24,18 @@
 // # Contract
 //
 // One at a time (G1). At most one execution of fn for a key runs at any
-// instant, unless [Group.Forget] lets another start. This holds even when every
-// caller has left and fn ignores its context: a call that comes then waits,
-// under its own context, for the abandoned execution to end, and has one of its
-// own afterwards. That wait is the price of the promise.
+// instant, unless [Group.Forget] or [Group.ForgetUnshared] lets another start.
+// This holds even when every caller has left and fn ignores its context: a call
+// that comes then waits, under its own context if it has one, for the abandoned
+// execution to end, and is answered by another one. That wait is the price of
+// the promise.
 //
 // One answer (G2). Everyone who joined a flight gets the same value and the
 // same error, compared with ==, unless its own context ended first. Errors are
 // shared, and nothing is retried. With [Group.Clone] set, every caller of a
-// flight that was joined gets a clone of its own.
+// flight that was joined, the leader too, gets a clone of its own and the
+// original goes to nobody; Clone may run concurrently, and if it panics, that
+// caller alone is told.
 //
 // Never stale (G3). A call never gets the result of a flight that had finished
 // before the call began. Nothing is cached.
@@ -62,9 +65,9 @@
 // the flight is finished once, the key is usable at once, nobody hangs, and
 // nobody gets a zero value with a nil error.
 //
-// Panics are told (G10). Callers that block panic with a *[PanicError];
-// receivers find it in their Result. The process never crashes through those.
-// If nobody is left to be told, the panic is logged to [log/slog.Default] at error
+// Panics are told (G10). Callers that block panic with a *[PanicError], to be
+// recovered like any panic; receivers find it in their Result. On a goroutine
+// of the package's own a panic never ends the process. If nobody is left to be told, the panic is logged to [log/slog.Default] at error
 // level with its stack, and counted. A Goexit goes on in the goroutine that fn
 // ran on; all others get [ErrGoexit].
 //
@@ -80,7 +83,8 @@
 // that never ends.
 //
 // User code runs outside every lock (G13): fn, Clone, Hash, and the methods of
-// the callers' contexts. All may use the group.
+// the callers' contexts. All may use the group. Hash and the contexts' methods
+// must not panic.
 //
 // The zero Group is ready to use (G14) and must not be copied. A Group in a
 // package variable may be used in testing/synctest bubbles, one after another,

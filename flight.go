@@ -22,8 +22,8 @@ import (
 // Invariants, true whenever the shard's lock is not held:
 //  F1. A flight is finished exactly once, whatever fn did, and by the goroutine
 //      that ran fn; one that never started is finished by evaporate or reject.
-//  F2. outcome, val and err are written by finish, under the lock, before any
-//      completion is closed, and never again: who has been told, or has seen
+//  F2. outcome, val and err are written once, by finish, reject or evaporate,
+//      under the lock, before any completion is closed: who has been told, or has seen
 //      the state finished under the lock, reads them without it.
 //  F3. callers counts the calls that took part and have not left. It is 0 in
 //      state abandoned, and in no state before it. A flight whose fn runs on
@@ -41,7 +41,7 @@ const (
 	running   state = iota // fn runs, or is about to; calls may join
 	abandoned              // fn runs and its last caller has left; nobody joins
 	queued                 // a successor, behind its predecessor
-	promoted               // handed to its first record, which has not started it
+	promoted               // handed to its first entry, which has not started it
 	finished               // the outcome is set
 )
 
@@ -52,15 +52,16 @@ const (
 	returned outcome = iota // fn returned val and err
 	panicked                // fn panicked; err is the *PanicError
 	exited                  // fn called runtime.Goexit; err is ErrGoexit
-	rejected                // never started; err is ErrClosed
+	rejected                // never started; err is ErrClosed if there is anybody to tell
 )
 
 // A flight is one execution of fn with its result and its waiters.
 //
-// Every field is guarded by the lock of the flight's shard, save that what F2
-// names is only read after finish.
+// Its fields are guarded by the shard's lock until it is finished. After that
+// nothing changes but next, if the record is used again (F4), and more.fn,
+// which finish clears when nothing in the shard leads to the flight any more;
+// the rest is read without the lock.
 type flight[K comparable, V any] struct {
-	// What a Do on its own touches comes first.
 	next  *flight[K, V] // in its bucket, in the list of the forgotten, or free
 	key   K
 	hash  uint32 // the bits that pick the bucket
@@ -81,9 +82,9 @@ type flight[K comparable, V any] struct {
 	err error
 }
 
-// more is the part of a flight that a Do on its own never needs. It is
-// allocated together with a flight that runs on a goroutine of its own, and
-// added to another when it is first asked for.
+// more is the part of a flight that is seldom needed. It is allocated together
+// with a flight that runs on a goroutine of its own, and added to another when
+// it is first asked for.
 type more[K comparable, V any] struct {
 	// What the flight's own goroutine runs. Set before that goroutine starts;
 	// fn is nil in a flight that has none.
@@ -91,10 +92,19 @@ type more[K comparable, V any] struct {
 	fn  func(context.Context) (V, error)
 
 	queue  *flight[K, V] // the successor behind this flight
-	before *flight[K, V] // in state queued, whose successor this is; if detached, in the list
+	before *flight[K, V] // queued: what this one is queued behind; detached: the one before it in the list
 	blocks *block        // waiters beyond those on done
 
-	first, last *record[K, V] // records in order of arrival
+	first, last *entry[K, V] // entries in order of arrival
+}
+
+// followers returns the number of calls in f that do not lead it. The shard's
+// lock must be held.
+func (f *flight[K, V]) followers() int {
+	if f.leading {
+		return int(f.callers) - 1
+	}
+	return int(f.callers)
 }
 
 // ownFlight is a flight and its more in one allocation.
@@ -238,11 +248,11 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 		// http.Response does. It need not hold fn as well.
 		f.more.fn = nil
 	}
-	w.wake(s.table.clone, !own)
 	next.notify()
 	if idle != nil {
 		sched.Complete(idle)
 	}
+	w.wake(s.table.clone, !own)
 	if untold {
 		logUntold(f.key, err.(*PanicError))
 	}
@@ -251,9 +261,9 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 
 // remove takes f, whose state is no longer running, out of the table or off
 // the list of the forgotten, promotes its successor into its place, and
-// returns the record to notify once the lock is released, nil if there is
+// returns the entry to notify once the lock is released, nil if there is
 // none. The shard's lock must be held.
-func (s *shard[K, V]) remove(f *flight[K, V]) *record[K, V] {
+func (s *shard[K, V]) remove(f *flight[K, V]) *entry[K, V] {
 	if f.detached {
 		s.detached.remove(f)
 		return nil

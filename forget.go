@@ -44,9 +44,9 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 }
 
 // detach moves f, which is registered, from the table to the list of the
-// forgotten, promotes its successor into its place, and returns the record to
+// forgotten, promotes its successor into its place, and returns the entry to
 // notify, as remove does. s.mu must be held.
-func (s *shard[K, V]) detach(f *flight[K, V]) *record[K, V] {
+func (s *shard[K, V]) detach(f *flight[K, V]) *entry[K, V] {
 	s.unlink(f)
 	f.extend()
 	f.detached = true

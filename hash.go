@@ -15,9 +15,9 @@ import (
 //
 // It is for short keys that the program chooses itself. An outsider who may
 // choose keys can craft many with one hash and pile them up in one bucket; the
-// default hash is seeded for each group and has no such weakness. Up to about
-// 16 bytes HashString is the faster of the two, beyond that the slower:
-// go test -run - -bench Hash shows where they cross.
+// default hash is seeded for each group and has no such weakness. For short
+// keys HashString is the faster of the two, for long ones the slower:
+// go test -run - -bench Hash shows where they cross on a machine.
 func HashString(key string) uint64 {
 	return xxhash.Sum64String(key)
 }
@@ -36,6 +36,11 @@ func (t *table[K, V]) hash(key K) (h uint64, reflexive bool) {
 	// the identity for one, and hides where a key is placed. Folding the two
 	// halves of one product, the cheaper mix, leaves some inputs' low bits
 	// unmixed.
+	if !reflexive {
+		// The comparison has stopped at a NaN, and what comes after it may be
+		// unhashable. Only a hash of the whole key finds that.
+		maphash.Comparable(t.seed, key)
+	}
 	h = (t.userHash(key) ^ t.mix) * mixer
 	h = (h ^ h>>32) * mixer
 	return h ^ h>>32, reflexive

@@ -13,25 +13,25 @@ import (
 // Invariants, true whenever the shard's lock is not held:
 //  Q1. A queued flight is the successor of one flight, which is registered; it
 //      is not in the table itself, and nothing is queued behind it.
-//  Q2. Every call in a flight that is queued or promoted has a record there,
+//  Q2. Every call in a flight that is queued or promoted has an entry there,
 //      in order of arrival, and such a flight has at least one call.
 //  Q3. A promoted flight is in the table (or forgotten), and one of its
-//      records is marked promoted: that call must start the flight or leave.
+//      entries is marked promoted: that call must start the flight or leave.
 //
 // A promoted flight is not started by whoever promotes it. A Do caller's fn has
 // to run on that caller's goroutine, and whether a context has ended cannot be
 // asked under the lock. Until the call that was picked has woken and looked,
 // others that come must be able to take its place, hence Q2: plain followers,
-// who have no record, may join only once fn is sure to run.
+// who have no entry, may join only once fn is sure to run.
 
-// A record is what a call keeps in a flight that it may have to lead, or that
+// An entry is what a call keeps in a flight that it may have to lead, or that
 // has to send to its channel.
-type record[K comparable, V any] struct {
+type entry[K comparable, V any] struct {
 	shard *shard[K, V] // set at birth
 
 	// Guarded by the shard's lock, until the flight is finished (W3).
 	flight     *flight[K, V] // nil until the call takes part
-	prev, next *record[K, V]
+	prev, next *entry[K, V]
 	promoted   bool // must start the flight, or leave
 	gone       bool // a receiver that has been answered otherwise
 
@@ -44,11 +44,11 @@ type record[K comparable, V any] struct {
 	stop func() bool
 }
 
-// enqueue makes a call that cannot join f at once, with record r, take part in
+// enqueue makes a call that cannot join f at once, with entry r, take part in
 // the flight where it belongs, which it returns: f itself if that has only not
 // started yet, its successor otherwise or if the call wants it fresh. s.mu must
 // be held.
-func (s *shard[K, V]) enqueue(f *flight[K, V], fresh bool, r *record[K, V]) *flight[K, V] {
+func (s *shard[K, V]) enqueue(f *flight[K, V], fresh bool, r *entry[K, V]) *flight[K, V] {
 	q := f
 	if f.state != promoted || fresh {
 		q = s.successor(f)
@@ -60,7 +60,7 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], fresh bool, r *record[K, V]) *fli
 		q.joined = true
 	}
 	q.callers++
-	q.more.addRecord(r)
+	q.more.addEntry(r)
 	r.flight = q
 	return q
 }
@@ -82,9 +82,9 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 }
 
 // promote registers the successor of f, which has just been removed, and
-// returns the record that it is handed to, to be notified once the lock is
+// returns the entry that it is handed to, to be notified once the lock is
 // released; nil if nothing is queued. s.mu must be held.
-func (s *shard[K, V]) promote(f *flight[K, V]) *record[K, V] {
+func (s *shard[K, V]) promote(f *flight[K, V]) *entry[K, V] {
 	if f.more == nil || f.more.queue == nil {
 		return nil
 	}
@@ -97,7 +97,7 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *record[K, V] {
 
 // hand picks the call that must start f, which is promoted: the one that has
 // waited longest. s.mu must be held.
-func (f *flight[K, V]) hand() *record[K, V] {
+func (f *flight[K, V]) hand() *entry[K, V] {
 	r := f.more.first
 	r.promoted = true
 	return r
@@ -105,7 +105,7 @@ func (f *flight[K, V]) hand() *record[K, V] {
 
 // notify tells a call that it was picked: a blocked one wakes, for a receiver
 // a goroutine is started. No lock may be held. r may be nil.
-func (r *record[K, V]) notify() {
+func (r *entry[K, V]) notify() {
 	switch {
 	case r == nil:
 	case r.turn != nil:
@@ -115,23 +115,24 @@ func (r *record[K, V]) notify() {
 	}
 }
 
-// start makes f run, led by the call with record r, if that call was picked
+// start makes f run, led by the call with entry r, if that call was picked
 // and f was not rejected meanwhile; it reports whether it did. s.mu must be
 // held.
-func (s *shard[K, V]) start(f *flight[K, V], r *record[K, V]) bool {
+func (s *shard[K, V]) start(f *flight[K, V], r *entry[K, V]) bool {
 	if f.state != promoted || !r.promoted {
 		return false
 	}
 	f.state = running
 	f.leading = true
+	f.born = sched.Now()
 	s.joined--
 	s.led++
 	return true
 }
 
 // evaporate removes f, which has not started and which its last call has just
-// left, and returns the record to notify, as remove does. s.mu must be held.
-func (s *shard[K, V]) evaporate(f *flight[K, V]) *record[K, V] {
+// left, and returns the entry to notify, as remove does. s.mu must be held.
+func (s *shard[K, V]) evaporate(f *flight[K, V]) *entry[K, V] {
 	was := f.state
 	f.state, f.outcome = finished, rejected
 	if was == queued {
@@ -154,7 +155,7 @@ func (s *shard[K, V]) reject(f *flight[K, V]) waking[K, V] {
 // queueUp makes c take part in a flight that it has to wait for, as enqueue
 // does, and returns that flight. s.mu must be held.
 func (s *shard[K, V]) queueUp(c *call[K, V], f *flight[K, V], fresh bool) *flight[K, V] {
-	c.r = &record[K, V]{shard: s, turn: sched.NewCompletion()}
+	c.r = &entry[K, V]{shard: s, turn: sched.NewCompletion()}
 	q := s.enqueue(f, fresh, c.r)
 	c.w = q.wait()
 	return q
@@ -165,7 +166,7 @@ func (s *shard[K, V]) queueUp(c *call[K, V], f *flight[K, V], fresh bool) *fligh
 // so f is running and c must run it. The lock must not be held.
 func (s *shard[K, V]) awaitTurn(c *call[K, V], f *flight[K, V]) bool {
 	sched.WaitAny(c.w.done, c.r.turn, c.done)
-	if c.ctx != nil && c.ctx.Err() != nil {
+	if c.done != nil && c.ctx.Err() != nil {
 		return false // it leads nothing any more; leave hands it on
 	}
 	s.mu.Lock()
@@ -177,8 +178,8 @@ func (s *shard[K, V]) awaitTurn(c *call[K, V], f *flight[K, V]) bool {
 	return c.leads
 }
 
-// addRecord puts r at the end of the list. The shard's lock must be held.
-func (m *more[K, V]) addRecord(r *record[K, V]) {
+// addEntry puts r at the end of the list. The shard's lock must be held.
+func (m *more[K, V]) addEntry(r *entry[K, V]) {
 	r.prev = m.last
 	if m.last == nil {
 		m.first = r
@@ -188,9 +189,9 @@ func (m *more[K, V]) addRecord(r *record[K, V]) {
 	m.last = r
 }
 
-// removeRecord takes r, which is in it, off the list. The shard's lock must be
+// removeEntry takes r, which is in it, off the list. The shard's lock must be
 // held.
-func (m *more[K, V]) removeRecord(r *record[K, V]) {
+func (m *more[K, V]) removeEntry(r *entry[K, V]) {
 	if r.prev == nil {
 		m.first = r.next
 	} else {

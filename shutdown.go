@@ -25,12 +25,7 @@ func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 		panicNil(true)
 	}
 	t := g.use()
-	var running []sched.Completion
-	for i := range t.shards {
-		if c := t.shards[i].close(); c != nil {
-			running = append(running, c)
-		}
-	}
+	running := t.close()
 	done := ctx.Done()
 	for _, c := range running {
 		if !sched.WaitEither(c, done) && t.busy() {
@@ -41,21 +36,48 @@ func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// close marks s closed, rejects the calls that are queued in it, and returns
-// the completion to wait for, nil if nothing runs.
-func (s *shard[K, V]) close() sched.Completion {
-	s.mu.Lock()
-	s.closed = true
-	rejected := s.rejectAll()
-	if s.drained == nil && s.busy() {
-		s.drained = sched.NewCompletion()
+// close closes all shards and returns the completions to wait for. Nobody is
+// told before all are closed: a call that has got ErrClosed must not be able to
+// lead in the next shard.
+func (t *table[K, V]) close() (running []sched.Completion) {
+	var rejected []waking[K, V]
+	t.closing.Lock()
+	for _, s := range t.shards {
+		drained, queued := s.close()
+		if drained != nil {
+			running = append(running, drained)
+		}
+		rejected = append(rejected, queued...)
 	}
-	drained := s.drained
-	s.mu.Unlock()
+	t.closing.Unlock()
 	for _, w := range rejected {
 		w.wake(nil, false)
 	}
-	return drained
+	return running
+}
+
+// refuse counts a call that came after Shutdown had begun and returns what it
+// gets, once all shards are closed. It is entered with s.mu held and releases
+// it.
+func (s *shard[K, V]) refuse() error {
+	s.rare.rejected++
+	s.mu.Unlock()
+	s.table.closing.Lock() // waits for close
+	defer s.table.closing.Unlock()
+	return ErrClosed
+}
+
+// close marks s closed, rejects the calls that are queued in it, and returns
+// the completion to wait for, nil if nothing runs, and whom to wake.
+func (s *shard[K, V]) close() (drained sched.Completion, rejected []waking[K, V]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	rejected = s.rejectAll()
+	if s.drained == nil && s.busy() {
+		s.drained = sched.NewCompletion()
+	}
+	return s.drained, rejected
 }
 
 // rejectAll rejects every flight that has not started. s.mu must be held.

@@ -117,9 +117,11 @@ func (s FlightState) String() string {
 type Flight[K comparable] struct {
 	Key K
 
-	// Age is the time since the flight began, at least. Reading the clock
-	// costs as much as a whole Do, so the age of one that runs on its leader's
-	// goroutine counts from when it was first joined or looked at.
+	// Age is the time since fn was started, or more: reading the clock costs as
+	// much as a whole Do, so for a flight that runs on its leader's goroutine
+	// Age counts from when it was first joined or looked at, and the flight is
+	// at least as old. In state queued it counts from when the first call was
+	// queued.
 	Age time.Duration
 
 	// Waiters is the number of calls that wait for the flight, its leader not
@@ -161,7 +163,7 @@ func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 		return to
 	}
 	if s.alone() {
-		s.record()
+		s.reveal()
 	}
 	now := sched.Now()
 	for f := range s.all() {
@@ -181,11 +183,8 @@ func (f *flight[K, V]) describe(now int64) Flight[K] {
 	d := Flight[K]{
 		Key:       f.key,
 		Age:       time.Duration(max(0, now-f.born)),
-		Waiters:   int(f.callers),
+		Waiters:   f.followers(),
 		Forgotten: f.detached,
-	}
-	if f.leading {
-		d.Waiters--
 	}
 	switch f.state {
 	case abandoned:

@@ -10,22 +10,23 @@ import (
 //
 // A call that only waits is counted, not listed: it holds a waiter on its own
 // stack, and nothing is allocated for it but, by the first, the completion.
-// Only who keeps something in the flight has a record there: a queued call,
+// Only who keeps something in the flight has an entry there: a queued call,
 // which may have to lead, and a receiver of DoChan.
 //
 //	flight ── done, seated ≤ 1024
 //	   └─ more ── blocks ──▶ block{done, n ≤ 1024} ──▶ block ──▶ …
-//	          └── first ◀──▶ record ◀──▶ record ◀── last
+//	          └── first ◀──▶ entry ◀──▶ entry ◀── last
 //
 // Invariants, true whenever the shard's lock is not held:
 //  W1. At most perCompletion waiters wait on one completion.
 //  W2. Every waiter of an unfinished flight is counted in the block that it
-//      waits in, so memory is in proportion to those who wait now, not to all
-//      who ever came.
-//  W3. A record is in the list of its flight until it leaves or the flight is
+//      waits in, and blocks that all have left are dropped when another is
+//      needed: memory is in proportion to the most who ever waited at once,
+//      not to all who ever came.
+//  W3. An entry is in the list of its flight until it leaves or the flight is
 //      finished; after that the list belongs to the goroutine that wakes.
-//  W4. A receiver's channel is sent to once: by leave, if it came before
-//      finish, else by wake.
+//  W4. A receiver's channel is sent to once: by DoChan, if the call takes no
+//      part; by leave, if that came before finish; else by wake.
 //
 // Rejected: a list of all waiters with a channel each (x/sync's DoChan, the
 // kernel's completions). It costs an allocation a follower and a walk over
@@ -118,16 +119,16 @@ type waking[K comparable, V any] struct {
 	flight  *flight[K, V]
 	done    sched.Completion // nil if nobody waits on it
 	blocks  *block
-	records *record[K, V]
+	entries *entry[K, V]
 	n       int // how many there are
 }
 
 // takeWaiters takes all waiters from f, which has just finished. s.mu must be
 // held.
 func (f *flight[K, V]) takeWaiters() waking[K, V] {
-	w := waking[K, V]{flight: f, done: f.done, n: int(f.callers)}
+	w := waking[K, V]{flight: f, done: f.done, n: f.followers()}
 	if m := f.more; m != nil {
-		w.blocks, w.records = m.blocks, m.first
+		w.blocks, w.entries = m.blocks, m.first
 		m.blocks, m.first, m.last = nil, nil, nil
 	}
 	return w
@@ -137,7 +138,7 @@ func (f *flight[K, V]) takeWaiters() waking[K, V] {
 // a leader is about to return: waking many, and what receivers' contexts do
 // when they are told to stop, is then left to a goroutine. No lock may be held.
 func (w waking[K, V]) wake(clone func(V) V, mayDefer bool) {
-	if mayDefer && (w.n > wakeInline || w.records != nil) {
+	if mayDefer && (w.n > wakeInline || w.entries != nil) {
 		sched.Go(func() { w.wake(clone, false) })
 		return
 	}
@@ -147,12 +148,15 @@ func (w waking[K, V]) wake(clone func(V) V, mayDefer bool) {
 	for b := w.blocks; b != nil; b = b.next {
 		sched.Complete(b.done)
 	}
-	for r := w.records; r != nil; {
-		next := r.next
-		r.prev, r.next = nil, nil
+	for r := w.entries; r != nil; r = r.next {
 		if r.ch != nil {
 			r.deliver(w.flight, clone)
 		}
+	}
+	for r := w.entries; r != nil; {
+		next := r.next
+		r.prev, r.next = nil, nil
+		r.unwatch()
 		r = next
 	}
 }
@@ -165,7 +169,7 @@ type call[K comparable, V any] struct {
 	leads bool
 
 	w waiter
-	r *record[K, V] // nil unless it was queued
+	r *entry[K, V] // nil unless it was queued
 }
 
 // await blocks until f has finished or the caller's context has ended. The
@@ -197,21 +201,21 @@ func (s *shard[K, V]) leave(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 // A departure is what a call that left has to do once the lock is released.
 type departure[K comparable, V any] struct {
 	cancel *flightContext   // of the flight that is now abandoned
-	next   *record[K, V]    // to be notified
+	next   *entry[K, V]     // to be notified
 	idle   sched.Completion // to be completed
 }
 
-// depart removes a call with record r, or nil, from f, which is unfinished:
+// depart removes a call with entry r, or nil, from f, which is unfinished:
 // the last to leave a running flight abandons it, one that was to start a
 // promoted flight hands it on. s.mu must be held.
-func (s *shard[K, V]) depart(f *flight[K, V], r *record[K, V], leads bool) (after departure[K, V]) {
+func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool) (after departure[K, V]) {
 	s.rare.left++
 	f.callers--
 	if leads {
 		f.leading = false
 	}
 	if r != nil {
-		f.more.removeRecord(r)
+		f.more.removeEntry(r)
 	}
 	switch {
 	case f.state == promoted && f.callers > 0:
@@ -231,13 +235,14 @@ func (s *shard[K, V]) depart(f *flight[K, V], r *record[K, V], leads bool) (afte
 }
 
 // run does what is due after a call with the given context has left. No lock
-// may be held: it runs code of the context's.
+// may be held: it runs code of the context's, which may take its time and
+// therefore comes last.
 func (after departure[K, V]) run(ctx context.Context) {
-	if after.cancel != nil {
-		after.cancel.cancel(context.Cause(ctx))
-	}
 	after.next.notify()
 	if after.idle != nil {
 		sched.Complete(after.idle)
+	}
+	if after.cancel != nil {
+		after.cancel.cancel(context.Cause(ctx))
 	}
 }

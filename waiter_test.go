@@ -60,19 +60,19 @@ func blocks[K comparable, V any](f *flight[K, V]) (n int) {
 	return n
 }
 
-// TestRecord_List: records can be added and removed anywhere.
-func TestRecord_List(t *testing.T) {
-	type rec = record[int, int]
+// TestEntry_List: entries can be added and removed anywhere.
+func TestEntry_List(t *testing.T) {
+	type rec = entry[int, int]
 	for _, remove := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 2, 0, 3}, {2, 0, 3, 1}} {
 		var m more[int, int]
 		var rs [4]*rec
 		for i := range rs {
 			rs[i] = new(rec)
-			m.addRecord(rs[i])
+			m.addEntry(rs[i])
 		}
 		left := map[*rec]bool{rs[0]: true, rs[1]: true, rs[2]: true, rs[3]: true}
 		for _, i := range remove {
-			m.removeRecord(rs[i])
+			m.removeEntry(rs[i])
 			delete(left, rs[i])
 			n := 0
 			var prev *rec
