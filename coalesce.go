@@ -10,7 +10,9 @@ import (
 // every call that joins that run receives its result.
 //
 // The zero Group is empty and ready to use. A Group must not be copied after
-// first use. All its methods may be called concurrently, from inside fn too.
+// first use. All its methods may be called concurrently, from inside fn too. As
+// DoChan sends values of type V through a channel, V is limited to 64 KiB; use a
+// pointer to what is larger.
 //
 // The exported fields configure the Group. They are read at its first use and
 // must not be changed after it.
@@ -188,8 +190,8 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // A call that leads with a ctx that can end makes three allocations: the
 // flight, the channel it waits on and the goroutine; one more if fn asks its
 // context for Done. A call that follows makes none. A context that fn derives
-// from its own costs no goroutine; one derived through [context.WithValue] does,
-// as usual.
+// from its own costs no goroutine; one derived through a [context.WithValue]
+// does, until it is canceled.
 func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
 	return g.doContext(ctx, key, fn, false)
 }

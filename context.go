@@ -21,9 +21,9 @@ import (
 type flightContext struct {
 	values context.Context // the leader's; set before the context is handed out
 
-	mu       sched.Mutex      // guards what follows
+	mu       sched.Mutex      // guards what follows; may be taken under a shard's lock
 	done     sched.Completion // nil until asked for
-	canceled context.Context  // ended with our cause; nil before cancel
+	canceled context.Context  // ended with our cause; nil before mark
 	after    *afterFunc       // registered, not yet called
 }
 
@@ -31,7 +31,7 @@ type flightContext struct {
 type afterFunc struct {
 	fn         func()
 	prev, next *afterFunc
-	off        bool // called or stopped
+	off        bool // stopped
 }
 
 // canceledKey is the private key under which package context asks a context
@@ -69,10 +69,8 @@ func (c *flightContext) Done() <-chan struct{} {
 	defer c.mu.Unlock()
 	if c.done == nil {
 		c.done = sched.NewCompletion()
-		if c.canceled != nil {
-			sched.Complete(c.done)
-		}
 	}
+	c.settle()
 	return c.done
 }
 
@@ -104,7 +102,16 @@ func (c *flightContext) String() string { return "coalesce.Flight" }
 func (c *flightContext) end() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.settle()
 	return c.canceled
+}
+
+// settle closes Done if c has been marked: nobody may see that c has ended
+// before that. c.mu must be held.
+func (c *flightContext) settle() {
+	if c.canceled != nil && c.done != nil && !sched.IsComplete(c.done) {
+		sched.Complete(c.done)
+	}
 }
 
 // AfterFunc arranges for fn to run on a goroutine of its own when c ends.
@@ -134,7 +141,7 @@ func (c *flightContext) AfterFunc(fn func()) (stop func() bool) {
 func (c *flightContext) stop(a *afterFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if a.off {
+	if a.off || c.canceled != nil {
 		return false
 	}
 	a.off = true
@@ -149,30 +156,42 @@ func (c *flightContext) stop(a *afterFunc) bool {
 	return true
 }
 
-// cancel ends c with the given cause. Only the first call has an effect. No
-// lock may be held.
-func (c *flightContext) cancel(cause error) {
+// endedBy returns a standard context that has ended with the given cause.
+func endedBy(cause error) context.Context {
 	end, cancel := context.WithCancelCause(context.Background())
 	cancel(cause)
+	return end
+}
 
+// cancel ends c with the given cause. Only the first cancel or mark has an
+// effect. No lock may be held.
+func (c *flightContext) cancel(cause error) {
+	if c.mark(endedBy(cause)) {
+		c.tell()
+	}
+}
+
+// mark makes c end as the given context has, and reports whether it did: then
+// tell must be called. It wakes nobody, so that a shard's lock may be held: what
+// ends a flight's context has to be decided while the flight is unfinished.
+func (c *flightContext) mark(end context.Context) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.canceled != nil {
-		c.mu.Unlock()
-		return
+		return false
 	}
 	c.canceled = end
-	// Under the lock, as who sees Err must find Done closed; nobody can hold a
-	// shard's lock here.
-	if c.done != nil {
-		sched.Complete(c.done)
-	}
+	return true
+}
+
+// tell wakes those who wait for the end of c, which has been marked. No lock
+// may be held.
+func (c *flightContext) tell() {
+	c.mu.Lock()
+	c.settle()
 	first := c.after
 	c.after = nil
-	for a := first; a != nil; a = a.next {
-		a.off = true
-	}
 	c.mu.Unlock()
-
 	for a := first; a != nil; a = a.next {
 		sched.Go(a.fn)
 	}

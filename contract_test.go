@@ -727,7 +727,7 @@ type touchingContext struct {
 
 func (c touchingContext) Done() <-chan struct{} { c.touch(); return c.Context.Done() }
 func (c touchingContext) Err() error            { c.touch(); return c.Context.Err() }
-func (c touchingContext) Value(key any) any     { c.touch(); return c.Context.Value(key) }
+func (c touchingContext) Value(key any) any     { c.touch(); return nil } // hides the standard context, or AfterFunc is not used
 func (c touchingContext) AfterFunc(fn func()) func() bool {
 	c.touch()
 	stop := context.AfterFunc(c.Context, fn)

@@ -155,7 +155,7 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	}
 	shared = s.finish(f, returned, v, err)
 	if shared && s.table.clone != nil {
-		v = cloned(s.table.clone, v)
+		v, err = cloned(s.table.clone, v, err)
 	}
 	return v, shared, err
 }
@@ -279,15 +279,15 @@ func (f *flight[K, V]) result(clone func(V) V) (v V, shared bool, err error) {
 	if f.outcome == panicked {
 		panic(f.err)
 	}
-	v = f.val
+	v, err = f.val, f.err
 	if f.outcome == returned && f.joined && clone != nil {
-		v = cloned(clone, v)
+		v, err = cloned(clone, v, err)
 	}
-	return v, f.joined, f.err
+	return v, f.joined, err
 }
 
-// cloned returns clone(v). A panic of clone goes on as a *PanicError.
-func cloned[V any](clone func(V) V, v V) V {
+// cloned returns clone(v) and fnErr. A panic of clone goes on as a *PanicError.
+func cloned[V any](clone func(V) V, v V, fnErr error) (c V, err error) {
 	ended := false
 	defer func() {
 		if !ended {
@@ -296,7 +296,8 @@ func cloned[V any](clone func(V) V, v V) V {
 			}
 		}
 	}()
-	v = clone(v)
+	err = ErrGoexit // as in runInline
+	c = clone(v)
 	ended = true
-	return v
+	return c, fnErr
 }

@@ -166,16 +166,44 @@ func (s *shard[K, V]) queueUp(c *call[K, V], f *flight[K, V], fresh bool) *fligh
 // so f is running and c must run it. The lock must not be held.
 func (s *shard[K, V]) awaitTurn(c *call[K, V], f *flight[K, V]) bool {
 	sched.WaitAny(c.w.done, c.r.turn, c.done)
-	if c.done != nil && c.ctx.Err() != nil {
+	if c.done != nil && s.hasEnded(c, f) {
 		return false // it leads nothing any more; leave hands it on
 	}
 	s.mu.Lock()
-	c.leads = s.start(f, c.r)
-	if c.leads && c.fn != nil {
+	defer s.mu.Unlock()
+	if !s.start(f, c.r) {
+		return false
+	}
+	// The call is not to be told, nor to take the lead, any more.
+	f.more.removeEntry(c.r)
+	c.r, c.leads = nil, true
+	if c.fn != nil {
 		f.setOwn(c.ctx, c.fn)
 	}
-	s.mu.Unlock()
-	return c.leads
+	return true
+}
+
+// hasEnded asks the context of c, which is queued in f, whether it has ended.
+// If that panics, or exits, c leaves: the call may have been picked, and others
+// would wait for it for ever.
+func (s *shard[K, V]) hasEnded(c *call[K, V], f *flight[K, V]) bool {
+	asked := false
+	defer func() {
+		if asked {
+			return
+		}
+		var after departure[K, V]
+		s.mu.Lock()
+		if f.state != finished {
+			f.unwait(c.w)
+			after = s.depart(f, c.r, false)
+		}
+		s.mu.Unlock()
+		after.run(context.Background())
+	}()
+	c.ended = c.ctx.Err() != nil
+	asked = true
+	return c.ended
 }
 
 // addEntry puts r at the end of the list. The shard's lock must be held.

@@ -3,8 +3,10 @@ package coalesce_test
 import (
 	"context"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,6 +48,9 @@ type stuckContext struct {
 	context.Context
 	stuck chan struct{}
 }
+
+// Value hides the standard context inside, whose AfterFunc is used otherwise.
+func (c stuckContext) Value(any) any { return nil }
 
 func (c stuckContext) AfterFunc(fn func()) func() bool {
 	stop := context.AfterFunc(c.Context, fn)
@@ -155,4 +160,224 @@ func TestG11_UnhashableBehindNaN(t *testing.T) {
 			t.Errorf("%s hash: %v", name, r)
 		}
 	}
+}
+
+// TestShutdown_FinishedFlightsKeepTheirContext: what a caller has got stays
+// usable though Shutdown runs out of time in the same moment (G7).
+func TestShutdown_FinishedFlightsKeepTheirContext(t *testing.T) {
+	const n = 3000
+	g := coalesce.Group[int, context.Context]{Shards: 1}
+	release := make(chan struct{})
+	var once sync.Once
+	var started, calls sync.WaitGroup
+	started.Add(n)
+	got, live := make([]context.Context, n), make([]bool, n)
+	callers, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for k := range n {
+		calls.Go(func() {
+			c, _, err := g.DoContext(callers, k, func(ctx context.Context) (context.Context, error) {
+				started.Done()
+				select {
+				case <-ctx.Done(): // the first to be canceled lets the others finish
+					once.Do(func() { close(release) })
+					return nil, ctx.Err()
+				case <-release:
+				}
+				return ctx, nil
+			})
+			if err == nil {
+				got[k], live[k] = c, c.Err() == nil
+			}
+		})
+	}
+	started.Wait()
+	g.Shutdown(endedContext)
+	calls.Wait()
+	dead := 0
+	for k := range n {
+		if live[k] && got[k].Err() != nil {
+			dead++
+		}
+	}
+	if dead > 0 {
+		t.Errorf("%d contexts were live when their call returned, and ended after", dead)
+	}
+}
+
+// TestShutdown_StuckStop: a context that blocks when it is told to stop holds
+// up neither Shutdown nor the rejected callers of other keys (G4, G16).
+func TestShutdown_StuckStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stuck := stuckContext{ctx, make(chan struct{})}
+		var old []*held
+		var calls []*answer
+		for _, key := range []string{"a", "b", "c", "d"} {
+			old = append(old, abandon(t, &g, key))
+			goCall(stuck, forms[3], &g, key, ctxValue(0))
+			a, _ := goCall(ctx, forms[0], &g, key, ctxValue(0))
+			calls = append(calls, a)
+		}
+		synctest.Wait()
+		limit, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		start := time.Now()
+		if err := g.Shutdown(limit); err != context.DeadlineExceeded || time.Since(start) != time.Second {
+			t.Errorf("Shutdown: %v after %v", err, time.Since(start))
+		}
+		synctest.Wait()
+		for _, a := range calls {
+			if a.err != coalesce.ErrClosed || a.at != start {
+				t.Errorf("rejected: %+v", a)
+			}
+		}
+		for _, h := range old {
+			close(h.release)
+		}
+		close(stuck.stuck)
+	})
+}
+
+// A strangeContext answers Err as it is told to, whatever its Done does.
+type strangeContext struct {
+	context.Context
+	strange atomic.Bool
+	err     func() error
+}
+
+func (c *strangeContext) Err() error {
+	if c.strange.Load() {
+		return c.err()
+	}
+	return c.Context.Err()
+}
+
+// TestPromoted_StrangeErr: a call that was picked hands the flight on though
+// its context's Err tells of the end before Done does, or panics, or exits.
+func TestPromoted_StrangeErr(t *testing.T) {
+	for name, err := range map[string]func() error{
+		"early":  func() error { return errTest },
+		"panics": func() error { panic(errTest) },
+		"exits":  func() error { runtime.Goexit(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var g group
+				old := abandon(t, &g, "k")
+				base, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				ctx := &strangeContext{Context: base, err: err}
+				first, firstDone := goCall(ctx, forms[2], &g, "k", ctxValue(1))
+				synctest.Wait()
+				second, secondDone := goCall(base, forms[0], &g, "k", ctxValue(2))
+				synctest.Wait()
+				ctx.strange.Store(true)
+				close(old.release)
+				synctest.Wait()
+				if !isDone(firstDone) || name == "early" && first.err != errTest || name == "panics" && first.panic != errTest {
+					t.Errorf("first: %+v", first)
+				}
+				if !isDone(secondDone) || second.v != 2 || g.Len() != 0 {
+					t.Errorf("second: %+v, Len %d", second, g.Len())
+				}
+			})
+		})
+	}
+}
+
+// TestG7_CauseThatPanics: fn is canceled though the context of the last caller
+// panics when it is asked for the cause.
+func TestG7_CauseThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		base, cancel := context.WithCancel(t.Context())
+		ctx := &panickingValue{Context: base}
+		a, done := goCall(ctx, forms[2], &g, "k", func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			return 0, context.Cause(ctx)
+		})
+		synctest.Wait()
+		ctx.panics.Store(true)
+		cancel()
+		synctest.Wait()
+		if !isDone(done) || a.panic != errTest || g.Len() != 0 {
+			t.Errorf("%+v, Len %d", a, g.Len())
+		}
+	})
+}
+
+type panickingValue struct {
+	context.Context
+	panics atomic.Bool
+}
+
+func (c *panickingValue) Value(key any) any {
+	if c.panics.Load() {
+		panic(errTest)
+	}
+	return c.Context.Value(key)
+}
+
+// TestG9_PanicNil: under GODEBUG=panicnil=1, where a panic(nil) cannot be told
+// from a Goexit, nobody gets a zero value with a nil error for it.
+func TestG9_PanicNil(t *testing.T) {
+	t.Setenv("GODEBUG", "panicnil=1")
+	if panicked, value := recovered(func() { panic(nil) }); !panicked || value != nil {
+		t.Fatalf("GODEBUG has no effect: %v", value)
+	}
+	fn := func(context.Context) (int, error) { panic(nil) }
+	for _, f := range forms {
+		var g group
+		if a := f.call(t.Context(), &g, "k", fn); a.err != coalesce.ErrGoexit {
+			t.Errorf("%s: %+v", f.name, a)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		g := group{Clone: func(int) int { panic(nil) }}
+		for i := range 8 {
+			a, done := goCall(t.Context(), forms[i%4], &g, "k", func(context.Context) (int, error) {
+				time.Sleep(time.Second)
+				return 7, nil
+			})
+			defer func() {
+				if <-done; a.err != coalesce.ErrGoexit {
+					t.Errorf("Clone, %s: %+v", forms[i%4].name, a)
+				}
+			}()
+		}
+	})
+}
+
+// recovered calls fn and returns whether it panicked, and with what.
+func recovered(fn func()) (panicked bool, value any) {
+	panicked = true
+	defer func() { value = recover() }()
+	fn()
+	panicked = false
+	return
+}
+
+// TestDo_QueuedAloneWakesNobody: a queued Do that comes to lead alone starts no
+// goroutine when it is done.
+func TestDo_QueuedAloneWakesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		old := abandon(t, &g, "k")
+		var before int
+		go func() {
+			g.Do("k", func() (int, error) {
+				before = runtime.NumGoroutine()
+				return 0, nil
+			})
+			if n := runtime.NumGoroutine(); n > before {
+				t.Errorf("%d goroutines started", n-before)
+			}
+		}()
+		synctest.Wait()
+		close(old.release)
+		synctest.Wait()
+	})
 }

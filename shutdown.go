@@ -51,7 +51,7 @@ func (t *table[K, V]) close() (running []sched.Completion) {
 	}
 	t.closing.Unlock()
 	for _, w := range rejected {
-		w.wake(nil, false)
+		w.wake(nil, true)
 	}
 	return running
 }
@@ -114,20 +114,22 @@ func (t *table[K, V]) busy() bool {
 	return false
 }
 
-// cancelAll cancels the contexts of all flights that have one.
+// cancelAll cancels the contexts of all flights that have one and still run. A
+// flight that finishes is either marked before, or keeps its context: that of
+// a result which a caller has must not end any more.
 func (t *table[K, V]) cancelAll() {
-	for i := range t.shards {
-		s := t.shards[i]
-		var own []*flight[K, V]
+	end := endedBy(ErrClosed)
+	for _, s := range t.shards {
+		var marked []*flightContext
 		s.mu.Lock()
 		for f := range s.all() {
-			if f.more != nil && f.more.fn != nil {
-				own = append(own, f)
+			if f.more != nil && f.more.fn != nil && f.more.ctx.mark(end) {
+				marked = append(marked, &f.more.ctx)
 			}
 		}
 		s.mu.Unlock()
-		for _, f := range own {
-			f.more.ctx.cancel(ErrClosed)
+		for _, c := range marked {
+			c.tell()
 		}
 	}
 }

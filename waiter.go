@@ -167,6 +167,7 @@ type call[K comparable, V any] struct {
 	done  <-chan struct{}                  // ctx.Done(), asked for once; nil if it never ends
 	fn    func(context.Context) (V, error) // nil if it runs on the caller's goroutine
 	leads bool
+	ended bool // ctx says that it has ended, whatever done does
 
 	w waiter
 	r *entry[K, V] // nil unless it was queued
@@ -175,7 +176,7 @@ type call[K comparable, V any] struct {
 // await blocks until f has finished or the caller's context has ended. The
 // shard's lock must not be held.
 func (s *shard[K, V]) await(c *call[K, V], f *flight[K, V]) (v V, shared bool, err error) {
-	if sched.WaitEither(c.w.done, c.done) {
+	if !c.ended && sched.WaitEither(c.w.done, c.done) {
 		return f.result(s.table.clone)
 	}
 	return s.leave(c, f)
@@ -200,9 +201,8 @@ func (s *shard[K, V]) leave(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 
 // A departure is what a call that left has to do once the lock is released.
 type departure[K comparable, V any] struct {
-	cancel *flightContext   // of the flight that is now abandoned
-	next   *entry[K, V]     // to be notified
-	idle   sched.Completion // to be completed
+	cancel *flightContext // of the flight that is now abandoned
+	next   *entry[K, V]   // to be notified
 }
 
 // depart removes a call with entry r, or nil, from f, which is unfinished:
@@ -229,7 +229,6 @@ func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool) (after
 		after.cancel = &f.more.ctx
 	default:
 		after.next = s.evaporate(f)
-		after.idle = s.idle()
 	}
 	return after
 }
@@ -239,10 +238,9 @@ func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool) (after
 // therefore comes last.
 func (after departure[K, V]) run(ctx context.Context) {
 	after.next.notify()
-	if after.idle != nil {
-		sched.Complete(after.idle)
-	}
 	if after.cancel != nil {
-		after.cancel.cancel(context.Cause(ctx))
+		cause := context.Canceled
+		defer func() { after.cancel.cancel(cause) }() // though ctx panics
+		cause = context.Cause(ctx)
 	}
 }

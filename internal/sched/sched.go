@@ -34,6 +34,16 @@ func NewCompletion() Completion { return make(chan struct{}) }
 // Complete wakes everyone who waits on c, now or later. c must not be complete.
 func Complete(c Completion) { close(c) }
 
+// IsComplete reports whether c is complete.
+func IsComplete(c Completion) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // Wait parks until c is complete.
 func Wait(c Completion) { <-c }
 
