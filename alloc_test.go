@@ -95,12 +95,6 @@ func TestAllocs_DoContext(t *testing.T) {
 	}
 }
 
-var endedContext = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
 // TestAllocs_Joined: a flight that was joined costs two allocations, its record
 // and the channel, and its followers none, up to the number that the leader
 // wakes by itself. What goroutines cost is not counted: they are there before.
