@@ -748,17 +748,17 @@ func TestG14_BubblesOneAfterAnother(t *testing.T) {
 			h := hold()
 			a, d1 := goCall(ctx, f, &packageGroup, "k", h.ctxFn(1))
 			<-h.started
+			before := packageGroup.Stats().Joined
 			b, d2 := goCall(ctx, forms[2], &packageGroup, "k", ctxValue(2))
-			for packageGroup.Stats().Joined%2 == 0 && !isDone(d2) {
+			for packageGroup.Stats().Joined == before {
 				runtime.Gosched()
 			}
 			close(h.release)
 			<-d1
 			<-d2
-			if a.v != 1 || a.err != nil || b.err != nil {
+			if a.v != 1 || a.err != nil || b.v != 1 || b.err != nil || !b.shared {
 				t.Errorf("%s: %+v %+v", f.name, a, b)
 			}
-			packageGroup.Do("even", value(1))
 		}
 	}
 	use(t)
