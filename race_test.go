@@ -1,0 +1,353 @@
+package coalesce_test
+
+// The race tests run without the race detector, too: package sync's files of
+// this name carry a build tag, this one does not. Some bugs show only without
+// the detector, which slows everything down, and some only with it.
+//
+//	go test -run Storm -cpu 1,2,4,8
+//	go test -run Storm -race
+//	go test -run Storm -gcflags=all=-d=maymorestack=runtime.mayMoreStackPreempt
+//	COALESCE_STORM=100 go test -run Storm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+type stormGroup = coalesce.Group[int, token]
+
+// stormHashes are the placements of keys that the storms try. The degenerate
+// ones pile keys up in one bucket, or in sixteen.
+var stormHashes = []struct {
+	name   string
+	hash   func(int) uint64
+	values int // how many hashes there are at most, 0 for as many as keys
+}{
+	{"default", nil, 0},
+	{"constant", func(int) uint64 { return 42 }, 1},
+	{"and15", func(k int) uint64 { return uint64(k) & 15 }, 16},
+}
+
+// setProcs sets GOMAXPROCS until the test is over.
+func setProcs(t *testing.T, n int) {
+	old := runtime.GOMAXPROCS(n)
+	t.Cleanup(func() { runtime.GOMAXPROCS(old) })
+}
+
+// eventually waits until cond holds, and reports whether it does in the end.
+func eventually(cond func() bool) bool {
+	for deadline := time.Now().Add(20 * time.Second); !cond(); {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
+	return true
+}
+
+func countFlights(g *stormGroup) (n int) {
+	for range g.Flights() {
+		n++
+	}
+	return n
+}
+
+// wantQuiet checks that g comes to rest with nothing kept: no flight, no key,
+// no goroutine more than there were before.
+func wantQuiet(t *testing.T, g *stormGroup, goroutines int) {
+	t.Helper()
+	if !eventually(func() bool { return countFlights(g) == 0 }) {
+		t.Errorf("%d flights are left after the storm", countFlights(g))
+	}
+	if n := g.Len(); n != 0 {
+		t.Errorf("Len() = %d after the storm, want 0", n)
+	}
+	if !eventually(func() bool { return runtime.NumGoroutine() <= goroutines }) {
+		buf := make([]byte, 1<<16)
+		t.Errorf("%d goroutines after the storm, %d before:\n%s", runtime.NumGoroutine(), goroutines,
+			buf[:runtime.Stack(buf, true)])
+	}
+}
+
+// wantStats checks g's counters against the history of all calls that were
+// made. g must be quiescent.
+func wantStats(t *testing.T, g *stormGroup, h *history) {
+	t.Helper()
+	st := g.Stats()
+	var want coalesce.Stats
+	received := map[token]int{}
+	var left, namelessExits uint64
+	for _, client := range h.calls {
+		for i := range client {
+			c := &client[i]
+			if c.inv == 0 {
+				continue
+			}
+			want.Calls++
+			if c.exec.runs > 0 {
+				want.Led++
+				switch c.exec.how {
+				case exitPanic:
+					want.Panics++
+				case exitGoexit:
+					want.Goexits++
+				}
+			}
+			switch c.got {
+			case gotResult:
+				received[c.from]++
+			case gotGoexit:
+				received[c.token]++
+				namelessExits++
+			case gotOwnEnd:
+				left++
+			case gotInFlight, gotClosed:
+				want.Rejected++
+			}
+		}
+	}
+	var alone, aloneExited uint64 // executions that nobody received
+	for _, client := range h.calls {
+		for i := range client {
+			c := &client[i]
+			if c.exec.runs == 0 || received[c.token] > 0 {
+				continue
+			}
+			alone++
+			if c.exec.how == exitPanic {
+				want.Untold++
+			}
+			if c.exec.how == exitGoexit {
+				aloneExited++ // or received by followers who do not know it
+			}
+		}
+	}
+	if st.Calls != st.Led+st.Joined+st.Rejected+st.Ended {
+		t.Errorf("the classes of %+v do not add up", st)
+	}
+	if left != st.Left+st.Ended {
+		t.Errorf("%d calls got their context's error, Stats has Left %d and Ended %d", left, st.Left, st.Ended)
+	}
+	if st.Abandoned > alone || st.Abandoned < alone-min(aloneExited, namelessExits) {
+		t.Errorf("nobody received %d executions, Stats has Abandoned %d", alone, st.Abandoned)
+	}
+	var forgets, unshared uint64 // ForgetUnshared does not tell what it dropped
+	for _, client := range h.forgets {
+		for _, f := range client {
+			if f.done && f.unshared {
+				unshared++
+			} else if f.done {
+				forgets++
+			}
+		}
+	}
+	if st.Forgotten < forgets || st.Forgotten > forgets+unshared {
+		t.Errorf("%d flights were forgotten, and up to %d if unshared, Stats has Forgotten %d", forgets, unshared, st.Forgotten)
+	}
+	want.Joined, want.Ended, want.Left = st.Joined, st.Ended, st.Left
+	want.Abandoned, want.Forgotten = st.Abandoned, st.Forgotten
+	if st != want {
+		t.Errorf("Stats() = %+v, want %+v", st, want)
+	}
+}
+
+// TestStorm checks that whatever callers, contexts and fns do at once, each
+// call gets what the contract allows: a result of its key, from an execution
+// that it overlapped, and the only one of its time unless Forget let in
+// another; and that in the end nothing is left and everything is counted.
+func TestStorm(t *testing.T) {
+	silenceLog(t)
+	var total coalesce.Stats
+	i := 0
+	for range stormScale(t) {
+		for _, keys := range []int{1, 2, 64, 10_000} {
+			for _, cancel := range []int{0, 20} {
+				for _, forget := range []int{0, 1, 5} {
+					// The rest goes round at different speeds, so that few
+					// storms meet all pairs.
+					procs := []int{2, 8, 1, 4}[(i+i/4)%4]
+					hash := (i + i/3) % len(stormHashes)
+					shards := i / 2 % 2
+					i++
+					name := fmt.Sprintf("keys=%d/cancel=%d/forget=%d/procs=%d/hash=%s/shards=%d",
+						keys, cancel, forget, procs, stormHashes[hash].name, shards)
+					t.Run(name, func(t *testing.T) {
+						s := storm{clients: 8, calls: scaled(t, 100), keys: keys, cancel: cancel, forget: forget}
+						g := &stormGroup{Shards: shards, Hash: stormHashes[hash].hash}
+						st := testStorm(t, &s, g, procs, stormHashes[hash].values)
+						total.Joined += st.Joined
+						total.Left += st.Left
+						total.Ended += st.Ended
+						total.Abandoned += st.Abandoned
+						total.Forgotten += st.Forgotten
+						total.Panics += st.Panics
+						total.Goexits += st.Goexits
+						total.Rejected += st.Rejected
+						total.Calls += st.Calls
+						total.Led += st.Led
+						total.Untold += st.Untold
+					})
+				}
+			}
+		}
+	}
+	t.Logf("%+v", total)
+	if min(total.Joined, total.Left, total.Ended, total.Abandoned, total.Forgotten, total.Panics, total.Goexits, total.Rejected) == 0 {
+		t.Error("something never happened in any storm")
+	}
+}
+
+// testStorm lets s loose on g and checks everything that is known of the
+// outcome.
+func testStorm(t *testing.T, s *storm, g *stormGroup, procs, hashes int) coalesce.Stats {
+	setProcs(t, procs)
+	if g.Hash != nil {
+		seen := map[uint64]bool{}
+		for k := range s.keys {
+			seen[g.Hash(k)] = true
+		}
+		if len(seen) > hashes {
+			t.Fatalf("%d keys have %d hashes, want at most %d: the storm is not what it is meant to be", s.keys, len(seen), hashes)
+		}
+	}
+	s.seed = rand.Uint64()
+	if s.forget == 0 {
+		s.runs = make([]int, s.keys)
+	}
+	goroutines := runtime.NumGoroutine()
+	h := s.start(g)()
+	wantQuiet(t, g, goroutines)
+	if err := h.check(); err != nil {
+		t.Errorf("seed %d: %v", s.seed, err)
+	}
+	wantStats(t, g, h)
+	if s.runs != nil {
+		n := 0
+		for _, r := range s.runs {
+			n += r
+		}
+		if led := g.Stats().Led; uint64(n) != led {
+			t.Errorf("%d executions were counted one after the other, Stats has Led %d", n, led)
+		}
+	}
+	return g.Stats()
+}
+
+// TestStorm_Nested checks that a group may be called from inside its fns.
+func TestStorm_Nested(t *testing.T) {
+	silenceLog(t)
+	s := storm{clients: 8, calls: scaled(t, 200), keys: 4, cancel: 20, nest: true}
+	testStorm(t, &s, new(stormGroup), 4, 0)
+}
+
+// TestStorm_Shutdown checks that after a nil return of Shutdown no execution
+// runs or starts, that what they did is visible, that the callers all return,
+// and that those who come later get ErrClosed.
+func TestStorm_Shutdown(t *testing.T) {
+	silenceLog(t)
+	for i := range scaled(t, 4) {
+		setProcs(t, []int{1, 2, 4, 8}[i%4])
+		s := storm{clients: 8, calls: 2000, keys: 1 + i%3, cancel: 10, nest: true, untilClosed: true, seed: rand.Uint64()}
+		s.runs = make([]int, s.keys)
+		g := &stormGroup{Shards: i % 2}
+		goroutines := runtime.NumGoroutine()
+		wait := s.start(g)
+		time.Sleep(rand.N(3 * time.Millisecond))
+		closing := now()
+		if err := g.Shutdown(context.Background()); err != nil {
+			t.Fatalf("Shutdown() = %v, want nil", err)
+		}
+		closed := now()
+		if g.Len() != 0 || countFlights(g) != 0 {
+			t.Errorf("%d keys and %d flights after Shutdown, want none", g.Len(), countFlights(g))
+		}
+		runs := 0
+		for _, n := range s.runs {
+			runs += n
+		}
+		if led := g.Stats().Led; uint64(runs) != led {
+			t.Errorf("%d executions are visible after Shutdown, Stats has Led %d", runs, led)
+		}
+		h := wait()
+		h.closing = closing
+		wantClosed(t, h, closed)
+		if err := h.check(); err != nil {
+			t.Errorf("seed %d: %v", s.seed, err)
+		}
+		wantQuiet(t, g, goroutines)
+		wantStats(t, g, h)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// wantClosed checks that the calls of h respect that Shutdown had returned nil
+// at the instant closed.
+func wantClosed(t *testing.T, h *history, closed stamp) {
+	t.Helper()
+	for _, client := range h.calls {
+		for i := range client {
+			c := &client[i]
+			if c.exec.runs > 0 && (c.exec.start > closed || c.exec.end > closed) {
+				t.Errorf("fn of %v ran in [%d, %d], Shutdown had returned at %d", c.token, c.exec.start, c.exec.end, closed)
+			}
+			if c.inv > closed && c.got != gotClosed && c.got != gotOwnEnd {
+				t.Errorf("%v began after Shutdown had returned and got reply %d, want ErrClosed", c.token, c.got)
+			}
+		}
+	}
+}
+
+// TestStorm_ShutdownOutOfTime checks that a Shutdown whose context ends cancels
+// what it can with cause ErrClosed, that all callers then return, and that a
+// second Shutdown finds nothing running.
+func TestStorm_ShutdownOutOfTime(t *testing.T) {
+	for i := range scaled(t, 4) {
+		setProcs(t, []int{1, 2, 4, 8}[i%4])
+		g := new(stormGroup)
+		goroutines := runtime.NumGoroutine()
+		const keys = 50
+		var started, calls sync.WaitGroup
+		started.Add(keys)
+		errs := make([]error, 2*keys)
+		for k := range keys {
+			fn := func(ctx context.Context) (token, error) {
+				started.Done()
+				<-ctx.Done()
+				return token{}, context.Cause(ctx)
+			}
+			call := func(i int) {
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				_, _, errs[i] = g.DoContext(ctx, k, fn)
+			}
+			calls.Go(func() { call(2 * k) })
+			calls.Go(func() { call(2*k + 1) })
+		}
+		started.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i%3)*time.Millisecond)
+		if err := g.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown() = %v, want its context's error", err)
+		}
+		cancel()
+		calls.Wait()
+		for _, err := range errs {
+			if err != coalesce.ErrClosed {
+				t.Fatalf("a call got %v, want ErrClosed: as its fn's cause, or because it came too late", err)
+			}
+		}
+		if err := g.Shutdown(context.Background()); err != nil {
+			t.Errorf("second Shutdown() = %v, want nil", err)
+		}
+		wantQuiet(t, g, goroutines)
+	}
+}
