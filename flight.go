@@ -23,8 +23,8 @@ import (
 //  F1. A flight is finished exactly once, whatever fn did, and by the goroutine
 //      that ran fn; one that never started is finished by evaporate or reject.
 //  F2. outcome, val and err are written once, by finish, reject or evaporate,
-//      under the lock, before any completion is closed: who has been told, or has seen
-//      the state finished under the lock, reads them without it.
+//      under the lock, before any completion is closed: who has been told, or
+//      has seen the state finished under the lock, reads them without it.
 //  F3. callers counts the calls that took part and have not left. It is 0 in
 //      state abandoned, and in no state before it. A flight whose fn runs on
 //      its leader's goroutine counts that leader until it finishes, and is
