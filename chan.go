@@ -41,7 +41,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		r.stop = sched.AfterFunc(ctx, r.leave)
 	}
 	s.mu.Lock()
-	f := s.lookup(h, key, reflexive)
+	f := s.meet(h, key, reflexive, false)
 	switch {
 	case r.gone: // ctx ended just now; leave has sent its error
 		s.mu.Unlock()
@@ -56,7 +56,11 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		r.flight, r.promoted = f, true
 		s.mu.Unlock()
 		s.launch(f)
-	case f.state == running:
+	case s.full(f, false):
+		r.gone = true
+		ch <- Result[V]{Err: s.saturated()}
+		r.unwatch()
+	case s.joinable(f):
 		s.join(f)
 		f.extend().addEntry(r)
 		r.flight = f

@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"context"
+	"time"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
@@ -44,6 +45,22 @@ type Group[K comparable, V any] struct {
 	// Nil means that all callers share one value, as they do what it points to.
 	Clone func(V) V
 
+	// MaxWaiters bounds the calls that wait for one flight beside the one that
+	// leads it; calls of a queued successor count apart. The next call gets
+	// [ErrSaturated] at once, exactly: a caller that leaves makes room. Zero
+	// means no bound; a negative number panics at first use.
+	MaxWaiters int
+
+	// MaxAge is how long a flight keeps others from starting. The first call
+	// that finds a flight running for longer takes over: it forgets that flight,
+	// as Forget does, and leads another, which then has the same time. The old
+	// flight answers its own callers. A successor that is queued is started
+	// when the flight before it reaches that age, though no further call comes.
+	// Zero means no limit; a negative duration panics at first use. With a
+	// limit, every flight reads the clock and has a record, about twice the
+	// cost of a Do.
+	MaxAge time.Duration
+
 	table sched.Pointer[table[K, V]] // set once, by useSlow; loaded by use and Do
 }
 
@@ -68,8 +85,9 @@ type Result[V any] struct {
 // If fn panics, every Do panics with a *[PanicError]. If fn calls
 // [runtime.Goexit], its goroutine exits and the others get [ErrGoexit]. An
 // error of fn's is shared like a value. After [Group.Shutdown] Do returns
-// [ErrClosed]. Where an error is not fn's, v is the zero value. Do panics if fn
-// is nil, or if key holds a dynamic type that cannot be compared.
+// [ErrClosed], and where MaxWaiters wait already [ErrSaturated]. Where an error
+// is not fn's, v is the zero value. Do panics if fn is nil, or if key holds a
+// dynamic type that cannot be compared.
 //
 // fn must not call Do with the same key: that waits for itself, for ever. To
 // bound the time that fn takes, give it a context of its own with a timeout.
@@ -103,7 +121,7 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 // so that what most leaders run is short. It is entered with s.mu held and
 // releases it.
 func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
-	f := s.lookup(h, key, reflexive)
+	f := s.meet(h, key, reflexive, false)
 	switch {
 	case s.closed:
 		return v, false, s.refuse()
@@ -111,7 +129,9 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 		f = s.lead(h, key)
 		s.mu.Unlock()
 		return s.runInline(f, fn)
-	case f.state == running:
+	case s.full(f, false):
+		return v, false, s.saturated()
+	case s.joinable(f):
 		s.join(f)
 		w := f.wait()
 		s.mu.Unlock()
@@ -148,7 +168,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 	switch {
 	case s.closed:
 		return v, s.refuse()
-	case s.lookup(h, key, reflexive) != nil:
+	case s.meet(h, key, reflexive, false) != nil:
 		s.rare.rejected++
 		s.mu.Unlock()
 		return v, ErrInFlight
@@ -224,7 +244,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 	}
 	s := t.shard(h)
 	s.mu.Lock()
-	f := s.lookup(h, key, reflexive)
+	f := s.meet(h, key, reflexive, fresh)
 	switch {
 	case s.closed:
 		return v, false, s.refuse()
@@ -239,7 +259,9 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		c.w = f.wait()
 		s.mu.Unlock()
 		s.launch(f)
-	case f.state == running && !fresh:
+	case s.full(f, fresh):
+		return v, false, s.saturated()
+	case s.joinable(f) && !fresh:
 		s.join(f)
 		c.w = f.wait()
 		s.mu.Unlock()
@@ -269,7 +291,7 @@ func (g *Group[K, V]) use() *table[K, V] {
 //
 //go:noinline
 func (g *Group[K, V]) useSlow() *table[K, V] {
-	t := newTable[K, V](g.Shards, g.Hash, g.Clone)
+	t := newTable(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge})
 	if !g.table.CompareAndSwap(nil, t) {
 		t = g.table.Load() // another call was first; nobody has seen ours
 	}

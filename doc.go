@@ -24,7 +24,8 @@
 // # Contract
 //
 // One at a time (G1). At most one execution of fn for a key runs at any
-// instant, unless [Group.Forget] or [Group.ForgetUnshared] lets another start.
+// instant, unless [Group.Forget], [Group.ForgetUnshared] or [Group.MaxAge] lets
+// another start.
 // This holds even when every caller has left and fn ignores its context: a call
 // that comes then waits, under its own context if it has one, for the abandoned
 // execution to end, and is answered by another one. That wait is the price of

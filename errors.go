@@ -15,6 +15,10 @@ var (
 	// ErrInFlight is returned by [Group.TryDo] when the key has a flight.
 	ErrInFlight = errors.New("coalesce: key is in flight")
 
+	// ErrSaturated is returned to a call that would be one waiter more than
+	// [Group.MaxWaiters] allows.
+	ErrSaturated = errors.New("coalesce: too many calls wait for this key")
+
 	// ErrClosed is returned to calls that begin after [Group.Shutdown] has
 	// begun, and to those that were queued at that moment. It is also the
 	// cause with which Shutdown cancels the contexts of flights that it can no

@@ -221,6 +221,25 @@ func ExampleGroup_Shutdown() {
 	// coalesce: group is shut down
 }
 
+// A flight that is stuck keeps its key for a minute at most.
+func ExampleGroup_limits() {
+	g := coalesce.Group[string, int]{MaxAge: time.Minute, MaxWaiters: 1}
+	go func() {
+		waitFor(&g, "key", 0)
+		g.Do("key", func() (int, error) { return 0, nil })
+	}()
+	v, _, err := g.Do("key", func() (int, error) {
+		waitFor(&g, "key", 1)
+		_, _, err := g.Do("key", func() (int, error) { return 2, nil })
+		fmt.Println(err) // one waits already; and this call would wait for itself
+		return 1, nil
+	})
+	fmt.Println(v, err)
+	// Output:
+	// coalesce: too many calls wait for this key
+	// 1 <nil>
+}
+
 // With Clone, callers may change what they get.
 func ExampleGroup_clone() {
 	g := coalesce.Group[string, []int]{Clone: slices.Clone[[]int]}

@@ -30,9 +30,9 @@ import (
 //      its leader's goroutine counts that leader until it finishes, and is
 //      therefore never abandoned.
 //  F4. known says that others than its leader have had to do with a flight: it
-//      was joined, queued, forgotten, looked at, or its context handed out. Such
-//      a record is left to the garbage collector. No other goroutine has ever
-//      kept one of the rest, so they are used again.
+//      was joined, queued, forgotten, or its context handed out. Such a record
+//      is left to the garbage collector. No other goroutine has ever kept one of
+//      the rest, so they are used again.
 
 // A state is where a flight is in its life.
 type state uint8
@@ -92,6 +92,7 @@ type more[K comparable, V any] struct {
 	fn  func(context.Context) (V, error)
 
 	queue  *flight[K, V] // the successor behind this flight
+	timer  sched.Timer   // queued: promotes this one when the one before reaches MaxAge
 	before *flight[K, V] // queued: what this one is queued behind; detached: the one before it in the list
 	blocks *block        // waiters beyond those on done
 
@@ -148,7 +149,7 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	v, err = fn()
 	ended = true
 	s.mu.Lock()
-	if f == nil && s.solo.flight == nil && !s.closed {
+	if f == nil && s.solo.flight == nil && s.plain {
 		s.vacate()
 		s.mu.Unlock()
 		return v, false, err

@@ -37,6 +37,7 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 		s.mu.Unlock()
 		return f != nil, false
 	}
+	s.rare.forgotten++
 	next := s.detach(f)
 	s.mu.Unlock()
 	next.notify()
@@ -51,7 +52,6 @@ func (s *shard[K, V]) detach(f *flight[K, V]) *entry[K, V] {
 	f.extend()
 	f.detached = true
 	s.detached.add(f)
-	s.rare.forgotten++
 	return s.promote(f)
 }
 

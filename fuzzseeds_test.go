@@ -22,6 +22,8 @@ var fuzzSeeds = [][]byte{
 	{opTry, 0, opDo, 0, opChan, 0, opExit, 0, opDo, 0, opPanic, 0},
 	// Two keys, each with its own exits.
 	{opDo, 0, opDo, 1, opContext, 0, opContext, 1, opPanic, 1, opReturn, 0},
+	// Nobody joins, one key beside the other: records are used again.
+	{opDo, 0, opDo, 1, opReturn, 1, opTry, 1, opFail, 1, opContext, 2, opPanic, 1, opDo, 1, opExit, 1, opReturn, 0},
 	// Contexts that have ended on entry.
 	{opContext, argEnded, opDo, 0, opContext, argEnded, opChan, argEnded, opFresh, argEnded, opReturn, 0},
 	// The leader leaves, then the follower; a newcomer waits behind them.
@@ -49,6 +51,7 @@ var fuzzSeeds = [][]byte{
 	{opContext, argCancel, opContext, argCancel, opCancel, 1, opForgetUnshared, 0, opCancel, 0, opForgetUnshared, 0, opReturn, 0},
 	{opDo, 0, opFresh, 0, opForgetUnshared, 0, opReturn, 0, opReturn, 0},
 	// Shutdown: idle, running, with a queue, out of time.
+	{opDo, 0, opShutdown, 0, opReturn, 0},
 	{opShutdown, 0, opDo, 0, opContext, argCancel, opChan, 0, opFresh, 0, opTry, 0, opContext, argEnded},
 	{opContext, argCancel, opDo, 0, opFresh, 0, opFresh, argCancel, opShutdown, 0, opForget, 0, opChan, 0, opReturn, 0},
 	{opContext, argCancel | argHonors, opDo, 1, opForget, 0, opFresh, 0, opChan, argCancel, opShutdown, 0, opOutOfTime, 0, opReturn, 0},

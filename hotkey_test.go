@@ -17,7 +17,10 @@ import (
 func TestStorm_HotKey(t *testing.T) {
 	for _, procs := range []int{1, 2, 8} {
 		setProcs(t, procs)
-		n := 3 * scaled(t, 500)
+		n := 12_000
+		if testing.Short() {
+			n = 4_500 // still several blocks of waiters
+		}
 		g := new(stormGroup)
 		goroutines := runtime.NumGoroutine()
 		release := make(chan struct{})

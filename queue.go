@@ -77,8 +77,19 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 		o.born = sched.Now()
 		o.rest.before = f
 		m.queue = &o.flight
+		s.watchAge(f, &o.flight)
 	}
 	return m.queue
+}
+
+// dequeue takes f, which is queued, out of that state. Its predecessor no
+// longer refers to it. The shard's lock must be held.
+func (f *flight[K, V]) dequeue() {
+	f.more.before = nil
+	if f.more.timer != nil {
+		f.more.timer.Stop()
+		f.more.timer = nil
+	}
 }
 
 // promote registers the successor of f, which has just been removed, and
@@ -89,7 +100,8 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *entry[K, V] {
 		return nil
 	}
 	q := f.more.queue
-	f.more.queue, q.more.before = nil, nil
+	f.more.queue = nil
+	q.dequeue()
 	q.state = promoted
 	s.link(q)
 	return q.hand()
@@ -137,7 +149,7 @@ func (s *shard[K, V]) evaporate(f *flight[K, V]) *entry[K, V] {
 	f.state, f.outcome = finished, rejected
 	if was == queued {
 		f.more.before.more.queue = nil
-		f.more.before = nil
+		f.dequeue()
 		return nil
 	}
 	return s.remove(f)

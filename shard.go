@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
+	"time"
 
 	"github.com/puzpuzpuz/xsync/v3"
 
@@ -49,19 +50,18 @@ const (
 	// shardPadding keeps what one shard writes away from what the next one
 	// does, by a cache line. On 64-bit machines it also fills a shard with keys
 	// of up to 16 bytes to 256 bytes, a size that the allocator aligns.
-	shardPadding = 64
+	shardPadding = 56
 )
 
 // A table is what a Group becomes at its first use: its configuration, copied
 // so that it cannot change, and its shards. All but the locks is read-only.
 type table[K comparable, V any] struct {
-	seed     maphash.Seed
-	mix      uint64 // the seed for userHash's results
-	userHash func(K) uint64
-	clone    func(V) V
-	shift    uint           // 64 - log2(len(shards))
-	shards   []*shard[K, V] // apart, for their alignment
-	ended    *xsync.Counter // calls whose context had ended on entry
+	config[K, V]
+	seed   maphash.Seed
+	mix    uint64         // the seed for the results of hash
+	shift  uint           // 64 - log2(len(shards))
+	shards []*shard[K, V] // apart, for their alignment
+	ended  *xsync.Counter // calls whose context had ended on entry
 
 	// closing is held while Shutdown closes the shards, whose locks are taken
 	// under it.
@@ -77,6 +77,7 @@ type shard[K comparable, V any] struct {
 	solo solo[K, V]
 
 	// What it only reads.
+	plain  bool // the solo slot may be used: not closed, and no MaxAge
 	closed bool // by Shutdown, for good
 	table  *table[K, V]
 	buckets[K, V]
@@ -99,26 +100,40 @@ type solo[K comparable, V any] struct {
 	key    K
 }
 
+// A config is a copy of what a Group's exported fields say.
+type config[K comparable, V any] struct {
+	nshards    int
+	userHash   func(K) uint64
+	clone      func(V) V
+	maxWaiters int
+	maxAge     time.Duration
+}
+
 // newTable builds the table of a group with the given configuration.
-func newTable[K comparable, V any](nshards int, hash func(K) uint64, clone func(V) V) *table[K, V] {
-	if nshards < 0 {
+func newTable[K comparable, V any](c config[K, V]) *table[K, V] {
+	switch {
+	case c.nshards < 0:
 		panic("coalesce: Group.Shards is negative")
+	case c.maxWaiters < 0:
+		panic("coalesce: Group.MaxWaiters is negative")
+	case c.maxAge < 0:
+		panic("coalesce: Group.MaxAge is negative")
 	}
+	nshards := c.nshards
 	if nshards == 0 {
 		nshards = shardsPerProc * runtime.GOMAXPROCS(0)
 	}
 	log := bits.Len(uint(nshards - 1))
 	t := &table[K, V]{
-		seed:     maphash.MakeSeed(),
-		mix:      rand.Uint64(),
-		userHash: hash,
-		clone:    clone,
-		shift:    uint(64 - log),
-		shards:   make([]*shard[K, V], 1<<log),
-		ended:    xsync.NewCounter(),
+		config: c,
+		seed:   maphash.MakeSeed(),
+		mix:    rand.Uint64(),
+		shift:  uint(64 - log),
+		shards: make([]*shard[K, V], 1<<log),
+		ended:  xsync.NewCounter(),
 	}
 	for i := range t.shards {
-		t.shards[i] = &shard[K, V]{table: t}
+		t.shards[i] = &shard[K, V]{table: t, plain: c.maxAge == 0}
 	}
 	return t
 }
@@ -161,21 +176,24 @@ func (s *shard[K, V]) reveal() *flight[K, V] {
 // It returns nil if that is the one in the solo slot. s.mu must be held, the
 // key must have no flight, and s must not be closed.
 func (s *shard[K, V]) lead(h uint64, key K) *flight[K, V] {
-	if !s.solo.taken {
+	if s.plain && !s.solo.taken {
 		s.leadSolo(h, key)
 		return nil
 	}
 	s.led++
 	f := s.take()
+	if s.table.maxAge > 0 {
+		f.born = sched.Now()
+	}
 	f.key, f.hash = key, uint32(h)
 	s.link(f)
 	return f
 }
 
-// empty reports whether a call can lead without looking further: s is not
-// closed, and no key has a flight. s.mu must be held.
+// empty reports whether a call can lead in the solo slot without looking
+// further: no key has a flight, and s is plain. s.mu must be held.
 func (s *shard[K, V]) empty() bool {
-	return !s.solo.taken && s.count == 0 && !s.closed
+	return !s.solo.taken && s.count == 0 && s.plain
 }
 
 // leadSolo is lead in the solo slot, which must not be taken.
@@ -224,8 +242,8 @@ func (s *shard[K, V]) take() *flight[K, V] {
 }
 
 // retire unregisters f, which nobody but its leader knows of (F4), and keeps
-// its record as take wants it: callers and leading stay, and nothing else was
-// ever set. s.mu must be held.
+// its record as take wants it: callers and leading stay, and what is not cleared
+// here was never set. s.mu must be held.
 func (s *shard[K, V]) retire(f *flight[K, V]) {
 	s.unlink(f)
 	if s.nfree == freeFlights {
@@ -233,6 +251,7 @@ func (s *shard[K, V]) retire(f *flight[K, V]) {
 	}
 	var zero K
 	f.key = zero
+	f.born = 0
 	f.next = s.free
 	s.free = f
 	s.nfree++

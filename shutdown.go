@@ -72,7 +72,7 @@ func (s *shard[K, V]) refuse() error {
 func (s *shard[K, V]) close() (drained sched.Completion, rejected []waking[K, V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
+	s.closed, s.plain = true, false
 	rejected = s.rejectAll()
 	if s.drained == nil && s.busy() {
 		s.drained = sched.NewCompletion()
@@ -89,7 +89,8 @@ func (s *shard[K, V]) rejectAll() (rejected []waking[K, V]) {
 		}
 		if f.more != nil && f.more.queue != nil {
 			q := f.more.queue
-			f.more.queue, q.more.before = nil, nil
+			f.more.queue = nil
+			q.dequeue()
 			rejected = append(rejected, s.reject(q))
 		}
 	}

@@ -15,12 +15,13 @@ type Stats struct {
 	Calls    uint64 // Led + Joined + Rejected + Ended
 	Led      uint64 // calls whose fn was run: the number of executions
 	Joined   uint64 // calls that joined a flight, or were queued for one
-	Rejected uint64 // calls that got ErrInFlight or ErrClosed
+	Rejected uint64 // calls that got ErrInFlight, ErrSaturated or ErrClosed
 	Ended    uint64 // calls whose context had ended on entry
 
 	Left      uint64 // calls, led or joined, that left because their context ended
 	Abandoned uint64 // flights that all callers left while fn ran
-	Forgotten uint64 // flights that were forgotten before they finished
+	Forgotten uint64 // flights that Forget or ForgetUnshared forgot
+	Overdue   uint64 // flights that were taken over from because of MaxAge
 	Panics    uint64 // executions that panicked
 	Goexits   uint64 // executions that ended with runtime.Goexit
 	Untold    uint64 // panics that were logged, as no caller was left to tell
@@ -28,7 +29,7 @@ type Stats struct {
 
 // rareCounts are the counters of a shard that the fast path does not touch.
 type rareCounts struct {
-	rejected, left, abandoned, forgotten, panics, goexits, untold uint64
+	rejected, left, abandoned, forgotten, overdue, panics, goexits, untold uint64
 }
 
 // countOutcome counts an execution that did not return. s.mu must be held.
@@ -56,6 +57,7 @@ func (g *Group[K, V]) Stats() Stats {
 		st.Left += s.rare.left
 		st.Abandoned += s.rare.abandoned
 		st.Forgotten += s.rare.forgotten
+		st.Overdue += s.rare.overdue
 		st.Panics += s.rare.panics
 		st.Goexits += s.rare.goexits
 		st.Untold += s.rare.untold
@@ -178,7 +180,7 @@ func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 // describe returns what Flights tells of f. The shard's lock must be held.
 func (f *flight[K, V]) describe(now int64) Flight[K] {
 	if f.born == 0 {
-		f.born, f.known = now, true
+		f.born = now
 	}
 	d := Flight[K]{
 		Key:       f.key,

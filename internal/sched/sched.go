@@ -77,9 +77,16 @@ func AfterFunc(ctx context.Context, fn func()) (stop func() bool) {
 	return context.AfterFunc(ctx, fn)
 }
 
+// A Timer is a one-shot timer of the core. It is stopped, never reset: a reset
+// from another testing/synctest bubble is a fatal error.
+type Timer = *time.Timer
+
+// After starts a goroutine that runs fn once d has passed.
+func After(d time.Duration, fn func()) Timer { return time.AfterFunc(d, fn) }
+
 // epoch is what Now counts from.
 var epoch = time.Now()
 
 // Now returns a reading of the monotonic clock that is never zero, so that
 // zero can mean "not read yet".
-func Now() int64 { return int64(time.Since(epoch)) | 1 }
+func Now() int64 { return int64(time.Since(epoch)) + 1 }

@@ -1,0 +1,107 @@
+package coalesce
+
+import (
+	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file holds the limits of a flight: MaxWaiters, how many may wait for it,
+// and MaxAge, how long it keeps others from starting.
+//
+// Taking over is forgetting: the overdue flight is detached and runs on. A queue
+// behind it must not depend on the next call, so the first to queue arms a timer
+// that does the same at that moment. While there is a queue, the timer alone
+// takes over: a call that comes when it is due, but has not run, queues, too.
+// Otherwise both could, one after the other, and the flight that had just been
+// promoted would be taken for the old one.
+
+// overdue reports whether f has reached MaxAge. s.mu must be held.
+func (s *shard[K, V]) overdue(f *flight[K, V]) bool {
+	return s.table.maxAge > 0 && f.state != promoted && s.left(f) <= 0
+}
+
+// left returns the time until f, which has started, reaches MaxAge.
+func (s *shard[K, V]) left(f *flight[K, V]) time.Duration {
+	return s.table.maxAge - time.Duration(sched.Now()-f.born)
+}
+
+// meet is lookup for a call that takes over from a flight that is overdue, if
+// nobody queues behind it: it detaches that flight and returns nil. A call that
+// wants it fresh queues. s.mu must be held.
+func (s *shard[K, V]) meet(h uint64, key K, reflexive, fresh bool) *flight[K, V] {
+	f := s.lookup(h, key, reflexive)
+	if f == nil || fresh || s.closed || !s.overdue(f) || f.more != nil && f.more.queue != nil {
+		return f
+	}
+	s.rare.overdue++
+	s.detach(f) // nothing is queued, so nobody is promoted
+	return nil
+}
+
+// joinable reports whether calls may join f. s.mu must be held.
+func (s *shard[K, V]) joinable(f *flight[K, V]) bool {
+	return f.state == running && !s.overdue(f)
+}
+
+// watchAge sees to it that q, which is queued behind f, is promoted when f
+// reaches MaxAge. s.mu must be held.
+func (s *shard[K, V]) watchAge(f, q *flight[K, V]) {
+	if s.table.maxAge == 0 {
+		return
+	}
+	wait := s.table.maxAge // f was promoted and is about to start
+	if f.state != promoted {
+		wait = max(0, s.left(f))
+	}
+	q.more.timer = sched.After(wait, func() { s.expire(q) })
+}
+
+// expire is what the timer of q does: it takes over from the flight that q is
+// queued behind.
+func (s *shard[K, V]) expire(q *flight[K, V]) {
+	s.mu.Lock()
+	if q.state != queued {
+		s.mu.Unlock()
+		return
+	}
+	f := q.more.before
+	if f.state == promoted || s.left(f) > 0 {
+		// f started later than had been assumed.
+		s.watchAge(f, q)
+		s.mu.Unlock()
+		return
+	}
+	s.rare.overdue++
+	next := s.detach(f)
+	s.mu.Unlock()
+	next.notify()
+}
+
+// full reports whether the flight that a call would take part in, f or its
+// successor, has MaxWaiters waiters. s.mu must be held.
+func (s *shard[K, V]) full(f *flight[K, V], fresh bool) bool {
+	limit := s.table.maxWaiters
+	if limit == 0 {
+		return false
+	}
+	if fresh || f.state != promoted && !s.joinable(f) {
+		if f.more == nil || f.more.queue == nil {
+			return false
+		}
+		f = f.more.queue
+	}
+	if f.state != running {
+		// One of those who wait for the start of f is to lead it.
+		return int(f.callers)-1 >= limit
+	}
+	return f.followers() >= limit
+}
+
+// saturated counts a call that found a flight full and returns what it gets. It
+// is entered with s.mu held and releases it.
+func (s *shard[K, V]) saturated() error {
+	s.rare.rejected++
+	s.mu.Unlock()
+	return ErrSaturated
+}

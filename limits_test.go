@@ -1,0 +1,401 @@
+package coalesce_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// TestMaxWaiters_Exact: of thirty calls of each form, whatever led, exactly as
+// many follow as may, and the others are told at once.
+func TestMaxWaiters_Exact(t *testing.T) {
+	for _, lead := range forms {
+		for _, follow := range forms[:4] {
+			t.Run(lead.name+" then "+follow.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g := group{MaxWaiters: 10}
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					h := hold()
+					leader, _ := goCall(ctx, lead, &g, "k", h.ctxFn(1))
+					<-h.started
+					var calls [30]*answer
+					var done [30]<-chan struct{}
+					for i := range calls {
+						calls[i], done[i] = goCall(ctx, follow, &g, "k", ctxValue(0))
+					}
+					synctest.Wait()
+					refused := 0
+					for i, a := range calls {
+						if isDone(done[i]) {
+							refused++
+							if a.err != coalesce.ErrSaturated || a.v != 0 || a.shared {
+								t.Errorf("refused: %+v", a)
+							}
+						}
+					}
+					if n := waitersOf(&g, "k"); refused != 20 || n != 10 {
+						t.Errorf("%d refused, %d wait", refused, n)
+					}
+					close(h.release)
+					synctest.Wait()
+					for _, a := range calls {
+						if a.err == nil && (a.v != 1 || !a.shared) {
+							t.Errorf("follower: %+v", a)
+						}
+					}
+					if leader.v != 1 || leader.err != nil {
+						t.Errorf("leader: %+v", leader)
+					}
+					if st := g.Stats(); st.Led != 1 || st.Joined != 10 || st.Rejected != 20 {
+						t.Errorf("%+v", st)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestMaxWaiters_RoomIsMade: by a caller that leaves, and no more than that.
+func TestMaxWaiters_RoomIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{MaxWaiters: 1}
+		h := lead(t, &g)
+		for range 100 {
+			ctx, cancel := context.WithCancel(t.Context())
+			first, _ := goCall(ctx, forms[2], &g, "k", ctxValue(0))
+			synctest.Wait()
+			if _, _, err := g.Do("k", value(0)); err != coalesce.ErrSaturated {
+				t.Fatalf("second: %v", err)
+			}
+			cancel()
+			synctest.Wait()
+			if first.err != context.Canceled {
+				t.Fatalf("first: %+v", first)
+			}
+		}
+		close(h.release)
+	})
+}
+
+// TestMaxWaiters_SuccessorCountsApart: a queued flight takes one call to lead
+// it and as many waiters as any other, whatever the one before it has.
+func TestMaxWaiters_SuccessorCountsApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{MaxWaiters: 2}
+		h := lead(t, &g)
+		var followers, queue []*answer
+		for range 2 {
+			a, _ := goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
+			followers = append(followers, a)
+		}
+		for range 3 {
+			a, _ := goCall(t.Context(), forms[4], &g, "k", ctxValue(2))
+			queue = append(queue, a)
+			synctest.Wait()
+		}
+		for _, f := range forms {
+			if a := f.call(t.Context(), &g, "k", ctxValue(0)); a.err != coalesce.ErrSaturated {
+				t.Errorf("%s: %+v", f.name, a)
+			}
+		}
+		close(h.release)
+		synctest.Wait()
+		for _, a := range followers {
+			if a.v != 1 || a.err != nil {
+				t.Errorf("follower: %+v", a)
+			}
+		}
+		for _, a := range queue {
+			if a.v != 2 || a.err != nil {
+				t.Errorf("queued: %+v", a)
+			}
+		}
+	})
+}
+
+// TestMaxWaiters_Storm: never more wait than may, in a crowd that comes and
+// goes.
+func TestMaxWaiters_Storm(t *testing.T) {
+	const limit = 3
+	g := group{MaxWaiters: limit}
+	stop := make(chan struct{})
+	var watch, calls sync.WaitGroup
+	watch.Go(func() {
+		for {
+			for f := range g.Flights() {
+				if f.State == coalesce.StateRunning && f.Waiters > limit {
+					t.Errorf("%+v", f)
+				}
+			}
+			select {
+			case <-stop:
+				return
+			default:
+				runtime.Gosched()
+			}
+		}
+	})
+	var saturated atomic.Int64
+	for range 16 {
+		calls.Go(func() {
+			for i := range 500 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%50)*time.Microsecond)
+				_, _, err := g.DoContext(ctx, "k", func(context.Context) (int, error) {
+					time.Sleep(20 * time.Microsecond)
+					return 1, nil
+				})
+				if err == coalesce.ErrSaturated {
+					saturated.Add(1)
+				}
+				cancel()
+			}
+		})
+	}
+	calls.Wait()
+	close(stop)
+	watch.Wait()
+	st := g.Stats()
+	if st.Calls != 8000 || st.Rejected != uint64(saturated.Load()) || g.Len() != 0 {
+		t.Errorf("%+v, %d saturated", st, saturated.Load())
+	}
+}
+
+// TestMaxAge_OneTakeoverPerAge: a call a second for two minutes, with fns that
+// never end on their own: one of them takes over each ten seconds, the others
+// join the newest, and each flight answers its own callers in the end.
+func TestMaxAge_OneTakeoverPerAge(t *testing.T) {
+	for _, f := range forms[:4] {
+		t.Run(f.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := group{MaxAge: 10 * time.Second}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				release := make(chan struct{})
+				runs := 0
+				fn := func(context.Context) (int, error) {
+					runs++
+					v := runs
+					<-release
+					return v, nil
+				}
+				var calls []*answer
+				for range 120 {
+					a, _ := goCall(ctx, f, &g, "k", fn)
+					calls = append(calls, a)
+					synctest.Wait()
+					time.Sleep(time.Second)
+				}
+				if st := g.Stats(); runs != 12 || st.Overdue != 11 || st.Forgotten != 0 || g.Len() != 1 {
+					t.Errorf("%d executions, Len %d, %+v", runs, g.Len(), st)
+				}
+				close(release)
+				synctest.Wait()
+				for i, a := range calls {
+					if a.v != i/10+1 || a.err != nil || !a.shared {
+						t.Errorf("call %d: %+v", i, a)
+					}
+				}
+				if g.Len() != 0 {
+					t.Errorf("Len = %d", g.Len())
+				}
+			})
+		})
+	}
+}
+
+// TestMaxAge_ReleasesQueue: calls that queue behind a stuck flight, abandoned
+// or not, are let go when it reaches that age, though no further call comes.
+func TestMaxAge_ReleasesQueue(t *testing.T) {
+	for _, abandoned := range []bool{false, true} {
+		for _, f := range forms {
+			if !abandoned && f.name != "DoFresh" {
+				continue // it would join
+			}
+			t.Run(fmt.Sprintf("abandoned=%v %s", abandoned, f.name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g := group{MaxAge: time.Minute}
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					start := time.Now()
+					var h *held
+					if abandoned {
+						h = abandon(t, &g, "k")
+					} else {
+						h = lead(t, &g)
+					}
+					time.Sleep(20 * time.Second)
+					a, _ := goCall(ctx, f, &g, "k", ctxValue(2))
+					time.Sleep(20 * time.Second)
+					b, _ := goCall(ctx, f, &g, "k", ctxValue(3))
+					time.Sleep(time.Hour)
+					synctest.Wait()
+					for _, a := range []*answer{a, b} {
+						if a.v != 2 || a.err != nil || !a.shared || a.at.Sub(start) != time.Minute {
+							t.Errorf("%+v after %v", a, a.at.Sub(start))
+						}
+					}
+					if st := g.Stats(); st.Overdue != 1 || g.Len() != 0 {
+						t.Errorf("%+v, Len %d", st, g.Len())
+					}
+					close(h.release)
+				})
+			})
+		}
+	}
+}
+
+// TestMaxAge_StateTable: an overdue flight for each operation.
+func TestMaxAge_StateTable(t *testing.T) {
+	overdue := func(t *testing.T, do func(t *testing.T, g *group)) {
+		synctest.Test(t, func(t *testing.T) {
+			g := group{MaxAge: time.Second}
+			h := lead(t, &g)
+			time.Sleep(time.Second)
+			do(t, &g)
+			close(h.release)
+			synctest.Wait()
+			if g.Len() != 0 {
+				t.Errorf("Len = %d", g.Len())
+			}
+		})
+	}
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			overdue(t, func(t *testing.T, g *group) {
+				// DoFresh queues, which lets the timer take over at once.
+				a := f.call(t.Context(), g, "k", ctxValue(2))
+				if a.v != 2 || a.shared || a.err != nil || g.Stats().Overdue != 1 {
+					t.Errorf("%+v, %+v", a, g.Stats())
+				}
+			})
+		})
+	}
+	t.Run("TryDo", func(t *testing.T) {
+		overdue(t, func(t *testing.T, g *group) {
+			if v, err := g.TryDo("k", value(2)); v != 2 || err != nil {
+				t.Errorf("%v, %v", v, err)
+			}
+		})
+	})
+	t.Run("Forget", func(t *testing.T) {
+		overdue(t, func(t *testing.T, g *group) {
+			if !g.Forget("k") || g.Stats().Forgotten != 1 {
+				t.Errorf("%+v", g.Stats())
+			}
+		})
+	})
+	t.Run("ForgetUnshared", func(t *testing.T) {
+		overdue(t, func(t *testing.T, g *group) {
+			if !g.ForgetUnshared("k") || g.Stats().Forgotten != 1 {
+				t.Errorf("%+v", g.Stats())
+			}
+		})
+	})
+	t.Run("young", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := group{MaxAge: time.Second}
+			h := lead(t, &g)
+			time.Sleep(time.Second - 1)
+			for i, f := range forms {
+				testCall(t, &g, f, []string{joins, joins, joins, joins, queues}[i])
+			}
+			close(h.release)
+		})
+	})
+}
+
+// TestMaxAge_ChainOfQueues: each of a row of stuck flights holds up the next for
+// its own age, counted from its start.
+func TestMaxAge_ChainOfQueues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{MaxAge: time.Minute}
+		h := lead(t, &g)
+		time.Sleep(30 * time.Second)
+		start := time.Now()
+		var at [3]time.Duration
+		for i := range at {
+			go g.DoFresh(t.Context(), "k", func(context.Context) (int, error) {
+				at[i] = time.Since(start)
+				<-h.release
+				return 0, nil
+			})
+			time.Sleep(61 * time.Second) // the one before has been promoted
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if want := [3]time.Duration{30 * time.Second, 90 * time.Second, 150 * time.Second}; at != want {
+			t.Errorf("started after %v, want %v", at, want)
+		}
+		close(h.release)
+	})
+}
+
+// TestMaxAge_QueueBehindPromoted: what is queued behind a flight that was
+// promoted, and whose leader takes its time, waits for the whole age of that
+// flight, counted from its start.
+func TestMaxAge_QueueBehindPromoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{MaxAge: time.Minute}
+		old := abandon(t, &g, "k")
+		base, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		answer := make(chan struct{})
+		slow := &strangeContext{Context: base, err: func() error { <-answer; return nil }}
+		stuck := hold()
+		goCall(slow, forms[2], &g, "k", stuck.ctxFn(2))
+		synctest.Wait()
+		slow.strange.Store(true)
+		close(old.release) // the call is picked, and asks its context
+		synctest.Wait()
+		next, _ := goCall(base, forms[4], &g, "k", ctxValue(3))
+		time.Sleep(50 * time.Second)
+		close(answer) // it leads
+		start := time.Now()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if next.v != 3 || next.at.Sub(start) != time.Minute {
+			t.Errorf("%+v after %v", next, next.at.Sub(start))
+		}
+		close(stuck.release)
+	})
+}
+
+// TestMaxAge_QueueThatLeaves: when all who were queued have left, no timer is
+// left and nothing is taken over.
+func TestMaxAge_QueueThatLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{MaxAge: time.Minute}
+		h := lead(t, &g)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, _, err := g.DoFresh(ctx, "k", ctxValue(0)); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if st := g.Stats(); st.Overdue != 0 || g.Len() != 1 {
+			t.Errorf("%+v", st)
+		}
+		close(h.release)
+	})
+}
+
+// TestLimits_Misuse: negative limits panic at first use.
+func TestLimits_Misuse(t *testing.T) {
+	for want, g := range map[string]*group{
+		"coalesce: Group.MaxWaiters is negative": {MaxWaiters: -1},
+		"coalesce: Group.MaxAge is negative":     {MaxAge: -1},
+	} {
+		if got := panicOf(func() { g.Do("k", value(1)) }); got != want {
+			t.Errorf("%v, want %q", got, want)
+		}
+	}
+}
