@@ -847,10 +847,16 @@ func TestG15_ForgetInsideFn(t *testing.T) {
 // TestG16_LeaderDoesNotWaitForWaking: the leader of a flight with ten thousand
 // waiters returns in at most five times what it takes with a hundred.
 func TestG16_LeaderDoesNotWaitForWaking(t *testing.T) {
-	few, many := leaderReturn(t, 100), leaderReturn(t, 10_000)
-	t.Logf("leader's return: %v with 100 waiters, %v with 10000", few, many)
-	if limit := 5 * max(few, 10*time.Microsecond); many > limit {
-		t.Errorf("%v with 10000 waiters, more than %v", many, limit)
+	for try := 1; ; try++ {
+		few, many := leaderReturn(t, 100), leaderReturn(t, 10_000)
+		t.Logf("leader's return: %v with 100 waiters, %v with 10000", few, many)
+		limit := 5 * max(few, 5*time.Microsecond)
+		if many <= limit {
+			return
+		}
+		if try == 3 { // a busy machine can do that once
+			t.Fatalf("%v with 10000 waiters, more than %v", many, limit)
+		}
 	}
 }
 
@@ -868,6 +874,7 @@ func leaderReturn(t *testing.T, waiters int) time.Duration {
 			for waitersOf(&g, "k") < waiters {
 				runtime.Gosched()
 			}
+			time.Sleep(time.Millisecond) // all are parked by now
 			end = time.Now()
 			return 1, nil
 		})
