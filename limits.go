@@ -18,11 +18,11 @@ import (
 
 // overdue reports whether f has reached MaxAge. s.mu must be held.
 func (s *shard[K, V]) overdue(f *flight[K, V]) bool {
-	return s.table.maxAge > 0 && f.state != promoted && s.left(f) <= 0
+	return s.table.maxAge > 0 && f.state != promoted && s.remaining(f) <= 0
 }
 
-// left returns the time until f, which has started, reaches MaxAge.
-func (s *shard[K, V]) left(f *flight[K, V]) time.Duration {
+// remaining returns the time until f, which has started, reaches MaxAge.
+func (s *shard[K, V]) remaining(f *flight[K, V]) time.Duration {
 	return s.table.maxAge - time.Duration(sched.Now()-f.born)
 }
 
@@ -52,7 +52,7 @@ func (s *shard[K, V]) watchAge(f, q *flight[K, V]) {
 	}
 	wait := s.table.maxAge // f was promoted and is about to start
 	if f.state != promoted {
-		wait = max(0, s.left(f))
+		wait = max(0, s.remaining(f))
 	}
 	q.more.timer = sched.After(wait, func() { s.expire(q) })
 }
@@ -66,7 +66,7 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 		return
 	}
 	f := q.more.before
-	if f.state == promoted || s.left(f) > 0 {
+	if f.state == promoted || s.remaining(f) > 0 {
 		// f started later than had been assumed.
 		s.watchAge(f, q)
 		s.mu.Unlock()
