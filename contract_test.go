@@ -633,15 +633,15 @@ func TestG8_WhereFnRuns(t *testing.T) {
 		ran, got = goroutine(), ctx
 		return 0, nil
 	}
-	plain := func() (int, error) { return note(context.TODO()) }
+	plain := func() (int, error) { return note(context.Background()) }
 	tests := []struct {
 		name   string
 		call   func()
 		inline bool
 		ctx    context.Context
 	}{
-		{"Do", func() { g.Do("k", plain) }, true, context.TODO()},
-		{"TryDo", func() { g.TryDo("k", plain) }, true, context.TODO()},
+		{"Do", func() { g.Do("k", plain) }, true, context.Background()},
+		{"TryDo", func() { g.TryDo("k", plain) }, true, context.Background()},
 		{"DoContext never ends", func() { g.DoContext(never, "k", note) }, true, never},
 		{"DoContext", func() { g.DoContext(live, "k", note) }, false, nil},
 		{"DoChan", func() { <-g.DoChan(live, "k", note) }, false, nil},

@@ -3,6 +3,7 @@ package coalesce_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -397,5 +398,68 @@ func TestLimits_Misuse(t *testing.T) {
 		if got := panicOf(func() { g.Do("k", value(1)) }); got != want {
 			t.Errorf("%v, want %q", got, want)
 		}
+	}
+}
+
+// TestLimits_Storm: calls of all forms on two keys, with both limits on, random
+// fns, contexts that end, Forget and in the end Shutdown: everybody is answered,
+// MaxWaiters holds throughout, and nothing is left.
+func TestLimits_Storm(t *testing.T) {
+	captureLog(t)
+	for seed := range uint64(40) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			g := group{MaxAge: 20 * time.Millisecond, MaxWaiters: 5, Shards: 1}
+			var calls, answered atomic.Int64
+			for range 400 {
+				f := forms[r.IntN(len(forms))]
+				key := []string{"a", "b"}[r.IntN(2)]
+				patience := time.Duration(r.IntN(60)) * time.Millisecond
+				work := time.Duration(r.IntN(50)) * time.Millisecond
+				heeds, e := r.IntN(2) == 0, endings[r.IntN(3)]
+				calls.Add(1)
+				go func() {
+					defer answered.Add(1)
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
+					a := f.call(ctx, &g, key, func(ctx context.Context) (int, error) {
+						if !heeds {
+							ctx = context.Background()
+						}
+						select {
+						case <-ctx.Done():
+						case <-time.After(work):
+						}
+						return e.end()
+					})
+					if a.err == nil && a.v != 5 && a.panic == nil {
+						t.Errorf("%s: %+v", f.name, a)
+					}
+				}()
+				time.Sleep(time.Duration(r.IntN(2000)) * time.Microsecond)
+				if r.IntN(20) == 0 {
+					g.Forget(key)
+				}
+				for f := range g.Flights() {
+					limit := 5
+					if f.State == coalesce.StateQueued {
+						limit = 6 // one of them is to lead
+					}
+					if f.Waiters > limit {
+						t.Errorf("%+v", f)
+					}
+				}
+			}
+			go g.Shutdown(t.Context())
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			st := g.Stats()
+			if answered.Load() != calls.Load() || int64(st.Calls) != calls.Load() || g.Len() != 0 {
+				t.Errorf("%d of %d answered, Len %d, %+v", answered.Load(), calls.Load(), g.Len(), st)
+			}
+			if st.Overdue == 0 || st.Rejected == 0 || st.Left == 0 {
+				t.Errorf("nothing happened: %+v", st)
+			}
+		})
 	}
 }
