@@ -41,10 +41,13 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		r.stop = sched.AfterFunc(ctx, r.leave)
 	}
 	s.mu.Lock()
-	f := s.meet(h, key, reflexive, false)
-	switch {
-	case r.gone: // ctx ended just now; leave has sent its error
+	if r.gone { // ctx ended just now; leave has sent its error
 		s.mu.Unlock()
+		return ch
+	}
+	f := s.meet(h, key, reflexive, false)
+	joins := s.joinable(f)
+	switch {
 	case s.closed:
 		r.gone = true
 		ch <- Result[V]{Err: s.refuse()}
@@ -56,11 +59,11 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		r.flight, r.promoted = f, true
 		s.mu.Unlock()
 		s.launch(f)
-	case s.full(f, false):
+	case s.full(f, joins, false):
 		r.gone = true
 		ch <- Result[V]{Err: s.saturated()}
 		r.unwatch()
-	case s.joinable(f):
+	case joins:
 		s.join(f)
 		f.extend().addEntry(r)
 		r.flight = f

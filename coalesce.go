@@ -52,10 +52,11 @@ type Group[K comparable, V any] struct {
 	MaxWaiters int
 
 	// MaxAge is how long a flight keeps others from starting. The first call
-	// that finds a flight running for longer takes over: it forgets that flight,
-	// as Forget does, and leads another, which then has the same time. The old
-	// flight answers its own callers. A successor that is queued is started
-	// when the flight before it reaches that age, though no further call comes.
+	// that finds a flight of that age takes over: it forgets that flight, as
+	// Forget does, and leads another, which then has the same time; a DoFresh
+	// queues, and leads at once. The old flight answers its own callers. A
+	// successor that is queued is started when the flight before it reaches
+	// that age, though no further call comes.
 	// Zero means no limit; a negative duration panics at first use. With a
 	// limit, every flight reads the clock and has a record, about twice the
 	// cost of a Do.
@@ -80,7 +81,8 @@ type Result[V any] struct {
 // A call that leads runs fn on its own goroutine, and returns when fn has. A
 // call that follows blocks until then, whatever contexts other callers have. A
 // call that finds a flight abandoned (see [Group.DoContext]) blocks until the
-// fn of that one has ended, and then leads or follows the next.
+// fn of that one has ended, or has reached MaxAge, and then leads or follows the
+// next.
 //
 // If fn panics, every Do panics with a *[PanicError]. If fn calls
 // [runtime.Goexit], its goroutine exits and the others get [ErrGoexit]. An
@@ -122,6 +124,7 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 // releases it.
 func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
 	f := s.meet(h, key, reflexive, false)
+	joins := s.joinable(f)
 	switch {
 	case s.closed:
 		return v, false, s.refuse()
@@ -129,9 +132,9 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 		f = s.lead(h, key)
 		s.mu.Unlock()
 		return s.runInline(f, fn)
-	case s.full(f, false):
+	case s.full(f, joins, false):
 		return v, false, s.saturated()
-	case s.joinable(f):
+	case joins:
 		s.join(f)
 		w := f.wait()
 		s.mu.Unlock()
@@ -147,7 +150,8 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 	return s.await(&c, f)
 }
 
-// TryDo runs fn and returns what it returns, unless the key has a flight: then
+// TryDo runs fn and returns what it returns, unless the key has a flight (one
+// that has reached MaxAge does not count, if nobody is queued behind it): then
 // it returns the zero value and [ErrInFlight] at once. Calls that come while fn
 // runs join it, as they would a Do.
 //
@@ -198,8 +202,8 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // When the last caller has left, fn may take its time to notice. A call that
 // comes meanwhile does not join it, nor does it start a second execution
 // beside it: it waits, under its own ctx, until the abandoned one has ended,
-// and is then answered by an execution of its own (see [Group.Forget] for not
-// waiting). If fn then panics and nobody is left to tell, the panic is logged
+// and is then answered by an execution of its own (see [Group.Forget] and
+// [Group.MaxAge] for not waiting so long). If fn then panics and nobody is left to tell, the panic is logged
 // to [log/slog.Default] at error level and counted.
 //
 // Panics, Goexit, Shutdown and misuse are as for Do; where fn runs on the
@@ -245,6 +249,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 	s := t.shard(h)
 	s.mu.Lock()
 	f := s.meet(h, key, reflexive, fresh)
+	joins := !fresh && s.joinable(f)
 	switch {
 	case s.closed:
 		return v, false, s.refuse()
@@ -259,9 +264,9 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		c.w = f.wait()
 		s.mu.Unlock()
 		s.launch(f)
-	case s.full(f, fresh):
+	case s.full(f, joins, fresh):
 		return v, false, s.saturated()
-	case s.joinable(f) && !fresh:
+	case joins:
 		s.join(f)
 		c.w = f.wait()
 		s.mu.Unlock()

@@ -52,6 +52,7 @@ var fuzzSeeds = [][]byte{
 	{opDo, 0, opFresh, 0, opForgetUnshared, 0, opReturn, 0, opReturn, 0},
 	// Shutdown: idle, running, with a queue, out of time.
 	{opDo, 0, opShutdown, 0, opReturn, 0},
+	{opDo, 0, opChan, 1, opDo, 2, opContext, 3, opShutdown, 0, opReturn, 0, opReturn, 0, opReturn, 0, opReturn, 0},
 	{opShutdown, 0, opDo, 0, opContext, argCancel, opChan, 0, opFresh, 0, opTry, 0, opContext, argEnded},
 	{opContext, argCancel, opDo, 0, opFresh, 0, opFresh, argCancel, opShutdown, 0, opForget, 0, opChan, 0, opReturn, 0},
 	{opContext, argCancel | argHonors, opDo, 1, opForget, 0, opFresh, 0, opChan, argCancel, opShutdown, 0, opOutOfTime, 0, opReturn, 0},

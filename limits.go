@@ -39,9 +39,11 @@ func (s *shard[K, V]) meet(h uint64, key K, reflexive, fresh bool) *flight[K, V]
 	return nil
 }
 
-// joinable reports whether calls may join f. s.mu must be held.
+// joinable reports whether calls may join f, which may be nil. It reads the
+// clock and is asked once for each call, or the call could be counted in one
+// flight and take part in another. s.mu must be held.
 func (s *shard[K, V]) joinable(f *flight[K, V]) bool {
-	return f.state == running && !s.overdue(f)
+	return f != nil && f.state == running && !s.overdue(f)
 }
 
 // watchAge sees to it that q, which is queued behind f, is promoted when f
@@ -78,14 +80,15 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 	next.notify()
 }
 
-// full reports whether the flight that a call would take part in, f or its
-// successor, has MaxWaiters waiters. s.mu must be held.
-func (s *shard[K, V]) full(f *flight[K, V], fresh bool) bool {
+// full reports whether the flight that a call would take part in has MaxWaiters
+// waiters: f if it joins that at once, else where enqueue would put it. s.mu
+// must be held.
+func (s *shard[K, V]) full(f *flight[K, V], joins, fresh bool) bool {
 	limit := s.table.maxWaiters
 	if limit == 0 {
 		return false
 	}
-	if fresh || f.state != promoted && !s.joinable(f) {
+	if !joins && (f.state != promoted || fresh) {
 		if f.more == nil || f.more.queue == nil {
 			return false
 		}

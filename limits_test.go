@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/seed342dcb2d/coalesce"
 )
@@ -387,6 +388,66 @@ func TestMaxAge_QueueThatLeaves(t *testing.T) {
 		}
 		close(h.release)
 	})
+}
+
+// TestMaxAge_SameInstant: calls that come in the very instant in which a queue
+// is let go are answered, and so is the queue.
+func TestMaxAge_SameInstant(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			g := group{MaxAge: time.Second}
+			var calls []*answer
+			at := func(f form) {
+				a := new(answer)
+				calls = append(calls, a)
+				go func() {
+					time.Sleep(time.Second)
+					*a = f.call(t.Context(), &g, "k", ctxValue(2))
+				}()
+			}
+			for _, f := range forms {
+				at(f)
+			}
+			h := lead(t, &g)
+			for range 3 {
+				a, _ := goCall(t.Context(), forms[4], &g, "k", ctxValue(2))
+				calls = append(calls, a)
+			}
+			for _, f := range forms {
+				at(f)
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			for i, a := range calls {
+				if a.v != 2 || a.err != nil {
+					t.Errorf("call %d: %+v", i, a)
+				}
+			}
+			close(h.release)
+		})
+	}
+}
+
+// TestMaxAge_QueueLeavesNothing: what was queued for a long age can be collected
+// when it has left, not when that age has come (G12).
+func TestMaxAge_QueueLeavesNothing(t *testing.T) {
+	g := coalesce.Group[*payload, int]{MaxAge: time.Hour}
+	key := func() weak.Pointer[payload] {
+		key := new(payload)
+		h := hold()
+		var wg sync.WaitGroup
+		wg.Go(func() { g.Do(key, h.fn(1)) })
+		<-h.started
+		ctx, cancel := context.WithCancel(t.Context())
+		wg.Go(func() { g.DoFresh(ctx, key, ctxValue(2)) })
+		awaitStats(t, func() bool { return g.Stats().Joined == 1 })
+		cancel()
+		close(h.release)
+		wg.Wait()
+		return weak.Make(key)
+	}()
+	awaitStats(t, func() bool { runtime.GC(); return key.Value() == nil })
+	runtime.KeepAlive(&g)
 }
 
 // TestLimits_Misuse: negative limits panic at first use.

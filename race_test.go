@@ -253,9 +253,12 @@ func TestStorm_Nested(t *testing.T) {
 // and that those who come later get ErrClosed.
 func TestStorm_Shutdown(t *testing.T) {
 	silenceLog(t)
-	for i := range scaled(t, 4) {
+	for i := range scaled(t, 12) {
 		setProcs(t, []int{1, 2, 4, 8}[i%4])
-		s := storm{clients: 8, calls: 2000, keys: 1 + i%3, cancel: 10, nest: true, untilClosed: true, seed: rand.Uint64()}
+		s := storm{
+			clients: 8, calls: 2000, keys: []int{1, 2, 200}[i%3], cancel: 10, nest: true,
+			untilClosed: true, seed: rand.Uint64(),
+		}
 		s.runs = make([]int, s.keys)
 		g := &stormGroup{Shards: i % 2}
 		goroutines := runtime.NumGoroutine()

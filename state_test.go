@@ -412,6 +412,47 @@ func TestShutdown_Waits(t *testing.T) {
 	})
 }
 
+// TestShutdown_RejectsPromoted: a flight that was promoted, but whose leader has
+// not started it, is rejected like a queued one: its calls get ErrClosed at once,
+// and nothing starts.
+func TestShutdown_RejectsPromoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		old := abandon(t, &g, "k")
+		base, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		reply := make(chan struct{})
+		slow := &strangeContext{Context: base, err: func() error { <-reply; return nil }}
+		never := func(context.Context) (int, error) {
+			t.Error("fn ran")
+			return 0, nil
+		}
+		first, _ := goCall(slow, forms[2], &g, "k", never)
+		synctest.Wait()
+		second, _ := goCall(base, forms[0], &g, "k", never)
+		synctest.Wait()
+		slow.strange.Store(true)
+		close(old.release) // the first is picked, and asks its context
+		synctest.Wait()
+		third, _ := goCall(base, forms[4], &g, "k", never) // behind the promoted
+		synctest.Wait()
+		if err := g.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		for i, a := range []*answer{second, third} {
+			if a.err != coalesce.ErrClosed {
+				t.Errorf("%d: %+v", i, a)
+			}
+		}
+		close(reply)
+		synctest.Wait()
+		if first.err != coalesce.ErrClosed || g.Len() != 0 {
+			t.Errorf("first: %+v, Len %d", first, g.Len())
+		}
+	})
+}
+
 // TestShutdown_OutOfTime: its context ends first; the calls return by their
 // own contexts, and what fn ignores is all that is left.
 func TestShutdown_OutOfTime(t *testing.T) {

@@ -90,7 +90,8 @@ type FlightState uint8
 
 // The states of an unfinished flight.
 const (
-	// StateRunning means that fn runs and that calls join the flight.
+	// StateRunning means that fn runs and that calls join the flight, or take
+	// over from it if it has reached MaxAge.
 	StateRunning FlightState = iota
 
 	// StateAbandoned means that all callers have left and fn, whose context

@@ -1,7 +1,9 @@
 package coalesce
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 )
 
 // TestWaiter_Blocks: no more than perCompletion wait on one channel (W1), and
@@ -59,6 +61,35 @@ func blocks[K comparable, V any](f *flight[K, V]) (n int) {
 	}
 	return n
 }
+
+// TestWaiter_LeaveGivesBackTheSeat: waves of callers that join a flight and leave
+// it take no more blocks than one wave does (W2).
+func TestWaiter_LeaveGivesBackTheSeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Group[int, int]
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		for range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			for range 2 * perCompletion {
+				go g.DoContext(ctx, 1, nothing)
+			}
+			synctest.Wait()
+			cancel()
+			synctest.Wait()
+		}
+		tab := g.use()
+		h, _ := tab.hash(1)
+		f := tab.shard(h).lookup(h, 1, true)
+		if n := blocks(f); f.seated != 0 || n > 2 || f.callers != 1 {
+			t.Errorf("%d seats taken, %d blocks, %d callers", f.seated, n, f.callers)
+		}
+		close(release)
+	})
+}
+
+func nothing(context.Context) (int, error) { return 0, nil }
 
 // TestEntry_List: entries can be added and removed anywhere.
 func TestEntry_List(t *testing.T) {
