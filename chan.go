@@ -32,6 +32,12 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		ch <- Result[V]{Err: err}
 		return ch
 	}
+	if t.lingering != nil {
+		if p := t.lingering.get(key); p != nil {
+			t.send(ch, p)
+			return ch
+		}
+	}
 	s := t.shard(h)
 	r := &entry[K, V]{shard: s, ch: ch, ctx: ctx, fn: fn}
 	if ctx.Done() != nil {
@@ -45,32 +51,31 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		s.mu.Unlock()
 		return ch
 	}
-	f := s.meet(h, key, reflexive, false)
-	joins := s.joinable(f)
-	switch {
-	case s.closed:
-		r.gone = true
-		ch <- Result[V]{Err: s.refuse()}
-		r.unwatch()
-	case f == nil:
-		f = s.leadOwn(h, key)
+	a := s.admit(h, key, reflexive, anything)
+	switch a.verdict {
+	case leads:
+		f := s.leadOwn(h, key)
 		f.setOwn(ctx, fn)
 		f.more.addEntry(r)
 		r.flight, r.promoted = f, true
 		s.mu.Unlock()
 		s.launch(f)
-	case s.full(f, joins, false):
-		r.gone = true
-		ch <- Result[V]{Err: s.saturated()}
-		r.unwatch()
 	case joins:
-		s.join(f)
-		f.extend().addEntry(r)
-		r.flight = f
+		a.flight.extend().addEntry(r)
+		r.flight = a.flight
 		s.mu.Unlock()
-	default:
-		s.enqueue(f, false, r)
+	case queues:
+		s.enqueue(a.flight, anything, r)
 		s.mu.Unlock()
+	case answered:
+		r.gone = true
+		s.mu.Unlock()
+		t.send(ch, a.success)
+		r.unwatch()
+	case refused:
+		r.gone = true
+		ch <- Result[V]{Err: s.refuse(a.err)}
+		r.unwatch()
 	}
 	return ch
 }
@@ -121,26 +126,36 @@ func (r *entry[K, V]) leave() {
 
 // deliver sends the result of f to r's channel. No lock may be held.
 func (r *entry[K, V]) deliver(f *flight[K, V], clone func(V) V) {
-	if f.outcome == returned && f.joined && clone != nil {
+	if f.clones(clone) {
 		// The user's Clone may panic, exit or take its time; that is then this
 		// receiver's misfortune and nobody else's.
-		sched.Go(func() { r.deliverClone(f, clone) })
+		sched.Go(func() { sendClone(r.ch, clone, f.val, f.err, f.joined) })
 		return
 	}
 	r.ch <- Result[V]{Val: f.val, Err: f.err, Shared: f.joined}
 }
 
-// deliverClone is deliver for a value that has to be cloned.
-func (r *entry[K, V]) deliverClone(f *flight[K, V], clone func(V) V) {
-	res := Result[V]{Err: ErrGoexit, Shared: true}
+// sendClone sends a clone of v, err and shared to ch.
+func sendClone[V any](ch chan<- Result[V], clone func(V) V, v V, err error, shared bool) {
+	res := Result[V]{Err: ErrGoexit, Shared: shared}
 	defer func() {
 		if e := recover(); e != nil {
 			res.Err = newPanicError(e)
 		}
-		r.ch <- res
+		ch <- res
 	}()
-	v := clone(f.val)
-	res.Val, res.Err = v, f.err
+	v = clone(v)
+	res.Val, res.Err = v, err
+}
+
+// send sends the value of p to ch. No lock may be held.
+func (t *table[K, V]) send(ch chan<- Result[V], p *success[K, V]) {
+	t.lingering.hits.Inc()
+	if t.clone != nil {
+		sched.Go(func() { sendClone(ch, t.clone, p.val, nil, true) })
+		return
+	}
+	ch <- Result[V]{Val: p.val, Shared: true}
 }
 
 // unwatch stops watching the context of r, which has been answered. It may run

@@ -40,7 +40,8 @@ type Group[K comparable, V any] struct {
 
 	// Clone, if not nil, gives every caller of a flight that was joined, the
 	// leader too, a copy of its own of the value; the original goes to nobody.
-	// It gets whatever fn returned, beside an error too, and may run
+	// So do the leader of a flight whose value lingers, and the calls that this
+	// answers. It gets whatever fn returned, beside an error too, and may run
 	// concurrently on that one value. If it panics, that caller alone is told.
 	// Nil means that all callers share one value, as they do what it points to.
 	Clone func(V) V
@@ -61,6 +62,25 @@ type Group[K comparable, V any] struct {
 	// limit, every flight reads the clock and has a record, about twice the
 	// cost of a Do.
 	MaxAge time.Duration
+
+	// Linger is for how long a success, that is, a value that fn returned with a
+	// nil error, goes on answering calls after its flight has finished. It
+	// answers all forms but DoFresh, at once and without a lock, for them shared
+	// is true. [Group.Forget] and Shutdown drop it, and so does the end of the
+	// next flight of its key, which DoFresh may have led. Errors, panics and
+	// Goexit never linger, nor does what was returned by a flight that had been
+	// forgotten or abandoned, or that a successor was queued behind.
+	// Zero means not at all; a negative duration panics at first use. With
+	// [Forever] and no LingerMax, each key is loaded once, and errors are
+	// retried by the next call. With Linger, a flight has a record and a success
+	// allocates, and its memory is freed soon after it has expired: not later
+	// than a sixteenth of Linger.
+	Linger time.Duration
+
+	// LingerMax bounds the number of successes that linger. One more drops the
+	// one that has lingered longest. Zero means no bound; a negative number
+	// panics at first use.
+	LingerMax int
 
 	table sched.Pointer[table[K, V]] // set once, by useSlow; loaded by use and Do
 }
@@ -108,6 +128,11 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	if t == nil {
 		t = g.useSlow()
 	}
+	if t.lingering != nil {
+		if p := t.lingering.get(key); p != nil {
+			return t.answer(p)
+		}
+	}
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
@@ -123,31 +148,30 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 // so that what most leaders run is short. It is entered with s.mu held and
 // releases it.
 func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
-	f := s.meet(h, key, reflexive, false)
-	joins := s.joinable(f)
-	switch {
-	case s.closed:
-		return v, false, s.refuse()
-	case f == nil:
-		f = s.lead(h, key)
+	a := s.admit(h, key, reflexive, anything)
+	switch a.verdict {
+	case leads:
+		f := s.lead(h, key)
 		s.mu.Unlock()
 		return s.runInline(f, fn)
-	case s.full(f, joins, false):
-		return v, false, s.saturated()
 	case joins:
-		s.join(f)
-		w := f.wait()
+		w := a.flight.wait()
 		s.mu.Unlock()
 		sched.Wait(w.done)
-		return f.result(s.table.clone)
+		return a.flight.result(s.table.clone)
+	case queues:
+		var c call[K, V]
+		f := s.queueUp(&c, a.flight, anything)
+		s.mu.Unlock()
+		if s.awaitTurn(&c, f) {
+			return s.runInline(f, fn)
+		}
+		return s.await(&c, f)
+	case answered:
+		s.mu.Unlock()
+		return s.table.answer(a.success)
 	}
-	var c call[K, V]
-	f = s.queueUp(&c, f, false)
-	s.mu.Unlock()
-	if s.awaitTurn(&c, f) {
-		return s.runInline(f, fn)
-	}
-	return s.await(&c, f)
+	return v, false, s.refuse(a.err)
 }
 
 // TryDo runs fn and returns what it returns, unless the key has a flight (one
@@ -166,20 +190,26 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 		panicNil(false)
 	}
 	t := g.use()
+	if t.lingering != nil {
+		if p := t.lingering.get(key); p != nil {
+			v, _, err = t.answer(p)
+			return v, err
+		}
+	}
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	switch {
-	case s.closed:
-		return v, s.refuse()
-	case s.meet(h, key, reflexive, false) != nil:
-		s.rare.rejected++
+	switch a := s.admit(h, key, reflexive, now); a.verdict {
+	case leads:
+		f := s.lead(h, key)
 		s.mu.Unlock()
-		return v, ErrInFlight
+		v, _, err = s.runInline(f, fn)
+	case answered:
+		s.mu.Unlock()
+		v, _, err = t.answer(a.success)
+	case refused:
+		err = s.refuse(a.err)
 	}
-	f := s.lead(h, key)
-	s.mu.Unlock()
-	v, _, err = s.runInline(f, fn)
 	return v, err
 }
 
@@ -217,7 +247,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // from its own costs no goroutine; one derived through a [context.WithValue]
 // does, until it is canceled.
 func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
-	return g.doContext(ctx, key, fn, false)
+	return g.doContext(ctx, key, fn, anything)
 }
 
 // DoFresh is like [Group.DoContext] but never joins an execution that began
@@ -229,10 +259,10 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 // the other forms go on joining the running one. fn always runs on a goroutine
 // of the flight's own, even if ctx can never end.
 func (g *Group[K, V]) DoFresh(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
-	return g.doContext(ctx, key, fn, true)
+	return g.doContext(ctx, key, fn, fresh)
 }
 
-func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Context) (V, error), fresh bool) (v V, shared bool, err error) {
+func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Context) (V, error), wants wish) (v V, shared bool, err error) {
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)
 	}
@@ -242,36 +272,37 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		t.ended.Inc()
 		return v, false, err
 	}
+	if t.lingering != nil && wants != fresh {
+		if p := t.lingering.get(key); p != nil {
+			return t.answer(p)
+		}
+	}
 	c := call[K, V]{ctx: ctx, done: ctx.Done()}
-	if c.done != nil || fresh {
+	if c.done != nil || wants == fresh {
 		c.fn = fn
 	}
 	s := t.shard(h)
 	s.mu.Lock()
-	f := s.meet(h, key, reflexive, fresh)
-	joins := !fresh && s.joinable(f)
-	switch {
-	case s.closed:
-		return v, false, s.refuse()
-	case f == nil && c.fn == nil:
-		f = s.lead(h, key)
-		s.mu.Unlock()
-		return s.runInline(f, func() (V, error) { return fn(ctx) })
-	case f == nil:
+	a := s.admit(h, key, reflexive, wants)
+	f := a.flight
+	switch a.verdict {
+	case leads:
+		if c.fn == nil {
+			f = s.lead(h, key)
+			s.mu.Unlock()
+			return s.runInline(f, func() (V, error) { return fn(ctx) })
+		}
 		f = s.leadOwn(h, key)
 		f.setOwn(ctx, fn)
 		c.leads = true
 		c.w = f.wait()
 		s.mu.Unlock()
 		s.launch(f)
-	case s.full(f, joins, fresh):
-		return v, false, s.saturated()
 	case joins:
-		s.join(f)
 		c.w = f.wait()
 		s.mu.Unlock()
-	default:
-		f = s.queueUp(&c, f, fresh)
+	case queues:
+		f = s.queueUp(&c, f, wants)
 		s.mu.Unlock()
 		if s.awaitTurn(&c, f) {
 			if c.fn == nil {
@@ -279,6 +310,11 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 			}
 			s.launch(f)
 		}
+	case answered:
+		s.mu.Unlock()
+		return t.answer(a.success)
+	case refused:
+		return v, false, s.refuse(a.err)
 	}
 	return s.await(&c, f)
 }
@@ -296,7 +332,7 @@ func (g *Group[K, V]) use() *table[K, V] {
 //
 //go:noinline
 func (g *Group[K, V]) useSlow() *table[K, V] {
-	t := newTable(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge})
+	t := newTable(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge, g.Linger, g.LingerMax})
 	if !g.table.CompareAndSwap(nil, t) {
 		t = g.table.Load() // another call was first; nobody has seen ours
 	}

@@ -35,11 +35,11 @@
 // same error, compared with ==, unless its own context ended first. Errors are
 // shared, and nothing is retried. With [Group.Clone] set, every caller of a
 // flight that was joined, the leader too, gets a clone of its own and the
-// original goes to nobody; Clone may run concurrently, and if it panics, that
+// original goes to nobody, as does everybody whose value lingers; Clone may run concurrently, and if it panics, that
 // caller alone is told.
 //
 // Never stale (G3). A call never gets the result of a flight that had finished
-// before the call began. Nothing is cached.
+// before the call began, unless [Group.Linger] lets that success answer.
 //
 // Isolation (G4). The end of one caller's context never fails, delays or
 // poisons another caller. A leader that gives up returns at once, and the
@@ -80,7 +80,8 @@
 //
 // Nothing is kept (G12). When a flight has finished and its callers have
 // returned, the group holds no reference to its key, value, error, fn or
-// context. A caller that leaves takes its memory with it, also from a flight
+// context, but to the values and keys of successes that linger, until they
+// expire, in a quiet group too. A caller that leaves takes its memory with it, also from a flight
 // that never ends.
 //
 // User code runs outside every lock (G13): fn, Clone, Hash, and the methods of

@@ -50,6 +50,7 @@ type outcome uint8
 
 const (
 	returned outcome = iota // fn returned val and err
+	kept                    // it did, and val lingers
 	panicked                // fn panicked; err is the *PanicError
 	exited                  // fn called runtime.Goexit; err is ErrGoexit
 	rejected                // never started; err is ErrClosed if there is anybody to tell
@@ -154,8 +155,8 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 		s.mu.Unlock()
 		return v, false, err
 	}
-	shared = s.finish(f, returned, v, err)
-	if shared && s.table.clone != nil {
+	shared, alias := s.finish(f, returned, v, err)
+	if alias && s.table.clone != nil {
 		v, err = cloned(s.table.clone, v, err)
 	}
 	return v, shared, err
@@ -207,18 +208,22 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 }
 
 // finish ends f, the one in the solo slot if f is nil: it sets the outcome,
-// unregisters f, promotes its successor and wakes its waiters, and reports
-// whether the flight was shared. It is entered with the shard's lock held and
+// unregisters f, promotes its successor and wakes its waiters. It reports
+// whether the flight was shared, and whether anybody else has v, be it the
+// group. It is entered with the shard's lock held and
 // releases it.
 //
 // Waiters are woken last and outside the lock. Waking before unregistering is
 // the tempting order, as it lets them go earlier, but then a woken caller can
 // call again and join the flight that it has just been answered by.
-func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shared bool) {
+func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shared, alias bool) {
 	if f == nil {
 		f = s.vacate()
 	}
 	s.countOutcome(how)
+	if s.table.lingering != nil && s.lingers(f, how, v, err) {
+		how = kept
+	}
 	if f == nil || !f.known {
 		// Nobody else has to do with it, so nobody needs the result.
 		if f != nil {
@@ -229,11 +234,11 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 		if idle != nil {
 			sched.Complete(idle)
 		}
-		return false
+		return false, how == kept
 	}
 	f.outcome, f.val, f.err = how, v, err
 	f.state = finished
-	shared = f.joined
+	shared, alias = f.joined, f.joined || how == kept
 	untold := how == panicked && f.callers == 0
 	if untold {
 		s.rare.untold++
@@ -257,7 +262,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 	if untold {
 		logUntold(f.key, err.(*PanicError))
 	}
-	return shared
+	return shared, alias
 }
 
 // remove takes f, whose state is no longer running, out of the table or off
@@ -281,10 +286,16 @@ func (f *flight[K, V]) result(clone func(V) V) (v V, shared bool, err error) {
 		panic(f.err)
 	}
 	v, err = f.val, f.err
-	if f.outcome == returned && f.joined && clone != nil {
+	if f.clones(clone) {
 		v, err = cloned(clone, v, err)
 	}
 	return v, f.joined, err
+}
+
+// clones reports whether a call that stayed to the end of f gets a clone. f
+// must be finished.
+func (f *flight[K, V]) clones(clone func(V) V) bool {
+	return clone != nil && (f.outcome == kept || f.outcome == returned && f.joined)
 }
 
 // cloned returns clone(v) and fnErr. A panic of clone goes on as a *PanicError.

@@ -1,7 +1,8 @@
 package coalesce
 
-// Forget makes the group forget the flight of key, so that the next call
-// starts a fresh one, and reports whether there was a flight to forget. The
+// Forget makes the group forget the flight of key and drop the success that
+// lingers for it, so that the next call starts a fresh flight, and reports
+// whether there was anything to forget. The
 // forgotten flight runs on and answers the calls that have joined it; it has no
 // effect on the flights that come after. If a successor is queued behind it,
 // that one is promoted at once and becomes the key's flight.
@@ -17,31 +18,40 @@ func (g *Group[K, V]) Forget(key K) bool {
 
 // ForgetUnshared is like [Group.Forget], but forgets a flight only if no other
 // call has joined it, and reports whether the next call starts a fresh one:
-// false means that the flight was joined and stays. It is true if the key has
-// no flight, and if all callers of its flight have left. Calls that are queued
+// false means that the flight was joined and stays, as does what lingers. It is
+// true if the key has no flight, and if all callers of its flight have left. Calls that are queued
 // behind a flight do not share it.
 func (g *Group[K, V]) ForgetUnshared(key K) bool {
 	found, forgotten := g.forget(key, false)
 	return forgotten || !found
 }
 
-// forget detaches the flight of key if there is one and, unless shared flights
-// are to be forgotten as well, nobody shares it.
+// forget detaches the flight of key and drops what lingers for it. It does
+// nothing if the flight is shared and shared ones are not to be forgotten.
 func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 	t := g.use()
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
 	f := s.lookup(h, key, reflexive)
-	if f == nil || f.joined && f.state != abandoned && !shared {
+	if f != nil && f.joined && f.state != abandoned && !shared {
 		s.mu.Unlock()
-		return f != nil, false
+		return true, false
 	}
-	s.rare.forgotten++
-	next := s.detach(f)
+	forgotten = f != nil
+	if l := s.table.lingering; l != nil && l.drop(key) {
+		forgotten = true
+	}
+	if forgotten {
+		s.rare.forgotten++
+	}
+	var next *entry[K, V]
+	if f != nil {
+		next = s.detach(f)
+	}
 	s.mu.Unlock()
 	next.notify()
-	return true, true
+	return f != nil, forgotten
 }
 
 // detach moves f, which is registered, from the table to the list of the

@@ -29,21 +29,14 @@ func (s *shard[K, V]) remaining(f *flight[K, V]) time.Duration {
 // meet is lookup for a call that takes over from a flight that is overdue, if
 // nobody queues behind it: it detaches that flight and returns nil. A call that
 // wants it fresh queues. s.mu must be held.
-func (s *shard[K, V]) meet(h uint64, key K, reflexive, fresh bool) *flight[K, V] {
+func (s *shard[K, V]) meet(h uint64, key K, reflexive bool, wants wish) *flight[K, V] {
 	f := s.lookup(h, key, reflexive)
-	if f == nil || fresh || s.closed || !s.overdue(f) || f.more != nil && f.more.queue != nil {
+	if f == nil || wants == fresh || !s.overdue(f) || f.more != nil && f.more.queue != nil {
 		return f
 	}
 	s.rare.overdue++
 	s.detach(f) // nothing is queued, so nobody is promoted
 	return nil
-}
-
-// joinable reports whether calls may join f, which may be nil. It reads the
-// clock and is asked once for each call, or the call could be counted in one
-// flight and take part in another. s.mu must be held.
-func (s *shard[K, V]) joinable(f *flight[K, V]) bool {
-	return f != nil && f.state == running && !s.overdue(f)
 }
 
 // watchAge sees to it that q, which is queued behind f, is promoted when f
@@ -83,12 +76,12 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 // full reports whether the flight that a call would take part in has MaxWaiters
 // waiters: f if it joins that at once, else where enqueue would put it. s.mu
 // must be held.
-func (s *shard[K, V]) full(f *flight[K, V], joins, fresh bool) bool {
+func (s *shard[K, V]) full(f *flight[K, V], joins bool, wants wish) bool {
 	limit := s.table.maxWaiters
 	if limit == 0 {
 		return false
 	}
-	if !joins && (f.state != promoted || fresh) {
+	if !joins && (f.state != promoted || wants == fresh) {
 		if f.more == nil || f.more.queue == nil {
 			return false
 		}
@@ -99,12 +92,4 @@ func (s *shard[K, V]) full(f *flight[K, V], joins, fresh bool) bool {
 		return int(f.callers)-1 >= limit
 	}
 	return f.followers() >= limit
-}
-
-// saturated counts a call that found a flight full and returns what it gets. It
-// is entered with s.mu held and releases it.
-func (s *shard[K, V]) saturated() error {
-	s.rare.rejected++
-	s.mu.Unlock()
-	return ErrSaturated
 }

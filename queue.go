@@ -48,9 +48,9 @@ type entry[K comparable, V any] struct {
 // the flight where it belongs, which it returns: f itself if that has only not
 // started yet, its successor otherwise or if the call wants it fresh. s.mu must
 // be held.
-func (s *shard[K, V]) enqueue(f *flight[K, V], fresh bool, r *entry[K, V]) *flight[K, V] {
+func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flight[K, V] {
 	q := f
-	if f.state != promoted || fresh {
+	if f.state != promoted || wants == fresh {
 		q = s.successor(f)
 	}
 	s.joined++
@@ -166,9 +166,9 @@ func (s *shard[K, V]) reject(f *flight[K, V]) waking[K, V] {
 
 // queueUp makes c take part in a flight that it has to wait for, as enqueue
 // does, and returns that flight. s.mu must be held.
-func (s *shard[K, V]) queueUp(c *call[K, V], f *flight[K, V], fresh bool) *flight[K, V] {
+func (s *shard[K, V]) queueUp(c *call[K, V], f *flight[K, V], wants wish) *flight[K, V] {
 	c.r = &entry[K, V]{shard: s, turn: sched.NewCompletion()}
-	q := s.enqueue(f, fresh, c.r)
+	q := s.enqueue(f, wants, c.r)
 	c.w = q.wait()
 	return q
 }

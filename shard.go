@@ -63,6 +63,8 @@ type table[K comparable, V any] struct {
 	shards []*shard[K, V] // apart, for their alignment
 	ended  *xsync.Counter // calls whose context had ended on entry
 
+	lingering *successes[K, V] // nil without Linger
+
 	// closing is held while Shutdown closes the shards, whose locks are taken
 	// under it.
 	closing sched.Mutex
@@ -77,7 +79,7 @@ type shard[K comparable, V any] struct {
 	solo solo[K, V]
 
 	// What it only reads.
-	plain  bool // the solo slot may be used: not closed, and no MaxAge
+	plain  bool // the solo slot may be used: not closed, and no MaxAge or Linger
 	closed bool // by Shutdown, for good
 	table  *table[K, V]
 	buckets[K, V]
@@ -107,6 +109,8 @@ type config[K comparable, V any] struct {
 	clone      func(V) V
 	maxWaiters int
 	maxAge     time.Duration
+	linger     time.Duration
+	lingerMax  int
 }
 
 // newTable builds the table of a group with the given configuration.
@@ -118,6 +122,10 @@ func newTable[K comparable, V any](c config[K, V]) *table[K, V] {
 		panic("coalesce: Group.MaxWaiters is negative")
 	case c.maxAge < 0:
 		panic("coalesce: Group.MaxAge is negative")
+	case c.linger < 0:
+		panic("coalesce: Group.Linger is negative")
+	case c.lingerMax < 0:
+		panic("coalesce: Group.LingerMax is negative")
 	}
 	nshards := c.nshards
 	if nshards == 0 {
@@ -132,8 +140,10 @@ func newTable[K comparable, V any](c config[K, V]) *table[K, V] {
 		shards: make([]*shard[K, V], 1<<log),
 		ended:  xsync.NewCounter(),
 	}
+	t.lingering = newSuccesses(c, t.seed)
+	plain := c.maxAge == 0 && c.linger == 0
 	for i := range t.shards {
-		t.shards[i] = &shard[K, V]{table: t, plain: c.maxAge == 0}
+		t.shards[i] = &shard[K, V]{table: t, plain: plain}
 	}
 	return t
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // Shutdown closes the group for good and waits for the flights that run, the
-// forgotten ones included. Calls that begin after Shutdown has begun get
+// forgotten ones included. What lingers is dropped. Calls that begin after Shutdown has begun get
 // [ErrClosed], calls from inside fn too, and so do at once those that are
 // queued for a flight that has not started. Calls that have joined a running
 // flight return as ever, by its result or by their own ctx.
@@ -49,22 +49,14 @@ func (t *table[K, V]) close() (running []sched.Completion) {
 		}
 		rejected = append(rejected, queued...)
 	}
+	if t.lingering != nil {
+		t.lingering.clear()
+	}
 	t.closing.Unlock()
 	for _, w := range rejected {
 		w.wake(nil, true)
 	}
 	return running
-}
-
-// refuse counts a call that came after Shutdown had begun and returns what it
-// gets, once all shards are closed. It is entered with s.mu held and releases
-// it.
-func (s *shard[K, V]) refuse() error {
-	s.rare.rejected++
-	s.mu.Unlock()
-	s.table.closing.Lock() // waits for close
-	defer s.table.closing.Unlock()
-	return ErrClosed
 }
 
 // close marks s closed, rejects the calls that are queued in it, and returns

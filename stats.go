@@ -12,19 +12,21 @@ import (
 // TryDo's included; Forget is not a call. A call that panicked because of
 // misuse is not counted.
 type Stats struct {
-	Calls    uint64 // Led + Joined + Rejected + Ended
+	Calls    uint64 // Led + Joined + Lingered + Rejected + Ended
 	Led      uint64 // calls whose fn was run: the number of executions
 	Joined   uint64 // calls that joined a flight, or were queued for one
+	Lingered uint64 // calls that a success answered which lingers
 	Rejected uint64 // calls that got ErrInFlight, ErrSaturated or ErrClosed
 	Ended    uint64 // calls whose context had ended on entry
 
 	Left      uint64 // calls, led or joined, that left because their context ended
 	Abandoned uint64 // flights that all callers left while fn ran
-	Forgotten uint64 // flights that Forget or ForgetUnshared forgot
+	Forgotten uint64 // calls of Forget and ForgetUnshared that found a flight or a success
 	Overdue   uint64 // flights that were taken over from because of MaxAge
 	Panics    uint64 // executions that panicked
 	Goexits   uint64 // executions that ended with runtime.Goexit
 	Untold    uint64 // panics that were logged, as no caller was left to tell
+	Evicted   uint64 // successes that were dropped because of LingerMax
 }
 
 // rareCounts are the counters of a shard that the fast path does not touch.
@@ -63,7 +65,13 @@ func (g *Group[K, V]) Stats() Stats {
 		st.Untold += s.rare.untold
 		s.mu.Unlock()
 	}
-	st.Calls = st.Led + st.Joined + st.Rejected + st.Ended
+	if l := t.lingering; l != nil {
+		st.Lingered = uint64(l.hits.Value())
+		l.mu.Lock()
+		st.Evicted = l.evicted
+		l.mu.Unlock()
+	}
+	st.Calls = st.Led + st.Joined + st.Lingered + st.Rejected + st.Ended
 	return st
 }
 

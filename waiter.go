@@ -101,18 +101,6 @@ func (f *flight[K, V]) unwait(w waiter) {
 	}
 }
 
-// join makes the caller a follower of f, which is running. s.mu must be held.
-func (s *shard[K, V]) join(f *flight[K, V]) {
-	s.joined++
-	f.callers++
-	if !f.joined {
-		f.joined, f.known = true, true
-		if f.born == 0 {
-			f.born = sched.Now()
-		}
-	}
-}
-
 // A waking is what finish found waiting, to be woken when the lock is
 // released.
 type waking[K comparable, V any] struct {

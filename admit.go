@@ -1,0 +1,92 @@
+package coalesce
+
+import "github.com/seed342dcb2d/coalesce/internal/sched"
+
+// This file holds what becomes of a call: the state table, as far as it is
+// about calls. Every form of call asks here, under the lock of the key's shard,
+// and then does what the verdict says in its own way.
+
+// A verdict is what becomes of a call.
+type verdict uint8
+
+const (
+	leads    verdict = iota // the key has no flight: the caller registers one
+	joins                   // it is counted in the flight, which is running
+	queues                  // it has to wait for a turn: enqueue takes it
+	answered                // by a success that lingers
+	refused                 // with an error
+)
+
+// An admission is a verdict and what belongs to it.
+type admission[K comparable, V any] struct {
+	verdict verdict
+	flight  *flight[K, V]  // joins, queues: what it found
+	success *success[K, V] // answered
+	err     error          // refused
+}
+
+// A wish is what a call asks for.
+type wish uint8
+
+const (
+	anything wish = iota // an answer
+	fresh                // of an execution that starts after the call began
+	now                  // or not at all: the call does not wait
+)
+
+// admit decides about a call for key. s.mu must be held. It is asked once for
+// each call, as it reads the clock: a call must not be counted in one flight and
+// take part in another.
+func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish) (a admission[K, V]) {
+	if s.closed {
+		return admission[K, V]{verdict: refused, err: ErrClosed}
+	}
+	if l := s.table.lingering; l != nil && wants != fresh {
+		if p := l.get(key); p != nil {
+			return admission[K, V]{verdict: answered, success: p}
+		}
+	}
+	f := s.meet(h, key, reflexive, wants)
+	switch {
+	case f == nil:
+		return a // leads
+	case wants == now:
+		return admission[K, V]{verdict: refused, err: ErrInFlight}
+	}
+	a.verdict, a.flight = queues, f
+	if wants != fresh && f.state == running && !s.overdue(f) {
+		a.verdict = joins
+	}
+	if s.full(f, a.verdict == joins, wants) {
+		return admission[K, V]{verdict: refused, err: ErrSaturated}
+	}
+	if a.verdict == joins {
+		s.join(f)
+	}
+	return a
+}
+
+// join makes the caller a follower of f, which is running. s.mu must be held.
+func (s *shard[K, V]) join(f *flight[K, V]) {
+	s.joined++
+	f.callers++
+	if !f.joined {
+		f.joined, f.known = true, true
+		if f.born == 0 {
+			f.born = sched.Now()
+		}
+	}
+}
+
+// refuse counts a call that is refused with the given error, which it returns.
+// If that is ErrClosed, it waits until all shards are closed. It is entered with
+// s.mu held and releases it.
+func (s *shard[K, V]) refuse(err error) error {
+	s.rare.rejected++
+	s.mu.Unlock()
+	if err == ErrClosed {
+		s.table.closing.Lock() // waits for close
+		defer s.table.closing.Unlock()
+	}
+	return err
+}
