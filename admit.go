@@ -34,10 +34,11 @@ const (
 	now                  // or not at all: the call does not wait
 )
 
-// admit decides about a call for key. s.mu must be held. It is asked once for
+// admit decides about a call for key, with edge e if the call was made by an fn.
+// s must be locked. It is asked once for
 // each call, as it reads the clock: a call must not be counted in one flight and
 // take part in another.
-func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish) (a admission[K, V]) {
+func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish, e *edge) (a admission[K, V]) {
 	if s.closed {
 		return admission[K, V]{verdict: refused, err: ErrClosed}
 	}
@@ -53,17 +54,44 @@ func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish) (a admi
 	case wants == now:
 		return admission[K, V]{verdict: refused, err: ErrInFlight}
 	}
+	b := f.batch()
+	if b != nil {
+		b.mu.Lock() // it must not be abandoned between the question and the joining
+		defer b.mu.Unlock()
+	}
 	a.verdict, a.flight = queues, f
-	if wants != fresh && f.state == running && !s.overdue(f) {
+	if wants != fresh && f.state == running && !s.overdue(f) && (b == nil || b.callers > 0) {
 		a.verdict = joins
 	}
 	if s.full(f, a.verdict == joins, wants) {
 		return admission[K, V]{verdict: refused, err: ErrSaturated}
 	}
+	if err := circle(e, f); err != nil {
+		return admission[K, V]{verdict: refused, err: err}
+	}
 	if a.verdict == joins {
 		s.join(f)
+		if b != nil {
+			b.callers++
+		}
 	}
 	return a
+}
+
+// lock locks s for a call with edge e, which may be nil.
+func (s *shard[K, V]) lock(e *edge) {
+	if e != nil {
+		graph.Lock()
+	}
+	s.mu.Lock()
+}
+
+// unlock is the opposite of lock.
+func (s *shard[K, V]) unlock(e *edge) {
+	s.mu.Unlock()
+	if e != nil {
+		graph.Unlock()
+	}
 }
 
 // join makes the caller a follower of f, which is running. s.mu must be held.
@@ -80,10 +108,10 @@ func (s *shard[K, V]) join(f *flight[K, V]) {
 
 // refuse counts a call that is refused with the given error, which it returns.
 // If that is ErrClosed, it waits until all shards are closed. It is entered with
-// s.mu held and releases it.
-func (s *shard[K, V]) refuse(err error) error {
+// s locked and unlocks it.
+func (s *shard[K, V]) refuse(err error, e *edge) error {
 	s.rare.rejected++
-	s.mu.Unlock()
+	s.unlock(e)
 	if err == ErrClosed {
 		s.table.closing.Lock() // waits for close
 		defer s.table.closing.Unlock()

@@ -39,42 +39,46 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		}
 	}
 	s := t.shard(h)
-	r := &entry[K, V]{shard: s, ch: ch, ctx: ctx, fn: fn}
+	e := nestedIn(ctx)
+	r := &entry[K, V]{shard: s, ch: ch, ctx: ctx, fn: fn, edge: e}
 	if ctx.Done() != nil {
 		// Watching begins before the call takes part: AfterFunc is code of the
 		// context's and cannot be called under the lock, and finish must find
 		// stop set. leave copes with a context that ends in between.
 		r.stop = sched.AfterFunc(ctx, r.leave)
 	}
-	s.mu.Lock()
+	s.lock(e)
 	if r.gone { // ctx ended just now; leave has sent its error
-		s.mu.Unlock()
+		s.unlock(e)
 		return ch
 	}
-	a := s.admit(h, key, reflexive, anything)
+	a := s.admit(h, key, reflexive, anything, e)
 	switch a.verdict {
 	case leads:
 		f := s.leadOwn(h, key)
 		f.setOwn(ctx, fn)
 		f.more.addEntry(r)
 		r.flight, r.promoted = f, true
-		s.mu.Unlock()
+		point(e, f)
+		s.unlock(e)
 		s.launch(f)
 	case joins:
 		a.flight.extend().addEntry(r)
 		r.flight = a.flight
-		s.mu.Unlock()
+		point(e, r.flight)
+		s.unlock(e)
 	case queues:
 		s.enqueue(a.flight, anything, r)
-		s.mu.Unlock()
+		point(e, r.flight)
+		s.unlock(e)
 	case answered:
 		r.gone = true
-		s.mu.Unlock()
+		s.unlock(e)
 		t.send(ch, a.success)
 		r.unwatch()
 	case refused:
 		r.gone = true
-		ch <- Result[V]{Err: s.refuse(a.err)}
+		ch <- Result[V]{Err: s.refuse(a.err, e)}
 		r.unwatch()
 	}
 	return ch
@@ -99,8 +103,9 @@ func (r *entry[K, V]) lead() {
 	}
 }
 
-// leave runs when r's context has ended, on a goroutine of its own.
+// leave runs when r's context has ended: a receiver's on a goroutine of its own.
 func (r *entry[K, V]) leave() {
+	r.edge.drop()
 	s := r.shard
 	s.mu.Lock()
 	f := r.flight
@@ -121,11 +126,27 @@ func (r *entry[K, V]) leave() {
 	after := s.depart(f, r, leads)
 	s.mu.Unlock()
 	after.run(r.ctx)
+	if r.told != nil {
+		sched.Complete(r.told)
+		return
+	}
 	r.ch <- Result[V]{Err: reasonOf(r.ctx), Shared: shared}
 }
 
-// deliver sends the result of f to r's channel. No lock may be held.
+// deliver tells r, unless it is a blocked call's, of the end of f. No lock may
+// be held.
 func (r *entry[K, V]) deliver(f *flight[K, V], clone func(V) V) {
+	r.edge.drop()
+	switch {
+	case r.told != nil:
+		sched.Complete(r.told)
+	case r.ch != nil:
+		r.send(f, clone)
+	}
+}
+
+// send sends the result of f to r's channel.
+func (r *entry[K, V]) send(f *flight[K, V], clone func(V) V) {
 	if f.clones(clone) {
 		// The user's Clone may panic, exit or take its time; that is then this
 		// receiver's misfortune and nobody else's.

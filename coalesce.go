@@ -148,7 +148,7 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 // so that what most leaders run is short. It is entered with s.mu held and
 // releases it.
 func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
-	a := s.admit(h, key, reflexive, anything)
+	a := s.admit(h, key, reflexive, anything, nil)
 	switch a.verdict {
 	case leads:
 		f := s.lead(h, key)
@@ -171,7 +171,7 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 		s.mu.Unlock()
 		return s.table.answer(a.success)
 	}
-	return v, false, s.refuse(a.err)
+	return v, false, s.refuse(a.err, nil)
 }
 
 // TryDo runs fn and returns what it returns, unless the key has a flight (one
@@ -199,7 +199,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 	h, reflexive := t.hash(key)
 	s := t.shard(h)
 	s.mu.Lock()
-	switch a := s.admit(h, key, reflexive, now); a.verdict {
+	switch a := s.admit(h, key, reflexive, now, nil); a.verdict {
 	case leads:
 		f := s.lead(h, key)
 		s.mu.Unlock()
@@ -208,7 +208,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 		s.mu.Unlock()
 		v, _, err = t.answer(a.success)
 	case refused:
-		err = s.refuse(a.err)
+		err = s.refuse(a.err, nil)
 	}
 	return v, err
 }
@@ -277,33 +277,40 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 			return t.answer(p)
 		}
 	}
-	c := call[K, V]{ctx: ctx, done: ctx.Done()}
+	e := nestedIn(ctx)
+	if e != nil {
+		defer e.drop()
+	}
+	c := call[K, V]{ctx: ctx, done: ctx.Done(), edge: e}
 	if c.done != nil || wants == fresh {
 		c.fn = fn
 	}
 	s := t.shard(h)
-	s.mu.Lock()
-	a := s.admit(h, key, reflexive, wants)
+	s.lock(e)
+	a := s.admit(h, key, reflexive, wants, e)
 	f := a.flight
 	switch a.verdict {
 	case leads:
 		if c.fn == nil {
 			f = s.lead(h, key)
-			s.mu.Unlock()
+			s.unlock(e)
 			return s.runInline(f, func() (V, error) { return fn(ctx) })
 		}
 		f = s.leadOwn(h, key)
 		f.setOwn(ctx, fn)
 		c.leads = true
 		c.w = f.wait()
-		s.mu.Unlock()
+		point(e, f)
+		s.unlock(e)
 		s.launch(f)
 	case joins:
 		c.w = f.wait()
-		s.mu.Unlock()
+		point(e, f)
+		s.unlock(e)
 	case queues:
 		f = s.queueUp(&c, f, wants)
-		s.mu.Unlock()
+		point(e, f)
+		s.unlock(e)
 		if s.awaitTurn(&c, f) {
 			if c.fn == nil {
 				return s.runInline(f, func() (V, error) { return fn(ctx) })
@@ -311,10 +318,10 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 			s.launch(f)
 		}
 	case answered:
-		s.mu.Unlock()
+		s.unlock(e)
 		return t.answer(a.success)
 	case refused:
-		return v, false, s.refuse(a.err)
+		return v, false, s.refuse(a.err, e)
 	}
 	return s.await(&c, f)
 }

@@ -25,6 +25,10 @@ type flightContext struct {
 	done     sched.Completion // nil until asked for
 	canceled context.Context  // ended with our cause; nil before mark
 	after    *afterFunc       // registered, not yet called
+
+	// For the detection of deadlocks (see deadlock.go).
+	ahead sched.Pointer[flightContext] // queued: of the flight in front; ended: of one that has finished
+	edges *edge                        // of the calls that fn waits for; guarded by graph
 }
 
 // An afterFunc is a function to be called when a flightContext ends.
@@ -84,7 +88,10 @@ func (c *flightContext) Err() error {
 
 // Value implements [context.Context].
 func (c *flightContext) Value(key any) any {
-	if key == canceledKey {
+	switch key {
+	case any(flightKey{}):
+		return c
+	case canceledKey:
 		if end := c.end(); end != nil {
 			return end.Value(key)
 		}

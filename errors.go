@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 )
 
 // Errors that a Group returns of its own accord. Whatever fn returns reaches
@@ -30,7 +31,44 @@ var (
 	// value must not be taken for one. Where fn ran on a caller's own
 	// goroutine, that goroutine goes on exiting instead.
 	ErrGoexit = errors.New("coalesce: fn called runtime.Goexit")
+
+	// ErrAbsent is what the calls for a key get that the map returned by the fn
+	// of [Group.DoMulti] lacks, when fn returned no error.
+	ErrAbsent = errors.New("coalesce: fn returned no value for this key")
+
+	// ErrDeadlock is what every *[DeadlockError] is, for [errors.Is].
+	ErrDeadlock = errors.New("coalesce: deadlock")
 )
+
+// A DeadlockError is returned to a call that would wait for itself: its context
+// is one that the fn of a flight was given, and what the call asks for waits,
+// directly or by way of others, for that flight. The call takes part in nothing.
+// It is an [ErrDeadlock].
+type DeadlockError struct {
+	// Keys are those of the circle, each flight waiting for the next. The first
+	// is the key of the flight whose fn made the call, the second the one that
+	// the call asked for, and the last is the first again. They may be of
+	// several groups and types.
+	Keys []any
+}
+
+// Error returns the keys in order, each as [fmt.Print] shows it.
+func (e *DeadlockError) Error() string {
+	var b strings.Builder
+	b.WriteString(ErrDeadlock.Error())
+	for i, key := range e.Keys {
+		if i == 0 {
+			b.WriteString(": ")
+		} else {
+			b.WriteString(" → ")
+		}
+		fmt.Fprint(&b, key)
+	}
+	return b.String()
+}
+
+// Is reports whether target is [ErrDeadlock].
+func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
 
 // A PanicError reports that fn, or Clone, panicked. Callers that block panic
 // with it in their turn; receivers of [Group.DoChan] find it in Result.Err.
@@ -72,7 +110,7 @@ func newPanicError(recovered any) *PanicError {
 // logUntold reports a panic that no caller is left to be told of. It runs on
 // the flight's own goroutine, where a panic of the user's log handler would
 // end the process.
-func logUntold[K comparable](key K, e *PanicError) {
+func logUntold(key any, e *PanicError) {
 	defer func() { _ = recover() }()
 	slog.Default().Error("coalesce: fn panicked after its last caller had left",
 		"key", key, "panic", e.Value, "stack", string(e.Stack))

@@ -28,7 +28,8 @@ import (
 //  F3. callers counts the calls that took part and have not left. It is 0 in
 //      state abandoned, and in no state before it. A flight whose fn runs on
 //      its leader's goroutine counts that leader until it finishes, and is
-//      therefore never abandoned.
+//      therefore never abandoned. The flights of a batch are abandoned together
+//      (see multi.go).
 //  F4. known says that others than its leader have had to do with a flight: it
 //      was joined, queued, forgotten, or its context handed out. Such a record
 //      is left to the garbage collector. No other goroutine has ever kept one of
@@ -51,6 +52,7 @@ type outcome uint8
 const (
 	returned outcome = iota // fn returned val and err
 	kept                    // it did, and val lingers
+	absent                  // fn's map lacks the key; err is ErrAbsent
 	panicked                // fn panicked; err is the *PanicError
 	exited                  // fn called runtime.Goexit; err is ErrGoexit
 	rejected                // never started; err is ErrClosed if there is anybody to tell
@@ -87,10 +89,12 @@ type flight[K comparable, V any] struct {
 // with a flight that runs on a goroutine of its own, and added to another when
 // it is first asked for.
 type more[K comparable, V any] struct {
-	// What the flight's own goroutine runs. Set before that goroutine starts;
-	// fn is nil in a flight that has none.
-	ctx flightContext
+	// What the flight's own goroutine runs, and with which context. Set before
+	// that goroutine starts; nil in a flight that has none.
+	ctx *flightContext
 	fn  func(context.Context) (V, error)
+
+	batch *batch[K, V] // whose fn runs for this flight, with others; or nil
 
 	queue  *flight[K, V] // the successor behind this flight
 	timer  sched.Timer   // queued: promotes this one when the one before reaches MaxAge
@@ -109,10 +113,45 @@ func (f *flight[K, V]) followers() int {
 	return int(f.callers)
 }
 
-// ownFlight is a flight and its more in one allocation.
+// batch returns the batch that f belongs to, if any. f may be nil.
+func (f *flight[K, V]) batch() *batch[K, V] {
+	if f == nil || f.more == nil {
+		return nil
+	}
+	return f.more.batch
+}
+
+// context returns the context that f was given, or nil.
+func (f *flight[K, V]) context() *flightContext {
+	if f.more == nil {
+		return nil
+	}
+	return f.more.ctx
+}
+
+// current returns f's state: a flight of a batch is abandoned with all of it.
+// The shard's lock must be held, and not the batch's.
+func (f *flight[K, V]) current() state {
+	if b := f.batch(); b != nil && f.state == running && b.abandoned() {
+		return abandoned
+	}
+	return f.state
+}
+
+// ownFlight is a flight, its more and its context in one allocation.
 type ownFlight[K comparable, V any] struct {
 	flight[K, V]
 	rest more[K, V]
+	ctx  flightContext
+}
+
+// newOwnFlight returns a record for a flight that may run on a goroutine of its
+// own.
+func newOwnFlight[K comparable, V any]() *flight[K, V] {
+	o := new(ownFlight[K, V])
+	o.rest.ctx = &o.ctx
+	o.more, o.known = &o.rest, true
+	return &o.flight
 }
 
 // setOwn prepares f to run fn on a goroutine of its own, with a context that
@@ -177,7 +216,7 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 			s.unwindOwn(f, recover())
 		}
 	}()
-	v, err := f.more.fn(&f.more.ctx)
+	v, err := f.more.fn(f.more.ctx)
 	ended = true
 	s.mu.Lock()
 	s.finish(f, returned, v, err)
@@ -236,33 +275,56 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 		}
 		return false, how == kept
 	}
+	shared, alias = f.joined, f.joined || how == kept
+	own := f.more != nil && f.more.fn != nil
+	e := s.end(f, how, v, err)
+	s.mu.Unlock()
+	e.tell(!own)
+	return shared, alias
+}
+
+// An ending is what is left to do when a flight has finished and the lock is
+// released.
+type ending[K comparable, V any] struct {
+	shard  *shard[K, V]
+	waking waking[K, V]
+	next   *entry[K, V]     // of the successor, to be notified
+	idle   sched.Completion // Shutdown's, if it is due
+	untold bool             // nobody is left to be told of the panic
+}
+
+// end is what finish does under the lock with a flight that others have to do
+// with.
+func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K, V] {
 	f.outcome, f.val, f.err = how, v, err
 	f.state = finished
-	shared, alias = f.joined, f.joined || how == kept
-	untold := how == panicked && f.callers == 0
+	untold := how == panicked && f.callers == 0 && f.batch() == nil
 	if untold {
 		s.rare.untold++
 	}
-	next := s.remove(f)
-	w := f.takeWaiters()
-	idle := s.idle()
-	s.mu.Unlock()
-
-	own := f.more != nil && f.more.fn != nil
-	if own {
+	if m := f.more; m != nil {
 		// What fn returned may hold its context, and with that the flight: an
 		// http.Response does. It need not hold fn as well.
-		f.more.fn = nil
+		m.fn = nil
+		if m.ctx != nil {
+			m.ctx.ahead.Store(ended)
+		}
 	}
-	next.notify()
-	if idle != nil {
-		sched.Complete(idle)
+	next := s.remove(f)
+	return ending[K, V]{s, f.takeWaiters(), next, s.idle(), untold}
+}
+
+// tell tells everybody of a flight's end. It returns soon if mayDefer is set.
+// No lock may be held.
+func (e ending[K, V]) tell(mayDefer bool) {
+	e.next.notify()
+	if e.idle != nil {
+		sched.Complete(e.idle)
 	}
-	w.wake(s.table.clone, !own)
-	if untold {
-		logUntold(f.key, err.(*PanicError))
+	e.waking.wake(e.shard.table.clone, mayDefer)
+	if f := e.waking.flight; e.untold {
+		logUntold(f.key, f.err.(*PanicError))
 	}
-	return shared, alias
 }
 
 // remove takes f, whose state is no longer running, out of the table or off
@@ -292,10 +354,29 @@ func (f *flight[K, V]) result(clone func(V) V) (v V, shared bool, err error) {
 	return v, f.joined, err
 }
 
+// report is result for a call that is told of a panic by its Result.
+func (f *flight[K, V]) report(clone func(V) V) (r Result[V]) {
+	r = Result[V]{f.val, f.err, f.joined}
+	if f.clones(clone) {
+		r.Val, r.Err = safelyCloned(clone, f.val, f.err)
+	}
+	return r
+}
+
 // clones reports whether a call that stayed to the end of f gets a clone. f
 // must be finished.
 func (f *flight[K, V]) clones(clone func(V) V) bool {
 	return clone != nil && (f.outcome == kept || f.outcome == returned && f.joined)
+}
+
+// safelyCloned is cloned, with a panic returned as an error.
+func safelyCloned[V any](clone func(V) V, v V, fnErr error) (c V, err error) {
+	defer func() {
+		if e, ok := recover().(*PanicError); ok {
+			err = e
+		}
+	}()
+	return cloned(clone, v, fnErr)
 }
 
 // cloned returns clone(v) and fnErr. A panic of clone goes on as a *PanicError.

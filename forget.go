@@ -34,7 +34,7 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 	s := t.shard(h)
 	s.mu.Lock()
 	f := s.lookup(h, key, reflexive)
-	if f != nil && f.joined && f.state != abandoned && !shared {
+	if f != nil && f.joined && !shared && f.current() != abandoned {
 		s.mu.Unlock()
 		return true, false
 	}

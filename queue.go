@@ -37,11 +37,15 @@ type entry[K comparable, V any] struct {
 
 	turn sched.Completion // a blocked call's: complete when it is promoted
 
-	// A receiver's, set at birth (see chan.go).
-	ch   chan Result[V]
-	ctx  context.Context
-	fn   func(context.Context) (V, error)
-	stop func() bool
+	// Of a receiver (see chan.go) or a key of DoMulti, set at birth. If its turn
+	// comes, it leads on a goroutine that is started for it.
+	ctx context.Context
+	fn  func(context.Context) (V, error)
+
+	ch   chan Result[V]   // a receiver's
+	stop func() bool      // a receiver's: stops watching ctx
+	told sched.Completion // DoMulti's: complete when it is answered
+	edge *edge            // a receiver's: until it is answered
 }
 
 // enqueue makes a call that cannot join f at once, with entry r, take part in
@@ -70,14 +74,14 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flig
 func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 	m := f.extend()
 	if m.queue == nil {
-		o := new(ownFlight[K, V])
-		o.more, o.known = &o.rest, true
-		o.key, o.hash = f.key, f.hash
-		o.state = queued
-		o.born = sched.Now()
-		o.rest.before = f
-		m.queue = &o.flight
-		s.watchAge(f, &o.flight)
+		q := newOwnFlight[K, V]()
+		q.key, q.hash = f.key, f.hash
+		q.state = queued
+		q.born = sched.Now()
+		q.more.before = f
+		q.more.ctx.ahead.Store(m.ctx)
+		m.queue = q
+		s.watchAge(f, q)
 	}
 	return m.queue
 }
@@ -86,6 +90,7 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 // longer refers to it. The shard's lock must be held.
 func (f *flight[K, V]) dequeue() {
 	f.more.before = nil
+	f.more.ctx.ahead.Store(nil)
 	if f.more.timer != nil {
 		f.more.timer.Stop()
 		f.more.timer = nil

@@ -228,9 +228,7 @@ func (s *shard[K, V]) vacate() *flight[K, V] {
 // leadOwn is lead for a flight that will run on a goroutine of its own; setOwn
 // has to be called for it. Such a flight always has a record.
 func (s *shard[K, V]) leadOwn(h uint64, key K) *flight[K, V] {
-	o := new(ownFlight[K, V])
-	f := &o.flight
-	f.more, f.known = &o.rest, true
+	f := newOwnFlight[K, V]()
 	f.born = sched.Now()
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)

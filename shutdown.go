@@ -116,8 +116,9 @@ func (t *table[K, V]) cancelAll() {
 		var marked []*flightContext
 		s.mu.Lock()
 		for f := range s.all() {
-			if f.more != nil && f.more.fn != nil && f.more.ctx.mark(end) {
-				marked = append(marked, &f.more.ctx)
+			c := f.context()
+			if c != nil && c.ahead.Load() != ended && c.mark(end) {
+				marked = append(marked, c)
 			}
 		}
 		s.mu.Unlock()

@@ -197,7 +197,7 @@ func (f *flight[K, V]) describe(now int64) Flight[K] {
 		Waiters:   f.followers(),
 		Forgotten: f.detached,
 	}
-	switch f.state {
+	switch f.current() {
 	case abandoned:
 		d.State = StateAbandoned
 	case queued, promoted:

@@ -137,9 +137,7 @@ func (w waking[K, V]) wake(clone func(V) V, mayDefer bool) {
 		sched.Complete(b.done)
 	}
 	for r := w.entries; r != nil; r = r.next {
-		if r.ch != nil {
-			r.deliver(w.flight, clone)
-		}
+		r.deliver(w.flight, clone)
 	}
 	for r := w.entries; r != nil; {
 		next := r.next
@@ -159,6 +157,8 @@ type call[K comparable, V any] struct {
 
 	w waiter
 	r *entry[K, V] // nil unless it was queued
+
+	edge *edge // nil unless fn of another flight made the call
 }
 
 // await blocks until f has finished or the caller's context has ended. The
@@ -174,6 +174,7 @@ func (s *shard[K, V]) await(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 // f has finished, the caller gets what f returned. Which of the two came first
 // is decided under the lock; the select in await cannot tell when both have.
 func (s *shard[K, V]) leave(c *call[K, V], f *flight[K, V]) (v V, shared bool, err error) {
+	c.edge.drop()
 	s.mu.Lock()
 	if f.state == finished {
 		s.mu.Unlock()
@@ -205,16 +206,24 @@ func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool) (after
 	if r != nil {
 		f.more.removeEntry(r)
 	}
+	last := f.callers == 0
+	b := f.batch()
+	if b != nil {
+		last = b.leave()
+	}
 	switch {
-	case f.state == promoted && f.callers > 0:
+	case f.state == promoted && !last:
 		if r.promoted { // every call in a flight that has not started has one
 			after.next = f.hand()
 		}
-	case f.callers > 0:
+	case !last:
+	case b != nil:
+		s.rare.abandoned += b.size()
+		after.cancel = f.more.ctx
 	case f.state == running:
 		f.state = abandoned
 		s.rare.abandoned++
-		after.cancel = &f.more.ctx
+		after.cancel = f.more.ctx
 	default:
 		after.next = s.evaporate(f)
 	}

@@ -1,0 +1,374 @@
+package coalesce
+
+import (
+	"context"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file holds DoMulti. A call for many keys is a call for each of them, and
+// the flights are the same as everybody's; only fn runs once for all the flights
+// that the call leads, which are a batch.
+//
+// Invariants, true whenever no lock is held:
+//  M1. The flights of a batch finish together: all of them before anybody is
+//      told of any, save who takes a shard's lock in between.
+//  M2. callers of a batch is the sum of those of its flights until they finish.
+//      It is 0 if and only if the batch is abandoned, for good, and all its
+//      flights with it: their state is running in their records, as they are in
+//      different shards, and current looks here.
+//  M3. A batch's lock is taken under a shard's lock, and nothing under it.
+//
+// No two calls wait for each other, whatever the order of their keys: a call
+// claims its keys one by one, never waiting, and starts fn for those it leads
+// before it waits for the others.
+
+// A batch is one execution of fn for several flights. Its context outlives it
+// with what fn returned; nothing else may.
+type batch[K comparable, V any] struct {
+	ctx   flightContext
+	fn    func(context.Context, []K) (map[K]V, error) // until it is called
+	parts []batched[K, V]                             // until they finish; with room for those to come
+	done  sched.Completion                            // complete when all have finished
+
+	mu      sched.Mutex // guards what follows
+	callers int         // see M2
+	n       uint64      // flights
+}
+
+// A batched is a flight of a batch, with what only such a flight needs.
+type batched[K comparable, V any] struct {
+	flight[K, V]
+	rest  more[K, V]
+	shard *shard[K, V]
+}
+
+// A part is what a DoMulti does for one of its keys.
+type part[K comparable, V any] struct {
+	key       K
+	hash      uint64
+	reflexive bool
+
+	// What admit said. flight is nil if the call takes no part in one.
+	flight  *flight[K, V]
+	shard   *shard[K, V]
+	leads   bool             // flight, as one of the batch
+	done    sched.Completion // complete when flight has finished
+	w       waiter           // joined: where it waits
+	r       *entry[K, V]     // queued
+	success *success[K, V]
+	err     error
+	edge    *edge
+}
+
+// DoMulti is [Group.DoContext] for many keys at once. It calls fn once for those
+// of the keys that have no flight, waits for the flights of the others, and
+// returns an outcome for each key. Its flights are like all others: a Do joins
+// the flight of a key that a DoMulti leads.
+//
+// fn gets the keys that it must load, each once, in the order of keys, in a
+// slice of its own, and returns a map with their values. A key that is not in
+// the map gets [ErrAbsent]. If fn returns an error, all the keys that it was
+// given get that, and what the map holds for them. Panics and Goexit are in
+// Result.Err, as for [Group.DoChan], and so are all other errors, [ErrClosed],
+// [ErrSaturated] and *[DeadlockError] among them, each for the keys that they
+// concern. If no key needs to be loaded, fn is not called. A key whose flight is
+// abandoned is queued, as it would be by DoContext; if its turn comes, fn is
+// called for that key alone, concurrently, perhaps, with the first execution.
+//
+// fn runs on a goroutine of its own, even if ctx can never end. Its context is
+// as in DoContext; it is canceled when the last caller of the last of its
+// keys has left, as one fn works for all of them. When ctx ends, DoMulti returns
+// at once: the keys whose flights have finished have their results, the others
+// ctx's error.
+//
+// Keys are checked before anything is begun: DoMulti panics if one holds a
+// dynamic type that cannot be compared, and if ctx or fn is nil. A key that does
+// not equal itself, such as NaN, cannot be found in a map: it is given to fn and
+// gets ErrAbsent. [Stats] counts a call for each key.
+//
+// Shards are locked one after the other. Beside the map that it returns and what
+// fn allocates, a DoMulti makes about six allocations, and none for a single
+// key but for one that is queued; a flight takes some 240 bytes.
+func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Context, []K) (map[K]V, error)) map[K]Result[V] {
+	if ctx == nil || fn == nil {
+		panicNil(ctx == nil)
+	}
+	t := g.use()
+	results := make(map[K]Result[V], len(keys))
+	parts := t.distinct(keys, results)
+	if err := ctx.Err(); err != nil {
+		t.ended.Add(int64(len(parts)))
+		for i := range parts {
+			results[parts[i].key] = Result[V]{Err: err}
+		}
+		return results
+	}
+	from := nestedIn(ctx)
+	var b *batch[K, V]
+	for i := range parts {
+		p := &parts[i]
+		if from != nil {
+			p.edge = &edge{from: from.from}
+		}
+		b = t.claim(p, b, len(parts)-i, ctx, fn)
+	}
+	if b != nil {
+		sched.Go(b.run)
+	}
+	ended := false
+	for i := range parts {
+		p := &parts[i]
+		if p.done != nil && !ended {
+			ended = !sched.WaitEither(p.done, ctx.Done())
+		}
+	}
+	if from != nil {
+		graph.Lock()
+		for i := range parts {
+			parts[i].edge.remove()
+		}
+		graph.Unlock()
+	}
+	for i := range parts {
+		p := &parts[i]
+		results[p.key] = t.answerPart(p, ctx, ended)
+	}
+	return results
+}
+
+// distinct returns a part for each of the keys, without duplicates, and enters
+// them in results. It panics if one cannot be hashed.
+func (t *table[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K, V] {
+	parts := make([]part[K, V], 0, len(keys))
+	for _, key := range keys {
+		h, reflexive := t.hash(key)
+		if _, seen := results[key]; seen {
+			continue
+		}
+		if reflexive { // or it could not be overwritten
+			results[key] = Result[V]{}
+		}
+		parts = append(parts, part[K, V]{key: key, hash: h, reflexive: reflexive, shard: t.shard(h)})
+	}
+	return parts
+}
+
+// claim makes the call take part in the flight of p's key, or lead one in b,
+// which is made if it is nil, with room for the given number of flights. It
+// returns b. It does not block.
+func (t *table[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context.Context, fn func(context.Context, []K) (map[K]V, error)) *batch[K, V] {
+	if t.lingering != nil {
+		if p.success = t.lingering.get(p.key); p.success != nil {
+			return b
+		}
+	}
+	s := p.shard
+	s.lock(p.edge)
+	a := s.admit(p.hash, p.key, p.reflexive, anything, p.edge)
+	switch a.verdict {
+	case leads:
+		if b == nil {
+			b = newBatch(ctx, fn, room)
+		}
+		p.flight = s.leadBatched(b, p.hash, p.key)
+		p.leads, p.done = true, b.done
+	case joins:
+		p.flight = a.flight
+		p.w = a.flight.wait()
+		p.done = p.w.done
+	case queues:
+		p.r = &entry[K, V]{shard: s, ctx: ctx, fn: single(p.key, fn), told: sched.NewCompletion()}
+		p.flight = s.enqueue(a.flight, anything, p.r)
+		p.done = p.r.told
+	case answered:
+		p.success = a.success
+	case refused:
+		p.err = s.refuse(a.err, p.edge)
+		return b
+	}
+	if p.flight != nil {
+		point(p.edge, p.flight)
+	}
+	s.unlock(p.edge)
+	return b
+}
+
+// single returns fn for one key.
+func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, error)) func(context.Context) (V, error) {
+	return func(ctx context.Context) (V, error) {
+		m, err := fn(ctx, []K{key})
+		v, ok := m[key]
+		if !ok && err == nil {
+			err = ErrAbsent
+		}
+		return v, err
+	}
+}
+
+// answerPart returns what the call gets for p's key; ended says that its context
+// has. No lock may be held.
+func (t *table[K, V]) answerPart(p *part[K, V], ctx context.Context, ended bool) (r Result[V]) {
+	switch {
+	case p.success != nil:
+		t.lingering.hits.Inc()
+		r = Result[V]{Val: p.success.val, Shared: true}
+		if t.clone != nil {
+			r.Val, r.Err = safelyCloned(t.clone, r.Val, nil)
+		}
+		return r
+	case p.flight == nil:
+		return Result[V]{Err: p.err}
+	}
+	shared, left := p.leave(ctx, ended)
+	if left {
+		return Result[V]{Err: reasonOf(ctx), Shared: shared}
+	}
+	return p.flight.report(t.clone)
+}
+
+// leave makes the call leave p's flight if its context has ended, and reports
+// whether it has left: a flight that has finished has a result, which beats the
+// end of a context. No lock may be held.
+func (p *part[K, V]) leave(ctx context.Context, ended bool) (shared, left bool) {
+	s, f := p.shard, p.flight
+	if p.r != nil {
+		if ended {
+			p.r.leave()
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return f.joined, p.r.gone // it may have left when it was to lead
+	}
+	if !ended {
+		return false, false
+	}
+	s.mu.Lock()
+	if f.state == finished {
+		s.mu.Unlock()
+		return false, false
+	}
+	if !p.leads {
+		f.unwait(p.w)
+	}
+	shared = f.joined
+	after := s.depart(f, nil, p.leads)
+	s.mu.Unlock()
+	after.run(ctx)
+	return shared, true
+}
+
+// newBatch returns a batch with room for n flights.
+func newBatch[K comparable, V any](ctx context.Context, fn func(context.Context, []K) (map[K]V, error), n int) *batch[K, V] {
+	b := &batch[K, V]{fn: fn, parts: make([]batched[K, V], 0, n), done: sched.NewCompletion()}
+	b.ctx.values = ctx
+	return b
+}
+
+// leadBatched is lead for a flight of b. s.mu must be held.
+func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V] {
+	b.parts = append(b.parts, batched[K, V]{shard: s}) // there is room
+	p := &b.parts[len(b.parts)-1]
+	f := &p.flight
+	f.more, f.known = &p.rest, true
+	p.rest.ctx, p.rest.batch = &b.ctx, b
+	f.born = sched.Now()
+	f.callers, f.leading = 1, true
+	f.key, f.hash = key, uint32(h)
+	s.led++
+	s.link(f)
+	b.mu.Lock()
+	b.callers++
+	b.n++
+	b.mu.Unlock()
+	return f
+}
+
+// run runs fn on the goroutine that was started for b.
+func (b *batch[K, V]) run() {
+	keys := make([]K, len(b.parts))
+	for i := range b.parts {
+		keys[i] = b.parts[i].key
+	}
+	fn := b.fn
+	b.fn = nil
+	ended := false
+	defer func() {
+		if ended {
+			return
+		}
+		if r := recover(); r != nil {
+			b.finish(panicked, nil, newPanicError(r))
+		} else {
+			b.finish(exited, nil, ErrGoexit)
+		}
+	}()
+	m, err := fn(&b.ctx, keys)
+	ended = true
+	b.finish(returned, m, err)
+}
+
+// finish ends all flights of b, and then tells everybody.
+func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
+	parts := b.parts
+	b.parts = nil
+	endings := make([]ending[K, V], len(parts))
+	for i := range parts {
+		p := &parts[i]
+		v, ok := m[p.key]
+		how, err := how, err
+		if how == returned && err == nil && !ok {
+			how, err = absent, ErrAbsent
+		}
+		s := p.shard
+		s.mu.Lock()
+		s.countOutcome(how)
+		if s.table.lingering != nil && s.lingers(&p.flight, how, v, err) {
+			how = kept
+		}
+		endings[i] = s.end(&p.flight, how, v, err)
+		s.mu.Unlock()
+	}
+	untold := how == panicked && b.abandoned()
+	if untold {
+		s := parts[0].shard
+		s.mu.Lock()
+		s.rare.untold++
+		s.mu.Unlock()
+	}
+	sched.Complete(b.done)
+	for _, e := range endings {
+		e.tell(true)
+	}
+	if untold {
+		keys := make([]K, len(parts))
+		for i := range parts {
+			keys[i] = parts[i].key
+		}
+		logUntold(keys, err.(*PanicError))
+	}
+}
+
+// abandoned reports whether all callers have left.
+func (b *batch[K, V]) abandoned() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.callers == 0
+}
+
+// leave counts a call that leaves a flight of b, and reports whether that
+// abandons b: not if fn has returned, and the flights are about to finish. The
+// lock of the flight's shard must be held.
+func (b *batch[K, V]) leave() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.callers--
+	return b.callers == 0 && b.ctx.ahead.Load() != ended
+}
+
+// size returns the number of b's flights.
+func (b *batch[K, V]) size() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.n
+}
