@@ -23,6 +23,7 @@ type admission[K comparable, V any] struct {
 	flight  *flight[K, V]  // joins, queues: what it found
 	success *success[K, V] // answered
 	err     error          // refused
+	event   *Event[K]      // joins: for the hook
 }
 
 // A wish is what a call asks for.
@@ -74,6 +75,7 @@ func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish, e *edge
 		if b != nil {
 			b.callers++
 		}
+		a.event = s.event(f)
 	}
 	return a
 }

@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"context"
+	"runtime/pprof"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
@@ -59,18 +60,26 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		f.setOwn(ctx, fn)
 		f.more.addEntry(r)
 		r.flight, r.promoted = f, true
+		if s.table.hooks != nil {
+			r.announced = sched.NewCompletion()
+		}
 		point(e, f)
 		s.unlock(e)
-		s.launch(f)
+		r.launch(f)
 	case joins:
 		a.flight.extend().addEntry(r)
 		r.flight = a.flight
+		if r.event = a.event; r.event != nil {
+			r.announced = sched.NewCompletion()
+		}
 		point(e, r.flight)
 		s.unlock(e)
+		r.tellJoin()
 	case queues:
 		s.enqueue(a.flight, anything, r)
 		point(e, r.flight)
 		s.unlock(e)
+		r.tellJoin()
 	case answered:
 		r.gone = true
 		s.unlock(e)
@@ -86,6 +95,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 
 // lead is the goroutine of a flight that was promoted and handed to r.
 func (r *entry[K, V]) lead() {
+	pprof.SetGoroutineLabels(r.ctx) // not those of who promoted r
 	if r.ctx.Err() != nil {
 		r.leave()
 		return
@@ -99,7 +109,41 @@ func (r *entry[K, V]) lead() {
 	}
 	s.mu.Unlock()
 	if started {
-		s.runOwn(f)
+		r.awaitAnnounced()
+		defer s.runOwn(f) // though a hook exits
+		s.tellStart(f)
+	}
+}
+
+// launch is the shard's launch for a receiver that leads at once.
+func (r *entry[K, V]) launch(f *flight[K, V]) {
+	if r.announced != nil {
+		defer sched.Complete(r.announced)
+	}
+	r.shard.launch(f)
+}
+
+// tellJoin is the shard's tellJoin for a receiver or a key of DoMulti. No lock
+// may be held.
+func (r *entry[K, V]) tellJoin() {
+	if r.announced == nil {
+		return
+	}
+	told := false
+	defer func() {
+		sched.Complete(r.announced)
+		if !told {
+			r.leave()
+		}
+	}()
+	r.shard.table.hooks.tell(r.shard.table.hooks.Join, r.event)
+	told = true
+}
+
+// awaitAnnounced waits until the hook for what r did before has returned.
+func (r *entry[K, V]) awaitAnnounced() {
+	if r.announced != nil {
+		sched.Wait(r.announced)
 	}
 }
 
@@ -123,14 +167,16 @@ func (r *entry[K, V]) leave() {
 	}
 	shared := f.joined
 	leads := r.promoted && f.state != promoted
-	after := s.depart(f, r, leads)
+	after := s.depart(f, r, leads, r.event)
 	s.mu.Unlock()
 	after.run(r.ctx)
 	if r.told != nil {
 		sched.Complete(r.told)
-		return
+	} else {
+		r.ch <- Result[V]{Err: reasonOf(r.ctx), Shared: shared}
 	}
-	r.ch <- Result[V]{Err: reasonOf(r.ctx), Shared: shared}
+	r.awaitAnnounced()
+	s.tellLeave(after)
 }
 
 // deliver tells r, unless it is a blocked call's, of the end of f. No lock may

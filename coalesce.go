@@ -82,6 +82,9 @@ type Group[K comparable, V any] struct {
 	// panics at first use.
 	LingerMax int
 
+	// Hooks are told of what happens to flights. Without any, they cost nothing.
+	Hooks Hooks[K]
+
 	table sched.Pointer[table[K, V]] // set once, by useSlow; loaded by use and Do
 }
 
@@ -157,12 +160,16 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 	case joins:
 		w := a.flight.wait()
 		s.mu.Unlock()
+		if a.event != nil {
+			s.tellJoin(&call[K, V]{w: w, event: a.event}, a.flight)
+		}
 		sched.Wait(w.done)
 		return a.flight.result(s.table.clone)
 	case queues:
 		var c call[K, V]
 		f := s.queueUp(&c, a.flight, anything)
 		s.mu.Unlock()
+		s.tellJoin(&c, f)
 		if s.awaitTurn(&c, f) {
 			return s.runInline(f, fn)
 		}
@@ -304,13 +311,15 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		s.unlock(e)
 		s.launch(f)
 	case joins:
-		c.w = f.wait()
+		c.w, c.event = f.wait(), a.event
 		point(e, f)
 		s.unlock(e)
+		s.tellJoin(&c, f)
 	case queues:
 		f = s.queueUp(&c, f, wants)
 		point(e, f)
 		s.unlock(e)
+		s.tellJoin(&c, f)
 		if s.awaitTurn(&c, f) {
 			if c.fn == nil {
 				return s.runInline(f, func() (V, error) { return fn(ctx) })
@@ -339,7 +348,7 @@ func (g *Group[K, V]) use() *table[K, V] {
 //
 //go:noinline
 func (g *Group[K, V]) useSlow() *table[K, V] {
-	t := newTable(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge, g.Linger, g.LingerMax})
+	t := newTable(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge, g.Linger, g.LingerMax, g.Hooks})
 	if !g.table.CompareAndSwap(nil, t) {
 		t = g.table.Load() // another call was first; nobody has seen ours
 	}

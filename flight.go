@@ -102,6 +102,8 @@ type more[K comparable, V any] struct {
 	blocks *block        // waiters beyond those on done
 
 	first, last *entry[K, V] // entries in order of arrival
+
+	story *story // what hooks keep of the flight; nil without hooks
 }
 
 // followers returns the number of calls in f that do not lead it. The shard's
@@ -186,6 +188,9 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	// is one whose fn called panic(nil) under GODEBUG=panicnil=1, which cannot
 	// be told from Goexit.
 	err = ErrGoexit
+	if f != nil {
+		s.tellStart(f)
+	}
 	v, err = fn()
 	ended = true
 	s.mu.Lock()
@@ -205,7 +210,8 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 // shard's lock must not be held. (A closure in the caller would move the
 // caller's variables to the heap in every case.)
 func (s *shard[K, V]) launch(f *flight[K, V]) {
-	sched.Go(func() { s.runOwn(f) })
+	defer sched.Go(func() { s.runOwn(f) }) // though a hook exits
+	s.tellStart(f)
 }
 
 // runOwn runs f's fn on the goroutine that was started for it.
@@ -216,6 +222,7 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 			s.unwindOwn(f, recover())
 		}
 	}()
+	s.table.hooks.label(f.more.ctx, f.key)
 	v, err := f.more.fn(f.more.ctx)
 	ended = true
 	s.mu.Lock()
@@ -280,6 +287,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 	e := s.end(f, how, v, err)
 	s.mu.Unlock()
 	e.tell(!own)
+	e.tellHook()
 	return shared, alias
 }
 
@@ -291,6 +299,7 @@ type ending[K comparable, V any] struct {
 	next   *entry[K, V]     // of the successor, to be notified
 	idle   sched.Completion // Shutdown's, if it is due
 	untold bool             // nobody is left to be told of the panic
+	event  *Event[K]
 }
 
 // end is what finish does under the lock with a flight that others have to do
@@ -311,7 +320,8 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 		}
 	}
 	next := s.remove(f)
-	return ending[K, V]{s, f.takeWaiters(), next, s.idle(), untold}
+	w := f.takeWaiters()
+	return ending[K, V]{s, w, next, s.idle(), untold, s.finishing(f, w.n)}
 }
 
 // tell tells everybody of a flight's end. It returns soon if mayDefer is set.
@@ -324,6 +334,14 @@ func (e ending[K, V]) tell(mayDefer bool) {
 	e.waking.wake(e.shard.table.clone, mayDefer)
 	if f := e.waking.flight; e.untold {
 		logUntold(f.key, f.err.(*PanicError))
+	}
+}
+
+// tellHook calls the hook for the flight's end. It comes last, as it may exit
+// the goroutine.
+func (e ending[K, V]) tellHook() {
+	if e.event != nil {
+		e.shard.table.hooks.tell(e.shard.table.hooks.Finish, e.event)
 	}
 }
 

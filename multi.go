@@ -59,6 +59,7 @@ type part[K comparable, V any] struct {
 	success *success[K, V]
 	err     error
 	edge    *edge
+	event   *Event[K] // joined: for the hook
 }
 
 // DoMulti is [Group.DoContext] for many keys at once. It calls fn once for those
@@ -114,7 +115,10 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 		b = t.claim(p, b, len(parts)-i, ctx, fn)
 	}
 	if b != nil {
-		sched.Go(b.run)
+		b.launch()
+	}
+	if t.hooks != nil {
+		t.tellJoins(parts)
 	}
 	ended := false
 	for i := range parts {
@@ -176,11 +180,11 @@ func (t *table[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context
 	case joins:
 		p.flight = a.flight
 		p.w = a.flight.wait()
-		p.done = p.w.done
+		p.done, p.event = p.w.done, a.event
 	case queues:
 		p.r = &entry[K, V]{shard: s, ctx: ctx, fn: single(p.key, fn), told: sched.NewCompletion()}
 		p.flight = s.enqueue(a.flight, anything, p.r)
-		p.done = p.r.told
+		p.done, p.event = p.r.told, p.r.event
 	case answered:
 		p.success = a.success
 	case refused:
@@ -227,6 +231,28 @@ func (t *table[K, V]) answerPart(p *part[K, V], ctx context.Context, ended bool)
 	return p.flight.report(t.clone)
 }
 
+// tellJoins tells the hook of all that the call has joined. If the hook exits
+// the goroutine, the call leaves all its flights.
+func (t *table[K, V]) tellJoins(parts []part[K, V]) {
+	told := false
+	defer func() {
+		for i := range parts {
+			p := &parts[i]
+			if p.r != nil {
+				sched.Complete(p.r.announced)
+			}
+			if p.flight != nil && !told {
+				p.edge.drop()
+				p.leave(context.Background(), true)
+			}
+		}
+	}()
+	for i := range parts {
+		t.hooks.tell(t.hooks.Join, parts[i].event)
+	}
+	told = true
+}
+
 // leave makes the call leave p's flight if its context has ended, and reports
 // whether it has left: a flight that has finished has a result, which beats the
 // end of a context. No lock may be held.
@@ -252,9 +278,10 @@ func (p *part[K, V]) leave(ctx context.Context, ended bool) (shared, left bool) 
 		f.unwait(p.w)
 	}
 	shared = f.joined
-	after := s.depart(f, nil, p.leads)
+	after := s.depart(f, nil, p.leads, p.event)
 	s.mu.Unlock()
 	after.run(ctx)
+	s.tellLeave(after)
 	return shared, true
 }
 
@@ -275,6 +302,7 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 	f.born = sched.Now()
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)
+	s.enroll(f)
 	s.led++
 	s.link(f)
 	b.mu.Lock()
@@ -284,12 +312,17 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 	return f
 }
 
+// launch starts the goroutine of b.
+func (b *batch[K, V]) launch() {
+	defer sched.Go(b.run) // though a hook exits
+	for i := range b.parts {
+		p := &b.parts[i]
+		p.shard.tellStart(&p.flight)
+	}
+}
+
 // run runs fn on the goroutine that was started for b.
 func (b *batch[K, V]) run() {
-	keys := make([]K, len(b.parts))
-	for i := range b.parts {
-		keys[i] = b.parts[i].key
-	}
 	fn := b.fn
 	b.fn = nil
 	ended := false
@@ -303,7 +336,8 @@ func (b *batch[K, V]) run() {
 			b.finish(exited, nil, ErrGoexit)
 		}
 	}()
-	m, err := fn(&b.ctx, keys)
+	b.parts[0].shard.table.hooks.label(&b.ctx, b.parts[0].key)
+	m, err := fn(&b.ctx, keysOf(b.parts))
 	ended = true
 	b.finish(returned, m, err)
 }
@@ -341,12 +375,20 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		e.tell(true)
 	}
 	if untold {
-		keys := make([]K, len(parts))
-		for i := range parts {
-			keys[i] = parts[i].key
-		}
-		logUntold(keys, err.(*PanicError))
+		logUntold(keysOf(parts), err.(*PanicError))
 	}
+	for _, e := range endings {
+		e.tellHook()
+	}
+}
+
+// keysOf returns the keys of some flights of a batch.
+func keysOf[K comparable, V any](parts []batched[K, V]) []K {
+	keys := make([]K, len(parts))
+	for i := range parts {
+		keys[i] = parts[i].key
+	}
+	return keys
 }
 
 // abandoned reports whether all callers have left.

@@ -46,6 +46,10 @@ type entry[K comparable, V any] struct {
 	stop func() bool      // a receiver's: stops watching ctx
 	told sched.Completion // DoMulti's: complete when it is answered
 	edge *edge            // a receiver's: until it is answered
+
+	// For hooks, set when the call takes part.
+	event     *Event[K]        // of its joining; nil if it leads at once
+	announced sched.Completion // complete when that has been told; nil if the caller tells everything
 }
 
 // enqueue makes a call that cannot join f at once, with entry r, take part in
@@ -66,6 +70,9 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flig
 	q.callers++
 	q.more.addEntry(r)
 	r.flight = q
+	if r.event = s.event(q); r.event != nil && r.turn == nil {
+		r.announced = sched.NewCompletion()
+	}
 	return q
 }
 
@@ -80,6 +87,7 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 		q.born = sched.Now()
 		q.more.before = f
 		q.more.ctx.ahead.Store(m.ctx)
+		s.enroll(q)
 		m.queue = q
 		s.watchAge(f, q)
 	}
@@ -141,7 +149,9 @@ func (s *shard[K, V]) start(f *flight[K, V], r *entry[K, V]) bool {
 	}
 	f.state = running
 	f.leading = true
+	since := f.born
 	f.born = sched.Now()
+	s.enrollStart(f, since)
 	s.joined--
 	s.led++
 	return true
@@ -166,7 +176,9 @@ func (s *shard[K, V]) reject(f *flight[K, V]) waking[K, V] {
 	f.state, f.outcome, f.err = finished, rejected, ErrClosed
 	s.joined -= uint64(f.callers)
 	s.rare.rejected += uint64(f.callers)
-	return f.takeWaiters()
+	w := f.takeWaiters()
+	w.event = s.finishing(f, w.n)
+	return w
 }
 
 // queueUp makes c take part in a flight that it has to wait for, as enqueue
@@ -174,7 +186,7 @@ func (s *shard[K, V]) reject(f *flight[K, V]) waking[K, V] {
 func (s *shard[K, V]) queueUp(c *call[K, V], f *flight[K, V], wants wish) *flight[K, V] {
 	c.r = &entry[K, V]{shard: s, turn: sched.NewCompletion()}
 	q := s.enqueue(f, wants, c.r)
-	c.w = q.wait()
+	c.w, c.event = q.wait(), c.r.event
 	return q
 }
 
@@ -209,18 +221,26 @@ func (s *shard[K, V]) hasEnded(c *call[K, V], f *flight[K, V]) bool {
 		if asked {
 			return
 		}
-		var after departure[K, V]
-		s.mu.Lock()
-		if f.state != finished {
-			f.unwait(c.w)
-			after = s.depart(f, c.r, false)
-		}
-		s.mu.Unlock()
-		after.run(context.Background())
+		s.forsake(c, f)
 	}()
 	c.ended = c.ctx.Err() != nil
 	asked = true
 	return c.ended
+}
+
+// forsake makes c leave f, unless that has finished, because the caller's
+// goroutine is being left by a panic or by Goexit. The lock must not be held.
+func (s *shard[K, V]) forsake(c *call[K, V], f *flight[K, V]) {
+	c.edge.drop()
+	var after departure[K, V]
+	s.mu.Lock()
+	if f.state != finished {
+		f.unwait(c.w)
+		after = s.depart(f, c.r, false, c.event)
+	}
+	s.mu.Unlock()
+	after.run(context.Background())
+	s.tellLeave(after)
 }
 
 // addEntry puts r at the end of the list. The shard's lock must be held.

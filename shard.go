@@ -50,7 +50,7 @@ const (
 	// shardPadding keeps what one shard writes away from what the next one
 	// does, by a cache line. On 64-bit machines it also fills a shard with keys
 	// of up to 16 bytes to 256 bytes, a size that the allocator aligns.
-	shardPadding = 56
+	shardPadding = 48
 )
 
 // A table is what a Group becomes at its first use: its configuration, copied
@@ -64,6 +64,7 @@ type table[K comparable, V any] struct {
 	ended  *xsync.Counter // calls whose context had ended on entry
 
 	lingering *successes[K, V] // nil without Linger
+	hooks     *hooks[K]        // nil without Hooks
 
 	// closing is held while Shutdown closes the shards, whose locks are taken
 	// under it.
@@ -79,12 +80,13 @@ type shard[K comparable, V any] struct {
 	solo solo[K, V]
 
 	// What it only reads.
-	plain  bool // the solo slot may be used: not closed, and no MaxAge or Linger
+	plain  bool // the solo slot may be used: not closed, and no MaxAge, Linger or Hooks
 	closed bool // by Shutdown, for good
 	table  *table[K, V]
 	buckets[K, V]
 
 	joined   uint64
+	events   uint64        // the number of the last; the shard's index modulo the number of shards
 	free     *flight[K, V] // records to use again, linked by next
 	nfree    int
 	detached list[K, V]       // forgotten flights, which still run or will
@@ -111,6 +113,7 @@ type config[K comparable, V any] struct {
 	maxAge     time.Duration
 	linger     time.Duration
 	lingerMax  int
+	userHooks  Hooks[K]
 }
 
 // newTable builds the table of a group with the given configuration.
@@ -141,9 +144,10 @@ func newTable[K comparable, V any](c config[K, V]) *table[K, V] {
 		ended:  xsync.NewCounter(),
 	}
 	t.lingering = newSuccesses(c, t.seed)
-	plain := c.maxAge == 0 && c.linger == 0
+	t.hooks = newHooks(c.userHooks)
+	plain := c.maxAge == 0 && c.linger == 0 && t.hooks == nil
 	for i := range t.shards {
-		t.shards[i] = &shard[K, V]{table: t, plain: plain}
+		t.shards[i] = &shard[K, V]{table: t, plain: plain, events: uint64(i)}
 	}
 	return t
 }
@@ -196,6 +200,7 @@ func (s *shard[K, V]) lead(h uint64, key K) *flight[K, V] {
 		f.born = sched.Now()
 	}
 	f.key, f.hash = key, uint32(h)
+	s.enroll(f)
 	s.link(f)
 	return f
 }
@@ -232,6 +237,7 @@ func (s *shard[K, V]) leadOwn(h uint64, key K) *flight[K, V] {
 	f.born = sched.Now()
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)
+	s.enroll(f)
 	s.led++
 	s.link(f)
 	return f

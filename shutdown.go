@@ -56,6 +56,11 @@ func (t *table[K, V]) close() (running []sched.Completion) {
 	for _, w := range rejected {
 		w.wake(nil, true)
 	}
+	for _, w := range rejected {
+		if w.event != nil {
+			t.hooks.tell(t.hooks.Finish, w.event)
+		}
+	}
 	return running
 }
 

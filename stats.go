@@ -27,6 +27,8 @@ type Stats struct {
 	Goexits   uint64 // executions that ended with runtime.Goexit
 	Untold    uint64 // panics that were logged, as no caller was left to tell
 	Evicted   uint64 // successes that were dropped because of LingerMax
+
+	HookPanics uint64 // hooks that panicked
 }
 
 // rareCounts are the counters of a shard that the fast path does not touch.
@@ -70,6 +72,9 @@ func (g *Group[K, V]) Stats() Stats {
 		l.mu.Lock()
 		st.Evicted = l.evicted
 		l.mu.Unlock()
+	}
+	if h := t.hooks; h != nil {
+		st.HookPanics = uint64(h.panics.Value())
 	}
 	st.Calls = st.Led + st.Joined + st.Lingered + st.Rejected + st.Ended
 	return st

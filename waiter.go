@@ -108,7 +108,8 @@ type waking[K comparable, V any] struct {
 	done    sched.Completion // nil if nobody waits on it
 	blocks  *block
 	entries *entry[K, V]
-	n       int // how many there are
+	n       int       // how many there are
+	event   *Event[K] // of a flight that was rejected, for the hook
 }
 
 // takeWaiters takes all waiters from f, which has just finished. s.mu must be
@@ -158,7 +159,8 @@ type call[K comparable, V any] struct {
 	w waiter
 	r *entry[K, V] // nil unless it was queued
 
-	edge *edge // nil unless fn of another flight made the call
+	edge  *edge     // nil unless fn of another flight made the call
+	event *Event[K] // of its joining, for hooks; nil if it leads at once
 }
 
 // await blocks until f has finished or the caller's context has ended. The
@@ -182,9 +184,10 @@ func (s *shard[K, V]) leave(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 	}
 	f.unwait(c.w)
 	shared = f.joined
-	after := s.depart(f, c.r, c.leads)
+	after := s.depart(f, c.r, c.leads, c.event)
 	s.mu.Unlock()
 	after.run(c.ctx)
+	s.tellLeave(after)
 	return v, shared, reasonOf(c.ctx)
 }
 
@@ -192,12 +195,14 @@ func (s *shard[K, V]) leave(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 type departure[K comparable, V any] struct {
 	cancel *flightContext // of the flight that is now abandoned
 	next   *entry[K, V]   // to be notified
+	event  *Event[K]      // for the hook
 }
 
-// depart removes a call with entry r, or nil, from f, which is unfinished:
+// depart removes a call with entry r, or nil, and the event of its joining, if
+// any, from f, which is unfinished:
 // the last to leave a running flight abandons it, one that was to start a
 // promoted flight hands it on. s.mu must be held.
-func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool) (after departure[K, V]) {
+func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool, joined *Event[K]) (after departure[K, V]) {
 	s.rare.left++
 	f.callers--
 	if leads {
@@ -206,6 +211,7 @@ func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool) (after
 	if r != nil {
 		f.more.removeEntry(r)
 	}
+	after.event = s.leaving(f, joined)
 	last := f.callers == 0
 	b := f.batch()
 	if b != nil {

@@ -1,0 +1,501 @@
+package coalesce_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// A told is an event and which hook was told of it.
+type told struct {
+	hook string
+	coalesce.Event[string]
+}
+
+// A recorder records what hooks are told.
+type recorder struct {
+	mu  sync.Mutex
+	all []told
+}
+
+func (r *recorder) hook(name string) func(coalesce.Event[string]) {
+	return func(e coalesce.Event[string]) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.all = append(r.all, told{name, e})
+	}
+}
+
+func (r *recorder) hooks() coalesce.Hooks[string] {
+	return coalesce.Hooks[string]{
+		Start: r.hook("start"), Join: r.hook("join"), Leave: r.hook("leave"), Finish: r.hook("finish"),
+	}
+}
+
+// lines returns what was told, in the order of Seq, with flights numbered from
+// 1 in the order in which they appear, and forgets it. It reports numbers that
+// are not unique.
+func (r *recorder) lines(t *testing.T) []string {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortFunc(r.all, func(a, b told) int { return cmp.Compare(a.Seq, b.Seq) })
+	names := map[uint64]int{}
+	var lines []string
+	for i, e := range r.all {
+		if i > 0 && r.all[i-1].Seq == e.Seq {
+			t.Errorf("two events have number %d", e.Seq)
+		}
+		if names[e.Flight] == 0 {
+			names[e.Flight] = len(names) + 1
+		}
+		line := fmt.Sprintf("%s %s %d: %d", e.hook, e.Key, names[e.Flight], e.Waiters)
+		if e.Wait != 0 {
+			line += fmt.Sprintf(" wait %v", e.Wait)
+		}
+		if e.hook == "finish" {
+			line += fmt.Sprintf(" run %v %v %v", e.Run, e.Outcome, e.Err != nil)
+		}
+		lines = append(lines, line)
+	}
+	r.all = nil
+	return lines
+}
+
+func (r *recorder) want(t *testing.T, lines ...string) {
+	t.Helper()
+	if got := r.lines(t); !slices.Equal(got, lines) {
+		t.Errorf("told:\n\t%s\nwant:\n\t%s", strings.Join(got, "\n\t"), strings.Join(lines, "\n\t"))
+	}
+}
+
+// TestHooks_Events: each form, as leader and as follower that stays, and one
+// that leaves.
+func TestHooks_Events(t *testing.T) {
+	for _, leader := range forms {
+		for _, follower := range forms[:4] {
+			t.Run(leader.name+" then "+follower.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var r recorder
+					g := group{Hooks: r.hooks()}
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					h := hold()
+					goCall(ctx, leader, &g, "k", h.ctxFn(1))
+					<-h.started
+					goCall(ctx, follower, &g, "k", ctxValue(0))
+					synctest.Wait()
+					time.Sleep(time.Second)
+					leaving, leave := context.WithCancel(t.Context())
+					goCall(leaving, forms[2], &g, "k", ctxValue(0))
+					synctest.Wait()
+					time.Sleep(time.Minute)
+					leave()
+					synctest.Wait()
+					time.Sleep(time.Second)
+					close(h.release)
+					synctest.Wait()
+					r.want(t, "start k 1: 0", "join k 1: 1", "join k 1: 2", "leave k 1: 1 wait 1m0s",
+						"finish k 1: 1 run 1m2s returned false")
+				})
+			})
+		}
+	}
+}
+
+// TestHooks_LeaderLeaves: a leader's Leave counts from its Start, and an
+// abandoned flight's end is told; what was queued behind it starts then.
+func TestHooks_LeaderLeaves(t *testing.T) {
+	for _, queued := range forms {
+		for _, leader := range []form{forms[2], forms[3], forms[4]} {
+			t.Run(leader.name+" then "+queued.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var r recorder
+					g := group{Hooks: r.hooks()}
+					ctx, cancel := context.WithCancel(t.Context())
+					h := hold()
+					goCall(ctx, leader, &g, "k", h.ctxFn(1))
+					<-h.started
+					time.Sleep(time.Second)
+					cancel()
+					synctest.Wait()
+					h2 := hold()
+					goCall(t.Context(), queued, &g, "k", h2.ctxFn(2))
+					synctest.Wait()
+					time.Sleep(time.Second)
+					close(h.release)
+					<-h2.started
+					time.Sleep(time.Second)
+					close(h2.release)
+					synctest.Wait()
+					r.want(t, "start k 1: 0", "leave k 1: 0 wait 1s", "join k 2: 1", "finish k 1: 0 run 2s returned false",
+						"start k 2: 0 wait 1s", "finish k 2: 0 wait 1s run 1s returned false")
+				})
+			})
+		}
+	}
+}
+
+// TestHooks_Outcomes: how fn ended is told, and what callers get.
+func TestHooks_Outcomes(t *testing.T) {
+	fns := []struct {
+		name, want string
+		fn         func() (int, error)
+	}{
+		{"value", "returned false", value(1)},
+		{"error", "returned true", func() (int, error) { return 0, errTest }},
+		{"panic", "panicked true", func() (int, error) { panic("p") }},
+		{"Goexit", "goexit true", func() (int, error) { runtime.Goexit(); return 0, nil }},
+	}
+	for _, test := range fns {
+		for _, f := range forms {
+			t.Run(test.name+" "+f.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var r recorder
+					g := group{Hooks: r.hooks()}
+					goCall(t.Context(), f, &g, "k", func(context.Context) (int, error) { return test.fn() })
+					synctest.Wait()
+					r.want(t, "start k 1: 0", "finish k 1: 0 run 0s "+test.want)
+				})
+			})
+		}
+	}
+}
+
+// TestHooks_Shutdown: a flight that never started is told of as closed.
+func TestHooks_Shutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		g := group{Hooks: r.hooks()}
+		h := abandon(t, &g, "k")
+		r.lines(t)
+		goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
+		goCall(t.Context(), forms[3], &g, "k", ctxValue(0))
+		synctest.Wait()
+		time.Sleep(time.Second)
+		go func() { _ = g.Shutdown(t.Context()) }()
+		synctest.Wait()
+		r.want(t, "join k 1: 1", "join k 1: 2", "finish k 1: 2 wait 1s run 0s closed true")
+		close(h.release)
+	})
+}
+
+// TestHooks_DoMulti: a flight of a batch is told of like any other.
+func TestHooks_DoMulti(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		g := group{Hooks: r.hooks(), Shards: 1}
+		h := abandon(t, &g, "q")
+		running := hold()
+		goCall(t.Context(), forms[0], &g, "r", running.ctxFn(1))
+		<-running.started
+		r.lines(t)
+		done := make(chan map[string]coalesce.Result[int])
+		go func() {
+			done <- g.DoMulti(t.Context(), []string{"a", "q", "r", "b"},
+				func(_ context.Context, keys []string) (map[string]int, error) {
+					time.Sleep(time.Second)
+					return map[string]int{"a": 1, "q": 2}, nil
+				})
+		}()
+		synctest.Wait()
+		time.Sleep(2 * time.Second)
+		close(h.release)
+		close(running.release)
+		<-done
+		synctest.Wait()
+		var lines []string
+		for _, l := range r.lines(t) {
+			if strings.Contains(l, " a ") || strings.Contains(l, " b ") || strings.Contains(l, "join") || strings.Contains(l, "start") {
+				lines = append(lines, l)
+			}
+		}
+		want := []string{
+			"start a 1: 0", "join q 2: 1", "join r 3: 1", "start b 4: 0",
+			"finish a 1: 0 run 1s returned false", "finish b 4: 0 run 1s returned true",
+			"start q 2: 0 wait 2s",
+		}
+		// The numbers of flights depend on which events come first.
+		strip := func(l string) string { i := strings.LastIndex(l[:strings.Index(l, ":")], " "); return l[:i] + l[strings.Index(l, ":"):] }
+		for i := range lines {
+			lines[i] = strip(lines[i])
+		}
+		for i := range want {
+			want[i] = strip(want[i])
+		}
+		if !slices.Equal(lines, want) {
+			t.Errorf("told:\n\t%s\nwant:\n\t%s", strings.Join(lines, "\n\t"), strings.Join(want, "\n\t"))
+		}
+	})
+}
+
+// TestHooks_InOrder: a call's own events are told in order, though two
+// goroutines tell them and the hooks are slow.
+func TestHooks_InOrder(t *testing.T) {
+	for _, f := range []form{forms[2], forms[3], forms[4]} {
+		for _, role := range []string{"leads", "follows", "is queued"} {
+			t.Run(f.name+" "+role, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var r recorder
+					on := false
+					slow := func(name string) func(coalesce.Event[string]) {
+						record := r.hook(name)
+						return func(e coalesce.Event[string]) {
+							if on {
+								time.Sleep(time.Minute)
+								record(e)
+							}
+						}
+					}
+					g := group{Hooks: coalesce.Hooks[string]{Start: slow("start"), Join: slow("join"), Leave: slow("leave")}}
+					var h *held
+					switch role {
+					case "follows":
+						h = lead(t, &g)
+					case "is queued":
+						h = abandon(t, &g, "k")
+					}
+					on = true
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					h2 := hold()
+					goCall(ctx, f, &g, "k", h2.ctxFn(2))
+					time.Sleep(time.Hour)
+					synctest.Wait()
+					var got []string
+					for _, e := range r.all {
+						got = append(got, e.hook)
+					}
+					want := []string{"join", "leave"}
+					if role == "leads" {
+						want[0] = "start"
+					}
+					if !slices.Equal(got, want) {
+						t.Errorf("%q, want %q", got, want)
+					}
+					if h != nil {
+						close(h.release)
+					}
+					close(h2.release)
+				})
+			})
+		}
+	}
+}
+
+// TestHooks_Panic: a hook that panics is logged and counted, and harms nobody.
+func TestHooks_Panic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logs := captureLog(t)
+		bad := func(coalesce.Event[string]) { panic("a hook's") }
+		g := group{Hooks: coalesce.Hooks[string]{
+			Start: bad, Join: bad, Leave: bad, Finish: bad,
+			Labels: func(string) pprof.LabelSet { panic("labels'") },
+		}}
+		for _, leader := range forms {
+			h := hold()
+			a, done := goCall(t.Context(), leader, &g, "k", h.ctxFn(1))
+			<-h.started
+			b, doneB := goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
+			ctx, cancel := context.WithCancel(t.Context())
+			c, doneC := goCall(ctx, forms[3], &g, "k", ctxValue(0))
+			synctest.Wait()
+			cancel()
+			<-doneC
+			close(h.release)
+			<-done
+			<-doneB
+			if a.v != 1 || a.err != nil || b.v != 1 || b.err != nil || c.err != context.Canceled {
+				t.Errorf("%s: %+v, %+v, %+v", leader.name, a, b, c)
+			}
+		}
+		synctest.Wait()
+		// Start, two Joins, Leave and Finish of each; and Labels, where fn has a
+		// goroutine of its own.
+		if n := g.Stats().HookPanics; n != 5*5+3 {
+			t.Errorf("%d panics counted", n)
+		}
+		if s := logs.String(); strings.Count(s, "a hook panicked") != 5*5+3 || !strings.Contains(s, "hooks_test.go") {
+			t.Errorf("log: %s", s)
+		}
+	})
+}
+
+// TestHooks_Goexit: a hook that exits the goroutine ends that call, and the
+// flight is there for everybody else; no key is left dead.
+func TestHooks_Goexit(t *testing.T) {
+	exit := func(coalesce.Event[string]) { runtime.Goexit() }
+	for name, hooks := range map[string]coalesce.Hooks[string]{
+		"Start":  {Start: exit},
+		"Join":   {Join: exit},
+		"Leave":  {Leave: exit},
+		"Finish": {Finish: exit},
+		"Labels": {Labels: func(string) pprof.LabelSet { runtime.Goexit(); return pprof.Labels() }},
+	} {
+		for _, leader := range forms {
+			t.Run(name+" "+leader.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g := group{Hooks: hooks}
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					h := hold()
+					close(h.release)
+					goCall(ctx, leader, &g, "k", h.ctxFn(1))
+					synctest.Wait()
+					for _, f := range forms {
+						h := hold()
+						goCall(ctx, leader, &g, "k", h.ctxFn(1))
+						synctest.Wait()
+						goCall(ctx, f, &g, "k", ctxValue(1))
+						synctest.Wait()
+						leaving, leave := context.WithCancel(t.Context())
+						goCall(leaving, f, &g, "k", ctxValue(1))
+						synctest.Wait()
+						leave()
+						synctest.Wait()
+						close(h.release)
+						synctest.Wait()
+					}
+					go g.DoMulti(ctx, []string{"k", "l"}, func(context.Context, []string) (map[string]int, error) { return nil, nil })
+					synctest.Wait()
+					if n := g.Len(); n != 0 {
+						t.Errorf("%d keys are in flight", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestHooks_JoinGoexitLeaves: the call does not count any more, so that the
+// flight can be abandoned.
+func TestHooks_JoinGoexitLeaves(t *testing.T) {
+	for _, f := range forms[:4] {
+		synctest.Test(t, func(t *testing.T) {
+			g := group{Hooks: coalesce.Hooks[string]{Join: func(coalesce.Event[string]) { runtime.Goexit() }}}
+			ctx, cancel := context.WithCancel(t.Context())
+			h := hold()
+			goCall(ctx, forms[2], &g, "k", h.ctxFn(1))
+			<-h.started
+			goCall(t.Context(), f, &g, "k", ctxValue(0))
+			synctest.Wait()
+			cancel()
+			synctest.Wait()
+			if st := g.Stats(); st.Abandoned != 1 || st.Left != 2 {
+				t.Errorf("%s: %+v", f.name, st)
+			}
+			close(h.release)
+		})
+	}
+}
+
+// TestHooks_UseTheGroup: they may, as no lock is held.
+func TestHooks_UseTheGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{Shards: 1}
+		use := func(e coalesce.Event[string]) {
+			g.Len()
+			g.Stats()
+			for range g.Flights() {
+			}
+			if e.Key == "k" {
+				g.Do("other", value(1))
+				g.Forget("other")
+			}
+		}
+		g.Hooks = coalesce.Hooks[string]{Start: use, Join: use, Leave: use, Finish: use}
+		for _, f := range forms {
+			h := hold()
+			_, done := goCall(t.Context(), f, &g, "k", h.ctxFn(1))
+			<-h.started
+			ctx, cancel := context.WithCancel(t.Context())
+			goCall(ctx, forms[2], &g, "k", ctxValue(0))
+			synctest.Wait()
+			cancel()
+			close(h.release)
+			<-done
+		}
+		synctest.Wait()
+		if n := g.Len(); n != 0 {
+			t.Error(n)
+		}
+	})
+}
+
+// TestHooks_Labels: the goroutine of a flight's own, and fn's context, carry
+// the hooks' labels and those of the leader's context; a caller's goroutine is
+// left alone.
+func TestHooks_Labels(t *testing.T) {
+	g := group{Hooks: coalesce.Hooks[string]{
+		Labels: func(key string) pprof.LabelSet { return pprof.Labels("coalesce_key", key) },
+	}}
+	profile := func() string {
+		var b strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
+		return b.String()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ctx = pprof.WithLabels(ctx, pprof.Labels("request", "17"))
+	const want = `{"coalesce_key":"k", "request":"17"}`
+	check := func(ctx context.Context) (int, error) {
+		if p := profile(); !strings.Contains(p, want) {
+			t.Errorf("no %s in\n%s", want, p)
+		}
+		if v, _ := pprof.Label(ctx, "coalesce_key"); v != "k" {
+			t.Errorf("fn's context has %q", v)
+		}
+		return 1, nil
+	}
+	_, _, _ = g.DoContext(ctx, "k", check)
+	<-g.DoChan(ctx, "k", check)
+	_, _, _ = g.DoFresh(ctx, "k", check)
+	g.DoMulti(ctx, []string{"k", "l"}, func(ctx context.Context, _ []string) (map[string]int, error) {
+		_, _ = check(ctx)
+		return nil, nil
+	})
+	g.Do("k", func() (int, error) {
+		if p := profile(); strings.Contains(p, "coalesce_key") {
+			t.Errorf("Do: %s", p)
+		}
+		return 1, nil
+	})
+}
+
+// TestHooks_PromotedLabels: a receiver that leads carries the labels of its own
+// context, not those of the goroutine that promoted it.
+func TestHooks_PromotedLabels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		ctx, cancel := context.WithCancel(t.Context())
+		h := hold()
+		goCall(pprof.WithLabels(ctx, pprof.Labels("who", "first")), forms[2], &g, "k", func(ctx context.Context) (int, error) {
+			pprof.SetGoroutineLabels(ctx)
+			return h.fn(1)()
+		})
+		<-h.started
+		cancel()
+		synctest.Wait()
+		ctx = pprof.WithLabels(t.Context(), pprof.Labels("who", "second"))
+		ch := g.DoChan(ctx, "k", func(context.Context) (int, error) {
+			var b strings.Builder
+			_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
+			if !strings.Contains(b.String(), `{"who":"second"}`) {
+				t.Error(b.String())
+			}
+			return 2, nil
+		})
+		close(h.release)
+		<-ch
+	})
+}
