@@ -226,7 +226,10 @@ func TestHooks_DoMulti(t *testing.T) {
 			"start q 2: 0 wait 2s",
 		}
 		// The numbers of flights depend on which events come first.
-		strip := func(l string) string { i := strings.LastIndex(l[:strings.Index(l, ":")], " "); return l[:i] + l[strings.Index(l, ":"):] }
+		strip := func(l string) string {
+			i := strings.LastIndex(l[:strings.Index(l, ":")], " ")
+			return l[:i] + l[strings.Index(l, ":"):]
+		}
 		for i := range lines {
 			lines[i] = strip(lines[i])
 		}
