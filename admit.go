@@ -49,10 +49,15 @@ func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish, e *edge
 		}
 	}
 	f := s.meet(h, key, reflexive, wants)
-	switch {
-	case f == nil:
+	if f == nil {
 		return a // leads
-	case wants == now:
+	}
+	return s.admitTo(f, wants, e)
+}
+
+// admitTo is admit for a call whose key has the flight f.
+func (s *shard[K, V]) admitTo(f *flight[K, V], wants wish, e *edge) (a admission[K, V]) {
+	if wants == now {
 		return admission[K, V]{verdict: refused, err: ErrInFlight}
 	}
 	b := f.batch()
@@ -75,7 +80,9 @@ func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish, e *edge
 		if b != nil {
 			b.callers++
 		}
-		a.event = s.event(f)
+		if s.table.hooks != nil {
+			a.event = s.event(f)
+		}
 	}
 	return a
 }

@@ -147,10 +147,20 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	return s.doSlow(h, key, reflexive, fn)
 }
 
-// doSlow is Do where the shard has other flights, or is closed. It is outlined
-// so that what most leaders run is short. It is entered with s.mu held and
-// releases it.
+// doSlow is Do where the shard has other flights, or is not plain. It is
+// outlined so that what most leaders run is short. It is entered with s.mu held
+// and releases it.
 func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
+	if s.plain && s.lookup(h, key, reflexive) == nil {
+		f := s.lead(h, key) // as admit would say
+		s.mu.Unlock()
+		return s.runInline(f, fn)
+	}
+	return s.doBusy(h, key, reflexive, fn)
+}
+
+// doBusy is doSlow where the key has a flight, or the shard is not plain.
+func (s *shard[K, V]) doBusy(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
 	a := s.admit(h, key, reflexive, anything, nil)
 	switch a.verdict {
 	case leads:

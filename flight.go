@@ -188,7 +188,7 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	// is one whose fn called panic(nil) under GODEBUG=panicnil=1, which cannot
 	// be told from Goexit.
 	err = ErrGoexit
-	if f != nil {
+	if f != nil && s.table.hooks != nil {
 		s.tellStart(f)
 	}
 	v, err = fn()
@@ -210,8 +210,12 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 // shard's lock must not be held. (A closure in the caller would move the
 // caller's variables to the heap in every case.)
 func (s *shard[K, V]) launch(f *flight[K, V]) {
-	defer sched.Go(func() { s.runOwn(f) }) // though a hook exits
-	s.tellStart(f)
+	if s.table.hooks != nil {
+		defer sched.Go(func() { s.runOwn(f) }) // though the hook exits
+		s.tellStart(f)
+		return
+	}
+	sched.Go(func() { s.runOwn(f) })
 }
 
 // runOwn runs f's fn on the goroutine that was started for it.

@@ -142,11 +142,8 @@ type story struct {
 	waiters int // at the Start
 }
 
-// enroll numbers f, which is new. s.mu must be held.
+// enroll numbers f, which is new. There must be hooks, and s.mu be held.
 func (s *shard[K, V]) enroll(f *flight[K, V]) {
-	if s.table.hooks == nil {
-		return
-	}
 	s.events += uint64(len(s.table.shards)) // each shard has a residue of its own
 	if f.born == 0 {
 		f.born = sched.Now()
@@ -154,12 +151,9 @@ func (s *shard[K, V]) enroll(f *flight[K, V]) {
 	f.extend().story = &story{number: s.events, start: s.events}
 }
 
-// enrollStart notes that f, which was queued since the given time, starts. s.mu
-// must be held.
+// enrollStart notes that f, which was queued since the given time, starts. There
+// must be hooks, and s.mu be held.
 func (s *shard[K, V]) enrollStart(f *flight[K, V], since int64) {
-	if s.table.hooks == nil {
-		return
-	}
 	s.events += uint64(len(s.table.shards))
 	h := f.more.story
 	h.start, h.wait, h.waiters = s.events, time.Duration(f.born-since), f.followers()

@@ -302,7 +302,9 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 	f.born = sched.Now()
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)
-	s.enroll(f)
+	if s.table.hooks != nil {
+		s.enroll(f)
+	}
 	s.led++
 	s.link(f)
 	b.mu.Lock()

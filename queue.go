@@ -87,7 +87,9 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 		q.born = sched.Now()
 		q.more.before = f
 		q.more.ctx.ahead.Store(m.ctx)
-		s.enroll(q)
+		if s.table.hooks != nil {
+			s.enroll(q)
+		}
 		m.queue = q
 		s.watchAge(f, q)
 	}
@@ -151,7 +153,9 @@ func (s *shard[K, V]) start(f *flight[K, V], r *entry[K, V]) bool {
 	f.leading = true
 	since := f.born
 	f.born = sched.Now()
-	s.enrollStart(f, since)
+	if s.table.hooks != nil {
+		s.enrollStart(f, since)
+	}
 	s.joined--
 	s.led++
 	return true

@@ -200,7 +200,9 @@ func (s *shard[K, V]) lead(h uint64, key K) *flight[K, V] {
 		f.born = sched.Now()
 	}
 	f.key, f.hash = key, uint32(h)
-	s.enroll(f)
+	if s.table.hooks != nil {
+		s.enroll(f)
+	}
 	s.link(f)
 	return f
 }
@@ -237,7 +239,9 @@ func (s *shard[K, V]) leadOwn(h uint64, key K) *flight[K, V] {
 	f.born = sched.Now()
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)
-	s.enroll(f)
+	if s.table.hooks != nil {
+		s.enroll(f)
+	}
 	s.led++
 	s.link(f)
 	return f
