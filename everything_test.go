@@ -1,0 +1,323 @@
+package coalesce_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// This file holds the storm with every feature on at once: limits, lingering
+// successes, clones, hooks, batches, and fns that call each other in circles.
+
+// A loot is the value of that storm. Everybody must get one of their own.
+type loot struct {
+	key   int
+	start int64 // the storm's clock when fn began
+	taken atomic.Bool
+}
+
+// A sea is where the storm rages.
+type sea struct {
+	t      *testing.T
+	g      coalesce.Group[int, *loot]
+	keys   int
+	clock  atomic.Int64
+	asked  atomic.Int64 // calls, one for each distinct key
+	got    atomic.Int64 // answers
+	leaked sync.WaitGroup
+
+	circles *atomic.Int64 // deadlocks told of
+
+	mu      sync.Mutex
+	seqs    map[uint64]string           // the hook that was told of each number
+	flights map[uint64]map[string]int   // what was told of each flight, and how often
+	last    map[uint64]map[string]int64 // and the greatest number
+}
+
+func (s *sea) hook(name string) func(coalesce.Event[int]) {
+	return func(e coalesce.Event[int]) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if other, ok := s.seqs[e.Seq]; ok {
+			s.t.Errorf("%s has number %d, as has %s", name, e.Seq, other)
+		}
+		s.seqs[e.Seq] = name
+		if s.flights[e.Flight] == nil {
+			s.flights[e.Flight], s.last[e.Flight] = map[string]int{}, map[string]int64{}
+		}
+		s.flights[e.Flight][name]++
+		s.last[e.Flight][name] = max(s.last[e.Flight][name], int64(e.Seq))
+		if e.Waiters < 0 || e.Wait < 0 || e.Run < 0 || name != "finish" && e.Waiters > stormWaiters+1 {
+			s.t.Errorf("%s: %+v", name, e)
+		}
+		if name == "finish" && e.Outcome == coalesce.OutcomeClosed {
+			s.flights[e.Flight]["start"]++ // as far as the balance goes
+		}
+	}
+}
+
+// stormWaiters is MaxWaiters.
+const stormWaiters = 6
+
+var errStorm = errors.New("fn failed in the storm")
+
+// fn returns an fn for a key which ends in any way, and calls for others if it
+// has a context that tells of it.
+func (s *sea) fn(key int, seed uint64) func(context.Context) (*loot, error) {
+	return func(ctx context.Context) (*loot, error) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		l := &loot{key: key, start: s.clock.Add(1)}
+		if ctx != context.Background() && r.IntN(3) == 0 {
+			s.call(ctx, r, false)
+		}
+		if ctx != context.Background() && r.IntN(10) == 0 {
+			s.leaked.Go(func() { s.call(coalesce.Detach(ctx), r, false) })
+			runtime.Gosched()
+			return l, nil
+		}
+		switch r.IntN(8) {
+		case 0:
+			time.Sleep(time.Duration(r.IntN(300)) * time.Microsecond)
+		case 1:
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(time.Duration(r.IntN(2000)) * time.Microsecond):
+			}
+		case 2, 3:
+			runtime.Gosched()
+		}
+		switch r.IntN(12) {
+		case 0:
+			return nil, errStorm
+		case 1:
+			panic(errStorm)
+		case 2:
+			runtime.Goexit()
+		}
+		return l, nil
+	}
+}
+
+// call makes a random call and checks its answer. It survives whatever that is.
+func (s *sea) call(ctx context.Context, r *rand.Rand, outside bool) {
+	key, form, seed := r.IntN(s.keys), r.IntN(6), r.Uint64()
+	if !outside && form == 0 {
+		form = 1 // a Do cannot be seen to wait for itself
+	}
+	if r.IntN(3) == 0 && form > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.IntN(1500))*time.Microsecond)
+		defer cancel()
+	}
+	began := s.clock.Add(1)
+	fn := s.fn(key, seed)
+	if form == 5 {
+		s.callMulti(ctx, r, seed)
+		return
+	}
+	s.asked.Add(1)
+	returned := false
+	var res coalesce.Result[*loot]
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if e, ok := recover().(*coalesce.PanicError); ok {
+				res.Err = e
+			} else if !returned {
+				res.Err = coalesce.ErrGoexit
+			}
+		}()
+		switch form {
+		case 0:
+			res.Val, res.Shared, res.Err = s.g.Do(key, func() (*loot, error) { return fn(context.Background()) })
+		case 1, 4:
+			res.Val, res.Shared, res.Err = s.g.DoContext(ctx, key, fn)
+		case 2:
+			res = <-s.g.DoChan(ctx, key, fn)
+		case 3:
+			res.Val, res.Shared, res.Err = s.g.DoFresh(ctx, key, fn)
+		}
+		returned = true
+	}()
+	<-done
+	if form == 3 && res.Err == nil && res.Val.start < began {
+		s.t.Errorf("DoFresh got what was begun at %d, and began at %d", res.Val.start, began)
+	}
+	s.check(ctx, key, res)
+}
+
+// callMulti makes a DoMulti for some keys.
+func (s *sea) callMulti(ctx context.Context, r *rand.Rand, seed uint64) {
+	var keys []int
+	distinct := map[int]bool{}
+	for range r.IntN(6) {
+		key := r.IntN(s.keys)
+		keys = append(keys, key)
+		distinct[key] = true
+	}
+	s.asked.Add(int64(len(distinct)))
+	lacks := r.IntN(s.keys)
+	res := s.g.DoMulti(ctx, keys, func(ctx context.Context, keys []int) (map[int]*loot, error) {
+		_, err := s.fn(keys[0], seed)(ctx)
+		m := map[int]*loot{}
+		for _, key := range keys {
+			if !distinct[key] {
+				s.t.Errorf("asked for %d of %v", key, distinct)
+			}
+			if key != lacks {
+				m[key] = &loot{key: key, start: s.clock.Add(1)}
+			}
+		}
+		return m, err
+	})
+	if len(res) != len(distinct) {
+		s.t.Errorf("%d results for %d keys", len(res), len(distinct))
+	}
+	for key, r := range res {
+		s.check(ctx, key, r)
+	}
+}
+
+// check checks the answer that a call for key got.
+func (s *sea) check(ctx context.Context, key int, r coalesce.Result[*loot]) {
+	s.got.Add(1)
+	var e *coalesce.PanicError
+	switch err := r.Err; {
+	case err == nil && (r.Val == nil || r.Val.key != key):
+		s.t.Errorf("key %d: %+v", key, r)
+	case err == nil && r.Val.taken.Swap(true):
+		s.t.Errorf("key %d: two callers have one value", key)
+	case err == nil, err == errStorm, err == coalesce.ErrGoexit, err == coalesce.ErrAbsent,
+		err == coalesce.ErrSaturated, err == coalesce.ErrClosed:
+	case errors.Is(err, coalesce.ErrDeadlock):
+		s.circles.Add(1)
+	case errors.As(err, &e) && e.Value == errStorm:
+	case err == context.Canceled, err == context.DeadlineExceeded: // its own, or what fn returned
+	default:
+		s.t.Errorf("key %d: %v", key, err)
+	}
+}
+
+// TestStorm_Everything: everybody is answered, by something that may answer
+// them; hooks and counters agree; nothing is stuck, lost, shared without a
+// clone, or left.
+func TestStorm_Everything(t *testing.T) {
+	silenceLog(t)
+	goroutines := runtime.NumGoroutine()
+	rounds := 4 * stormScale(t)
+	var sum coalesce.Stats
+	var circles atomic.Int64
+	for round := range rounds {
+		s := &sea{
+			t: t, keys: 1 + round%2*15, circles: &circles,
+			seqs: map[uint64]string{}, flights: map[uint64]map[string]int{}, last: map[uint64]map[string]int64{},
+		}
+		s.g = coalesce.Group[int, *loot]{
+			MaxWaiters: stormWaiters, MaxAge: 800 * time.Microsecond,
+			Linger: 200 * time.Microsecond, LingerMax: 3,
+			Clone: func(l *loot) *loot {
+				if l == nil {
+					return nil
+				}
+				return &loot{key: l.key, start: l.start}
+			},
+			Hooks: coalesce.Hooks[int]{
+				Start: s.hook("start"), Join: s.hook("join"), Leave: s.hook("leave"), Finish: s.hook("finish"),
+			},
+		}
+		var wg sync.WaitGroup
+		for i := range 24 {
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(uint64(round), uint64(i)))
+				for range 60 {
+					s.call(t.Context(), r, true)
+					if r.IntN(10) == 0 {
+						s.g.Forget(r.IntN(s.keys))
+						s.g.ForgetUnshared(r.IntN(s.keys))
+					}
+					if r.IntN(20) == 0 {
+						for f := range s.g.Flights() {
+							if f.Waiters > stormWaiters+1 {
+								t.Errorf("%+v", f)
+							}
+						}
+					}
+				}
+			})
+		}
+		if round%4 == 3 {
+			time.Sleep(5 * time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			_ = s.g.Shutdown(ctx)
+			cancel()
+		}
+		wg.Wait()
+		s.leaked.Wait()
+		if !eventually(func() bool {
+			for range s.g.Flights() {
+				return false
+			}
+			return runtime.NumGoroutine() <= goroutines
+		}) {
+			buf := make([]byte, 1<<20)
+			t.Fatalf("flights or goroutines are left:\n%s", buf[:runtime.Stack(buf, true)])
+		}
+		s.account(&sum)
+		if t.Failed() {
+			t.Fatalf("in round %d", round)
+		}
+	}
+	t.Logf("%+v, %d deadlocks", sum, circles.Load())
+	if circles.Load() == 0 || sum.Led == 0 || sum.Joined == 0 || sum.Lingered == 0 || sum.Rejected == 0 || sum.Ended == 0 || sum.Left == 0 ||
+		sum.Overdue == 0 || sum.Evicted == 0 || sum.Abandoned == 0 {
+		t.Errorf("something did not happen: %+v", sum)
+	}
+}
+
+// account compares what was told, counted and answered.
+func (s *sea) account(sum *coalesce.Stats) {
+	s.mu.Lock() // hooks may have been told by goroutines that nobody waits for
+	defer s.mu.Unlock()
+	st := s.g.Stats()
+	if asked, got := s.asked.Load(), s.got.Load(); asked != got || st.Calls != uint64(asked) {
+		s.t.Errorf("%d calls, %d answers, %+v", asked, got, st)
+	}
+	total := map[string]int{}
+	for n, told := range s.flights {
+		for hook, times := range told {
+			total[hook] += times
+		}
+		if told["start"] != told["finish"] || told["start"] > 1 {
+			s.t.Errorf("flight %d: %v", n, told)
+		}
+		for hook, seq := range s.last[n] {
+			if seq > s.last[n]["finish"] && told["finish"] > 0 {
+				s.t.Errorf("flight %d: %s is number %d, finish %d", n, hook, seq, s.last[n]["finish"])
+			}
+		}
+	}
+	if uint64(total["leave"]) != st.Left || st.HookPanics != 0 || s.g.Len() != 0 {
+		s.t.Errorf("told %v, counted %+v, Len %d", total, st, s.g.Len())
+	}
+	sum.Led += st.Led
+	sum.Joined += st.Joined
+	sum.Lingered += st.Lingered
+	sum.Rejected += st.Rejected
+	sum.Ended += st.Ended
+	sum.Left += st.Left
+	sum.Overdue += st.Overdue
+	sum.Evicted += st.Evicted
+	sum.Abandoned += st.Abandoned
+	sum.Panics += st.Panics
+	sum.Goexits += st.Goexits
+	sum.Untold += st.Untold
+}
