@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/seed342dcb2d/coalesce"
 )
@@ -152,4 +153,87 @@ func BenchmarkHash(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkFeature measures a Do alone with each of the features on, and the
+// calls that they add.
+func BenchmarkFeature(b *testing.B) {
+	keys := make([]string, 1024)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("key-%06d", i)
+	}
+	told := 0
+	tell := func(coalesce.Event[string]) { told++ }
+	groups := []struct {
+		name string
+		g    func() *coalesce.Group[string, int]
+	}{
+		{"none", func() *group { return &group{} }},
+		{"MaxWaiters", func() *group { return &group{MaxWaiters: 100} }},
+		{"Clone", func() *group { return &group{Clone: func(v int) int { return v }} }},
+		{"MaxAge", func() *group { return &group{MaxAge: time.Hour} }},
+		{"Hooks", func() *group { return &group{Hooks: coalesce.Hooks[string]{Start: tell, Finish: tell}} }},
+	}
+	for _, x := range groups {
+		b.Run("Do/with="+x.name, func(b *testing.B) {
+			b.ReportAllocs()
+			g := x.g()
+			for i := range b.N {
+				_, _, _ = g.Do(keys[i&1023], func() (int, error) { return i, nil })
+			}
+		})
+	}
+	for _, linger := range []time.Duration{time.Hour, coalesce.Forever} {
+		b.Run("Do/with=Linger/hit/for="+linger.String(), func(b *testing.B) {
+			b.ReportAllocs()
+			g := group{Linger: linger}
+			for i := range b.N {
+				_, _, _ = g.Do(keys[i&1023], func() (int, error) { return i, nil })
+			}
+		})
+	}
+	b.Run("Do/with=Linger/miss", func(b *testing.B) {
+		b.ReportAllocs()
+		g := group{Linger: time.Hour}
+		for i := range b.N {
+			if i&1023 == 0 {
+				g = group{Linger: time.Hour}
+			}
+			_, _, _ = g.Do(keys[i&1023], func() (int, error) { return i, nil })
+		}
+	})
+	b.Run("DoContext/in=fn", func(b *testing.B) {
+		b.ReportAllocs()
+		var g, outer group
+		_, _, _ = outer.DoFresh(b.Context(), "outer", func(ctx context.Context) (int, error) {
+			for i := range b.N {
+				_, _, _ = g.DoContext(ctx, keys[i&1023], func(context.Context) (int, error) { return i, nil })
+			}
+			return 0, nil
+		})
+	})
+	b.Run("DoMulti/keys=100", func(b *testing.B) { // the time is for all
+		b.ReportAllocs()
+		var g group
+		for range b.N {
+			g.DoMulti(b.Context(), keys[:100], func(_ context.Context, keys []string) (map[string]int, error) {
+				m := make(map[string]int, len(keys))
+				for i, key := range keys {
+					m[key] = i
+				}
+				return m, nil
+			})
+		}
+	})
+	b.Run("map/keys=100", func(b *testing.B) { // what fn does there, and the result
+		b.ReportAllocs()
+		for range b.N {
+			m := make(map[string]int, 100)
+			r := make(map[string]coalesce.Result[int], 100)
+			for i, key := range keys[:100] {
+				m[key] = i
+				r[key] = coalesce.Result[int]{Val: i}
+			}
+		}
+	})
 }

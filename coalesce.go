@@ -59,8 +59,7 @@ type Group[K comparable, V any] struct {
 	// successor that is queued is started when the flight before it reaches
 	// that age, though no further call comes.
 	// Zero means no limit; a negative duration panics at first use. With a
-	// limit, every flight reads the clock and has a record, about twice the
-	// cost of a Do.
+	// limit, every flight reads the clock when it starts and has a record.
 	MaxAge time.Duration
 
 	// Linger is for how long a success, that is, a value that fn returned with a
@@ -88,18 +87,21 @@ type Group[K comparable, V any] struct {
 	table sched.Pointer[table[K, V]] // set once, by useSlow; loaded by use and Do
 }
 
-// A Result is what a receiver of [Group.DoChan] gets.
+// A Result is what a receiver of [Group.DoChan] gets, and what [Group.DoMulti]
+// returns for each key.
 type Result[V any] struct {
 	Val V
 	Err error // a *PanicError where a blocked call would panic
 
-	// Shared reports whether more than one call took part in the flight.
+	// Shared reports whether more than one call took part in the flight, or
+	// whether it was answered by a success that lingers.
 	Shared bool
 }
 
 // Do runs fn and returns what it returns, unless a call with an equal key is
 // running its own: then Do waits for that one to end and returns its result.
-// shared reports whether more than one call took part.
+// shared reports whether more than one call took part, or whether the result is
+// a success that lingers (see [Group.Linger]), which Do returns at once.
 //
 // A call that leads runs fn on its own goroutine, and returns when fn has. A
 // call that follows blocks until then, whatever contexts other callers have. A
@@ -114,8 +116,8 @@ type Result[V any] struct {
 // is not fn's, v is the zero value. Do panics if fn is nil, or if key holds a
 // dynamic type that cannot be compared.
 //
-// fn must not call Do with the same key: that waits for itself, for ever. To
-// bound the time that fn takes, give it a context of its own with a timeout.
+// fn must not call Do with the same key: that waits for itself, for ever (see
+// [DeadlockError] for the forms that are told). To bound the time that fn takes, give it a context of its own with a timeout.
 //
 // Do allocates nothing when nobody joins, however much fn captures, nor for a
 // call that follows. The first to follow adds a channel and keeps the flight's
@@ -193,8 +195,8 @@ func (s *shard[K, V]) doBusy(h uint64, key K, reflexive bool, fn func() (V, erro
 
 // TryDo runs fn and returns what it returns, unless the key has a flight (one
 // that has reached MaxAge does not count, if nobody is queued behind it): then
-// it returns the zero value and [ErrInFlight] at once. Calls that come while fn
-// runs join it, as they would a Do.
+// it returns the zero value and [ErrInFlight] at once. A success that lingers it
+// returns. Calls that come while fn runs join it, as they would a Do.
 //
 // fn runs on the caller's goroutine. Panics, Goexit, Shutdown, cost and
 // misuse are as for [Group.Do].

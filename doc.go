@@ -19,7 +19,9 @@
 // ends first leaves. A flight that all callers have left while fn still runs
 // is abandoned. A successor is a flight that is queued behind one that new
 // calls must not join; it is promoted when its turn comes. To forget a flight
-// is to let the next call start another while it still runs.
+// is to let the next call start another while it still runs. A success lingers
+// if it goes on answering calls after its flight has finished. A batch is one
+// execution for the flights of several keys.
 //
 // # Contract
 //
@@ -67,8 +69,9 @@
 // nobody gets a zero value with a nil error.
 //
 // Panics are told (G10). Callers that block panic with a *[PanicError], to be
-// recovered like any panic; receivers find it in their Result. On a goroutine
-// of the package's own a panic never ends the process. If nobody is left to be told, the panic is logged to [log/slog.Default] at error
+// recovered like any panic; receivers and callers of DoMulti find it in their
+// Result. On a goroutine of the package's own a panic never ends the process. If
+// nobody is left to be told, the panic is logged to [log/slog.Default] at error
 // level with its stack, and counted. A Goexit goes on in the goroutine that fn
 // ran on; all others get [ErrGoexit].
 //
@@ -84,9 +87,9 @@
 // expire, in a quiet group too. A caller that leaves takes its memory with it, also from a flight
 // that never ends.
 //
-// User code runs outside every lock (G13): fn, Clone, Hash, and the methods of
-// the callers' contexts. All may use the group. Hash and the contexts' methods
-// must not panic.
+// User code runs outside every lock (G13): fn, Clone, Hash, the [Hooks], and the
+// methods of the callers' contexts. All may use the group. Hash and the contexts'
+// methods must not panic.
 //
 // The zero Group is ready to use (G14) and must not be copied. A Group in a
 // package variable may be used in testing/synctest bubbles, one after another,
@@ -108,6 +111,18 @@
 // Time limits for fn: use [context.WithTimeout] inside fn; when it returns the
 // error, all callers get it. Retries: errors are shared; a caller that gets one
 // calls again, and one of those who do leads. Streams: share a value that can
-// be read many times instead. Recursion is not detected: an fn that calls for
-// its own key waits for itself.
+// be read many times instead.
+//
+// # Deadlocks
+//
+// An fn that calls for its own key, or for a key whose fn calls for its own,
+// would wait for itself. A call made with the context that fn was given is
+// refused with a *[DeadlockError] then, which names the keys; groups of different
+// types may be part of the circle. [Detach] exempts work that fn does not wait
+// for. What cannot be seen is a call that does not carry such a context: a
+// [Group.Do] or [Group.TryDo], whichever end of the wait it is; a DoContext that
+// runs fn on its caller's goroutine, as with [context.WithoutCancel]; and a wait
+// for something that is not a flight. The check costs nothing where the context
+// is [context.Background], one look-up of a value in any other, and for a call
+// from inside an fn a lock that all such calls of the process share.
 package coalesce

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
@@ -256,6 +257,54 @@ func ExampleGroup_clone() {
 	wg.Wait()
 	fmt.Println(g.Stats().Led, "execution")
 	// Output: 1 execution
+}
+
+// With Linger, a success goes on answering for a while. An error does not, so
+// that Forever makes a once for each key that retries errors.
+func ExampleGroup_linger() {
+	g := coalesce.Group[string, int]{Linger: coalesce.Forever}
+	attempts := 0
+	load := func() (int, error) {
+		if attempts++; attempts == 1 {
+			return 0, errors.New("not yet")
+		}
+		return 42, nil
+	}
+	for range 4 {
+		fmt.Println(g.Do("key", load))
+	}
+	g.Forget("key")
+	fmt.Println(g.Do("key", load))
+	// Output:
+	// 0 false not yet
+	// 42 false <nil>
+	// 42 true <nil>
+	// 42 true <nil>
+	// 42 false <nil>
+}
+
+// Hooks tell what happens to flights, here to count those that run.
+func ExampleHooks() {
+	var running, failed atomic.Int64
+	g := coalesce.Group[string, int]{Hooks: coalesce.Hooks[string]{
+		Start: func(coalesce.Event[string]) { running.Add(1) },
+		Finish: func(e coalesce.Event[string]) {
+			running.Add(-1)
+			if e.Err != nil {
+				failed.Add(1)
+				fmt.Println(e.Key, e.Outcome, e.Err, e.Waiters)
+			}
+		},
+	}}
+	g.Do("key", func() (int, error) {
+		fmt.Println(running.Load(), "running")
+		return 0, errors.New("no such key")
+	})
+	fmt.Println(running.Load(), "running,", failed.Load(), "failed")
+	// Output:
+	// 1 running
+	// key returned no such key 0
+	// 0 running, 1 failed
 }
 
 func ExamplePanicError() {

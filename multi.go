@@ -53,7 +53,7 @@ type part[K comparable, V any] struct {
 	flight  *flight[K, V]
 	shard   *shard[K, V]
 	leads   bool             // flight, as one of the batch
-	done    sched.Completion // complete when flight has finished
+	done    sched.Completion // complete when flight has finished; nil if that is the batch's
 	w       waiter           // joined: where it waits
 	r       *entry[K, V]     // queued
 	success *success[K, V]
@@ -120,7 +120,7 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	if t.hooks != nil {
 		t.tellJoins(parts)
 	}
-	ended := false
+	ended := b != nil && !sched.WaitEither(b.done, ctx.Done())
 	for i := range parts {
 		p := &parts[i]
 		if p.done != nil && !ended {
@@ -176,7 +176,7 @@ func (t *table[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context
 			b = newBatch(ctx, fn, room)
 		}
 		p.flight = s.leadBatched(b, p.hash, p.key)
-		p.leads, p.done = true, b.done
+		p.leads = true
 	case joins:
 		p.flight = a.flight
 		p.w = a.flight.wait()
