@@ -328,6 +328,11 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 	return ending[K, V]{s, w, next, s.idle(), untold, s.finishing(f, w.n)}
 }
 
+// concerns reports whether there is anybody to tell.
+func (e *ending[K, V]) concerns() bool {
+	return e.waking.n > 0 || e.next != nil || e.idle != nil || e.untold || e.event != nil
+}
+
 // tell tells everybody of a flight's end. It returns soon if mayDefer is set.
 // No lock may be held.
 func (e ending[K, V]) tell(mayDefer bool) {

@@ -30,6 +30,7 @@ type batch[K comparable, V any] struct {
 	fn    func(context.Context, []K) (map[K]V, error) // until it is called
 	parts []batched[K, V]                             // until they finish; with room for those to come
 	done  sched.Completion                            // complete when all have finished
+	born  int64                                       // sched.Now at the first claim
 
 	mu      sched.Mutex // guards what follows
 	callers int         // see M2
@@ -287,7 +288,7 @@ func (p *part[K, V]) leave(ctx context.Context, ended bool) (shared, left bool) 
 
 // newBatch returns a batch with room for n flights.
 func newBatch[K comparable, V any](ctx context.Context, fn func(context.Context, []K) (map[K]V, error), n int) *batch[K, V] {
-	b := &batch[K, V]{fn: fn, parts: make([]batched[K, V], 0, n), done: sched.NewCompletion()}
+	b := &batch[K, V]{fn: fn, parts: make([]batched[K, V], 0, n), done: sched.NewCompletion(), born: sched.Now()}
 	b.ctx.values = ctx
 	return b
 }
@@ -299,7 +300,7 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 	f := &p.flight
 	f.more, f.known = &p.rest, true
 	p.rest.ctx, p.rest.batch = &b.ctx, b
-	f.born = sched.Now()
+	f.born = b.born
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)
 	if s.table.hooks != nil {
@@ -348,7 +349,7 @@ func (b *batch[K, V]) run() {
 func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	parts := b.parts
 	b.parts = nil
-	endings := make([]ending[K, V], len(parts))
+	var endings []ending[K, V]
 	for i := range parts {
 		p := &parts[i]
 		v, ok := m[p.key]
@@ -362,8 +363,11 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		if s.table.lingering != nil && s.lingers(&p.flight, how, v, err) {
 			how = kept
 		}
-		endings[i] = s.end(&p.flight, how, v, err)
+		e := s.end(&p.flight, how, v, err)
 		s.mu.Unlock()
+		if e.concerns() {
+			endings = append(endings, e)
+		}
 	}
 	untold := how == panicked && b.abandoned()
 	if untold {
