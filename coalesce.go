@@ -40,8 +40,8 @@ type Group[K comparable, V any] struct {
 
 	// Clone, if not nil, gives every caller of a flight that was joined, the
 	// leader too, a copy of its own of the value; the original goes to nobody.
-	// So do the leader of a flight whose value lingers, and the calls that this
-	// answers. It gets whatever fn returned, beside an error too, and may run
+	// The same holds for a value that lingers, of which the group keeps the
+	// original. Clone gets whatever fn returned, beside an error too, and may run
 	// concurrently on that one value. If it panics, that caller alone is told.
 	// Nil means that all callers share one value, as they do what it points to.
 	Clone func(V) V
@@ -62,18 +62,19 @@ type Group[K comparable, V any] struct {
 	// limit, every flight reads the clock when it starts and has a record.
 	MaxAge time.Duration
 
-	// Linger is for how long a success, that is, a value that fn returned with a
-	// nil error, goes on answering calls after its flight has finished. It
-	// answers all forms but DoFresh, at once and without a lock, for them shared
-	// is true. [Group.Forget] and Shutdown drop it, and so does the end of the
-	// next flight of its key, which DoFresh may have led. Errors, panics and
+	// Linger is for how long a success, a value that fn returned with a nil
+	// error, goes on answering calls after its flight has finished. Calls of all
+	// forms but DoFresh are answered by it at once, without a lock, and are told
+	// that it is shared. [Group.Forget] and Shutdown drop it, and so does the end
+	// of the next flight of its key, which a DoFresh has led. Errors, panics and
 	// Goexit never linger, nor does what was returned by a flight that had been
 	// forgotten or abandoned, or that a successor was queued behind.
+	//
 	// Zero means not at all; a negative duration panics at first use. With
 	// [Forever] and no LingerMax, each key is loaded once, and errors are
-	// retried by the next call. With Linger, a flight has a record and a success
-	// allocates, and its memory is freed soon after it has expired: not later
-	// than a sixteenth of Linger.
+	// retried by the next call. With Linger, every flight has a record, and a
+	// success makes two allocations, which are freed when it has expired or, if
+	// there are many, up to a sixteenth of Linger later.
 	Linger time.Duration
 
 	// LingerMax bounds the number of successes that linger. One more drops the
