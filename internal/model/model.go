@@ -7,143 +7,26 @@
 // each.
 package model
 
-import (
-	"errors"
-	"slices"
-)
-
-// A Form is a way to call a Group.
-type Form uint8
-
-// The forms, in the order of the exported methods.
-const (
-	Do Form = iota
-	DoContext
-	DoChan
-	DoFresh
-	TryDo
-	Forms // how many there are
-)
-
-// An Exit is how an fn ends.
-type Exit uint8
-
-// The exits.
-const (
-	Return Exit = iota
-	Error
-	Panic
-	Goexit
-	Exits // how many there are
-)
-
-// A Reply is the kind of answer that a call got.
-type Reply uint8
-
-// The replies.
-const (
-	Pending  Reply = iota // no answer yet
-	Result                // what Call.Flight ended with
-	Left                  // its context's error
-	Closed                // ErrClosed
-	InFlight              // ErrInFlight
-)
-
-// ErrClosed stands for the Group's, as a cause.
-var ErrClosed = errors.New("closed")
-
-// A Call is one caller's invocation. The caller sets the first fields.
-type Call struct {
-	Key    int
-	Form   Form
-	Cause  error // of its context's end; nil if that can never end, or Form has none
-	Ended  bool  // its context has ended
-	Slow   bool  // its context, once asked whether it has ended, does not say so before Resume
-	Honors bool  // its fn returns an error when its context ends
-
-	Flight *Flight // what it takes, or took, part in
-	Shared bool    // what it was told
-	reply  Reply
-	queued bool // it waits for its turn, and must ask its context when it is woken
-	held   bool // it has its answer, and returns with it when its context has said why
-	last   bool // it abandoned Flight, whose context ends when its own has said why
-}
-
-// Reply returns what c has been answered so far.
-func (c *Call) Reply() Reply {
-	if c.held {
-		return Pending
-	}
-	return c.reply
-}
-
-// answer gives c its answer. Who leaves, and who was woken from a queue, has to
-// ask the context before it can return.
-func (c *Call) answer(r Reply) {
-	c.reply = r
-	c.Shared = c.Flight != nil && c.Flight.Joined
-	c.held = c.Slow && (r == Left || c.queued && c.Form != DoChan)
-}
-
-// Own reports whether a flight that c leads runs on a goroutine of its own.
-func (c *Call) Own() bool {
-	switch c.Form {
-	case Do, TryDo:
-		return false
-	case DoContext:
-		return c.Cause != nil
-	}
-	return true
-}
-
-// A State is that of a flight.
-type State uint8
-
-// The states.
-const (
-	Running State = iota
-	Abandoned
-	Queued
-	Promoted // its turn has come, and Picked has not started it
-	Finished
-)
-
-// A Flight is one execution with its callers.
-type Flight struct {
-	Key       int
-	State     State
-	Leader    *Call // nil before it runs
-	Picked    *Call // who is to lead it; nil before it is promoted
-	Callers   []*Call
-	Joined    bool // a second call has taken part
-	Forgotten bool
-	Queue     *Flight // the successor behind it
-	Exit      Exit    // valid once it is finished
-	Cause     error   // of its context's end, nil if that has not ended
-}
-
-// Waiters returns how many calls wait for f, its leader not among them.
-func (f *Flight) Waiters() int {
-	n := len(f.Callers)
-	if slices.Contains(f.Callers, f.Leader) {
-		n--
-	}
-	return n
-}
+import "slices"
 
 // Stats are the Group's counters of the same names.
 type Stats struct {
-	Led, Joined, Rejected, Ended                        uint64
-	Left, Abandoned, Forgotten, Panics, Goexits, Untold uint64
+	Led, Joined, Lingered, Rejected, Ended                                uint64
+	Left, Abandoned, Forgotten, Overdue, Panics, Goexits, Untold, Evicted uint64
 }
 
-// A Group is the model. The zero Group is ready to use.
+// A Group is the model. The zero Group is ready to use. Its configuration is
+// that of the Group of the same names, with time in units of Tick.
 type Group struct {
+	MaxWaiters, MaxAge, Linger, LingerMax int
+
 	Stats  Stats
 	Closed bool
 
+	now        int
 	registered map[int]*Flight
 	forgotten  []*Flight
+	successes  []success // that linger, in the order in which they finished
 }
 
 // Len returns the number of keys that have a flight.
@@ -161,36 +44,75 @@ func (g *Group) Flights() []*Flight {
 	return all
 }
 
-// Begin makes the call c.
-func (g *Group) Begin(c *Call) {
-	f := g.registered[c.Key]
-	switch {
+// Begin makes a call or, if there are several, a DoMulti with one for each key.
+func (g *Group) Begin(calls ...*Call) {
+	var led []*Flight
+	for _, c := range calls {
+		c.with = calls
+		g.admit(c)
+		if f := c.Flight; f != nil && f.Leader == c {
+			led = append(led, f)
+		}
+	}
+	for _, f := range led {
+		f.Batch = led
+	}
+}
+
+// admit makes the call c take part in a flight, or answers it.
+func (g *Group) admit(c *Call) {
+	fresh := c.Form == DoFresh
+	switch s := g.lingering(c.Key); {
 	case c.Ended:
 		c.answer(Left)
 		g.Stats.Ended++
+		return
 	case g.Closed:
-		c.answer(Closed)
-		g.Stats.Rejected++
+		g.reject(c, Closed)
+		return
+	case s != nil && !fresh:
+		c.Flight = s
+		c.answer(Result)
+		c.Shared = true
+		g.Stats.Lingered++
+		return
+	}
+	f := g.registered[c.Key]
+	if f != nil && g.overdue(f) && !fresh {
+		g.takeOver(f)
+		f = nil
+	}
+	switch {
 	case f == nil:
 		f = &Flight{Key: c.Key, Callers: []*Call{c}, Picked: c}
 		c.Flight = f
 		g.register(f)
 		g.lead(f)
+		return
 	case c.Form == TryDo:
-		c.answer(InFlight)
-		g.Stats.Rejected++
-	case f.State == Running && c.Form != DoFresh:
-		g.join(f, c)
-	case f.State == Promoted && c.Form != DoFresh:
-		c.queued = true
-		g.join(f, c)
-	default:
-		if f.Queue == nil {
-			f.Queue = &Flight{Key: c.Key, State: Queued}
-		}
-		c.queued = true
-		g.join(f.Queue, c)
+		g.reject(c, InFlight)
+		return
 	}
+	to := f // what c is to take part in
+	if f.State == Abandoned || fresh {
+		to = f.Queue
+	}
+	switch {
+	case g.full(to):
+		g.reject(c, Saturated)
+		return
+	case to == nil:
+		to = &Flight{Key: c.Key, State: Queued, Since: g.now}
+		f.Queue = to
+	}
+	c.queued = to.State != Running
+	g.join(to, c)
+	g.expire(f)
+}
+
+func (g *Group) reject(c *Call, r Reply) {
+	c.answer(r)
+	g.Stats.Rejected++
 }
 
 func (g *Group) register(f *Flight) {
@@ -201,7 +123,7 @@ func (g *Group) register(f *Flight) {
 }
 
 func (g *Group) join(f *Flight, c *Call) {
-	f.Joined = len(f.Callers) > 0 || f.Joined
+	f.Joined = f.Joined || f.Leader != nil || len(f.Callers) > 0
 	f.Callers = append(f.Callers, c)
 	c.Flight = f
 	g.Stats.Joined++
@@ -211,6 +133,8 @@ func (g *Group) join(f *Flight, c *Call) {
 func (g *Group) lead(f *Flight) {
 	f.State = Running
 	f.Leader = f.Picked
+	f.Since = g.now
+	f.Batch = []*Flight{f}
 	g.Stats.Led++
 }
 
@@ -227,6 +151,7 @@ func (g *Group) wake(c *Call) {
 	case c.Ended:
 		g.leave(c)
 	case f.State == Promoted && f.Picked == c:
+		c.queued = false
 		g.Stats.Joined--
 		g.lead(f)
 	}
@@ -245,6 +170,21 @@ func (g *Group) Resume(c *Call) {
 
 // Finish ends the execution of f, which runs or is abandoned.
 func (g *Group) Finish(f *Flight, how Exit) {
+	if how == Panic && f.deserted() {
+		g.Stats.Untold++
+	}
+	for _, f := range f.Batch {
+		g.finish(f, how)
+	}
+}
+
+func (g *Group) finish(f *Flight, how Exit) {
+	if g.registered[f.Key] == f {
+		g.drop(f.Key)
+		if g.Linger > 0 && how == Return && !f.Leader.Absent && f.State == Running && f.Queue == nil && !g.Closed {
+			g.keep(f)
+		}
+	}
 	f.State, f.Exit = Finished, how
 	for _, c := range f.Callers {
 		c.answer(Result)
@@ -252,9 +192,6 @@ func (g *Group) Finish(f *Flight, how Exit) {
 	switch how {
 	case Panic:
 		g.Stats.Panics++
-		if len(f.Callers) == 0 {
-			g.Stats.Untold++
-		}
 	case Goexit:
 		g.Stats.Goexits++
 	}
@@ -279,14 +216,16 @@ func (g *Group) remove(f *Flight) {
 
 // Cancel ends the context of c.
 func (g *Group) Cancel(c *Call) {
-	if c.reply != Pending || c.Cause == nil || c.Ended {
-		return
-	}
-	c.Ended = true
-	if c.queued && c.Form != DoChan {
-		g.wake(c)
-	} else {
-		g.leave(c)
+	for _, c := range c.with {
+		if c.reply != Pending || c.Cause == nil || c.Ended {
+			continue
+		}
+		c.Ended = true
+		if c.queued && c.Form != DoChan {
+			g.wake(c)
+		} else {
+			g.leave(c)
+		}
 	}
 }
 
@@ -304,9 +243,11 @@ func (g *Group) leave(c *Call) {
 		g.hand(f)
 	case f.State == Queued && alone:
 		g.registered[f.Key].Queue = nil
-	case f.State == Running && alone:
-		f.State = Abandoned
-		g.Stats.Abandoned++
+	case f.State == Running && f.deserted():
+		for _, f := range f.Batch {
+			f.State = Abandoned
+			g.Stats.Abandoned++
+		}
 		c.last = true
 		if !c.Slow {
 			g.end(f, c.Cause)
@@ -319,69 +260,10 @@ func (g *Group) end(f *Flight, cause error) {
 	if !f.Leader.Own() || f.Cause != nil {
 		return
 	}
-	f.Cause = cause
+	for _, f := range f.Batch {
+		f.Cause = cause
+	}
 	if f.Leader.Honors && f.State != Finished {
 		g.Finish(f, Error)
-	}
-}
-
-// Forget forgets the flight of key.
-func (g *Group) Forget(key int) bool {
-	f := g.registered[key]
-	if f == nil {
-		return false
-	}
-	g.Stats.Forgotten++
-	f.Forgotten = true
-	g.remove(f)
-	g.forgotten = append(g.forgotten, f)
-	return true
-}
-
-// ForgetUnshared forgets the flight of key unless a call has joined it and
-// somebody still waits for it.
-func (g *Group) ForgetUnshared(key int) bool {
-	f := g.registered[key]
-	if f != nil && f.Joined && f.State != Abandoned {
-		return false
-	}
-	g.Forget(key)
-	return true
-}
-
-// Shutdown closes the group.
-func (g *Group) Shutdown() {
-	g.Closed = true
-	for _, f := range g.Flights() {
-		if f.State != Queued && f.State != Promoted {
-			continue
-		}
-		f.State = Finished
-		for _, c := range f.Callers {
-			c.answer(Closed)
-			g.Stats.Joined--
-			g.Stats.Rejected++
-		}
-	}
-	started := func(f *Flight) bool { return f.State != Finished }
-	g.forgotten = slices.DeleteFunc(g.forgotten, func(f *Flight) bool { return !started(f) })
-	for key, f := range g.registered {
-		f.Queue = nil
-		if !started(f) {
-			delete(g.registered, key)
-		}
-	}
-}
-
-// Drained reports whether a Shutdown that was called returns nil.
-func (g *Group) Drained() bool {
-	return g.Closed && len(g.registered) == 0 && len(g.forgotten) == 0
-}
-
-// OutOfTime is the end of the context of a Shutdown that was called and has
-// not returned.
-func (g *Group) OutOfTime() {
-	for _, f := range g.Flights() {
-		g.end(f, ErrClosed)
 	}
 }

@@ -1,0 +1,146 @@
+package model
+
+import (
+	"errors"
+	"slices"
+)
+
+// A Form is a way to call a Group.
+type Form uint8
+
+// The forms.
+const (
+	Do Form = iota
+	DoContext
+	DoChan
+	DoFresh
+	DoMulti // one key of it: a DoMulti is a call for each
+	TryDo
+	Forms // how many there are
+)
+
+// An Exit is how an fn ends.
+type Exit uint8
+
+// The exits.
+const (
+	Return Exit = iota
+	Error
+	Panic
+	Goexit
+	Exits // how many there are
+)
+
+// A Reply is the kind of answer that a call got.
+type Reply uint8
+
+// The replies.
+const (
+	Pending   Reply = iota // no answer yet
+	Result                 // what Call.Flight ended with
+	Left                   // its context's error
+	Closed                 // ErrClosed
+	InFlight               // ErrInFlight
+	Saturated              // ErrSaturated
+)
+
+// ErrClosed stands for the Group's, as a cause.
+var ErrClosed = errors.New("closed")
+
+// A Call is one caller's invocation. The caller sets the first fields.
+type Call struct {
+	Key    int
+	Form   Form
+	Cause  error // of its context's end; nil if that can never end, or Form has none
+	Ended  bool  // its context has ended
+	Slow   bool  // its context, once asked whether it has ended, does not say so before Resume
+	Honors bool  // its fn returns an error when its context ends
+	Absent bool  // the map that its fn returns lacks Key
+
+	Flight *Flight // what it takes, or took, part in, or what lingered for it
+	Shared bool    // what it was told
+	with   []*Call // the calls of the same DoMulti; of another form, it alone
+	reply  Reply
+	queued bool // it waits for its turn, and must ask its context when it is woken
+	held   bool // it has its answer, and returns with it when its context has said why
+	last   bool // it abandoned Flight, whose context ends when its own has said why
+}
+
+// Reply returns what c has been answered so far. A DoMulti returns when all its
+// keys have been answered.
+func (c *Call) Reply() Reply {
+	for _, o := range c.with {
+		if o.held || o.reply == Pending {
+			return Pending
+		}
+	}
+	return c.reply
+}
+
+// answer gives c its answer. Who leaves, and who was woken from a queue, has to
+// ask the context before it can return.
+func (c *Call) answer(r Reply) {
+	c.reply = r
+	c.Shared = c.Flight != nil && c.Flight.Joined
+	c.held = c.Slow && (r == Left || c.queued && c.Form != DoChan)
+}
+
+// Own reports whether a flight that c leads runs on a goroutine of its own.
+func (c *Call) Own() bool {
+	switch c.Form {
+	case Do, TryDo:
+		return false
+	case DoContext:
+		return c.Cause != nil
+	}
+	return true
+}
+
+// A State is that of a flight.
+type State uint8
+
+// The states.
+const (
+	Running State = iota
+	Abandoned
+	Queued
+	Promoted // its turn has come, and Picked has not started it
+	Finished
+)
+
+// A Flight is one execution with its callers, or what a DoMulti that leads
+// several keys has of it for one.
+type Flight struct {
+	Key       int
+	State     State
+	Since     int   // when it started or, before that, when it was queued
+	Leader    *Call // nil before it runs
+	Picked    *Call // who is to lead it; nil before it is promoted
+	Callers   []*Call
+	Joined    bool // a second call has taken part
+	Forgotten bool
+	Queue     *Flight   // the successor behind it
+	Batch     []*Flight // the flights of the same execution, with it; nil before it runs
+	Exit      Exit      // valid once it is finished
+	Kept      bool      // when it finished, its value began to linger
+	Cause     error     // of its context's end, nil if that has not ended
+}
+
+// Waiters returns how many calls wait for f, its leader not among them.
+func (f *Flight) Waiters() int {
+	n := len(f.Callers)
+	if slices.Contains(f.Callers, f.Leader) {
+		n--
+	}
+	return n
+}
+
+// deserted reports whether all callers of f's execution have left.
+func (f *Flight) deserted() bool {
+	for _, f := range f.Batch {
+		if len(f.Callers) > 0 {
+			return false
+		}
+	}
+	return true
+}
