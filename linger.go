@@ -113,8 +113,10 @@ func (l *successes[K, V]) keep(key K, val V) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.n == l.max && l.max > 0 {
+		if l.linger == Forever || l.remaining(l.first, p.since) > 0 {
+			l.evicted++ // or it had expired, and the sweep has not come yet
+		}
 		l.remove(l.first)
-		l.evicted++
 	}
 	l.index.Store(key, p)
 	l.n++
