@@ -14,86 +14,45 @@ import (
 )
 
 // FuzzGroup checks that a Group does what the sequential model does. The input
-// is a program: a byte of configuration and two bytes for each step, a call, the
-// end of an fn or of a context, a Forget or a Shutdown. Everything that follows
-// from a step happens before the next, and then all that can be seen of the
-// Group is compared with the model.
+// is a program: a configuration and steps, each a call, the end of an fn or of a
+// context, a Forget, a Shutdown, or some time that passes. Everything that
+// follows from a step happens before the next, and then all that can be seen of
+// the Group is compared with the model.
 //
 // If the configuration says batch, that happens only at certain steps, and what
 // lies between two of them happens at once, in any order. Then what is checked
 // is what must be true of all orders.
 func FuzzGroup(f *testing.F) {
 	silenceLog(f)
-	for _, steps := range fuzzSeeds {
-		f.Add(append([]byte{0}, steps...))
-		f.Add(append([]byte{fuzzClone | fuzzOneShard | fuzzBlind}, steps...))
-		f.Add(append([]byte{fuzzBatch | fuzzConstant}, steps...))
+	for _, seeds := range fuzzSeeds {
+		for _, more := range []int{0, fuzzClone | fuzzOneShard | fuzzBlind, fuzzBatch | fuzzConstant} {
+			conf := seeds.conf | more
+			for _, steps := range seeds.steps {
+				f.Add(append([]byte{byte(conf), byte(conf >> 8)}, steps...))
+			}
+		}
 	}
 	f.Fuzz(func(t *testing.T, program []byte) {
 		synctest.Test(t, func(t *testing.T) { runProgram(t, program) })
 	})
 }
 
-// The configuration of a program.
-const (
-	fuzzBatch    = 1 << iota
-	fuzzOneShard // not the default number
-	fuzzConstant // hash: all keys in one bucket
-	fuzzClone
-	fuzzBlind // Flights is not called: a flight that was seen is not used again
-)
-
-// The steps of a program. A step is an op and an argument.
-const (
-	opDo             = byte(model.Do)
-	opContext        = byte(model.DoContext)
-	opChan           = byte(model.DoChan)
-	opFresh          = byte(model.DoFresh)
-	opTry            = byte(model.TryDo)
-	opFinish         = byte(model.Forms)
-	opCancel         = opFinish + byte(model.Exits)
-	opForget         = opCancel + 1
-	opForgetUnshared = opCancel + 2
-	opShutdown       = opCancel + 3
-	opOutOfTime      = opCancel + 4 // the end of the context of Shutdown
-	opResume         = opCancel + 5 // of a slow context
-	opWait           = opCancel + 6 // in a batch; and time passes
-	ops              = opCancel + 7
-)
-
-// The argument of a call: two bits of key, two of context, and two more. That
-// of a Forget has a key, too, and the others pick an fn or a call.
-const (
-	argBackground = iota << 2 // the kinds of context
-	argCancel
-	argTimeout // in a batch, else as argCancel
-	argEnded
-
-	argKey     = 3
-	argContext = 3 << 2
-	argHonors  = 1 << 4 // fn returns when its context ends
-	argSlow    = 1 << 5 // a slow context, not in a batch
-	argInside  = 1 << 2 // Forget is called from inside an fn
-)
-
-// maxSteps bounds a program, as long ones find nothing that short ones do not.
-const maxSteps = 64
-
 // A driver runs a program.
 type driver struct {
 	t     *testing.T
 	g     *coalesce.Group[int, *fuzzBox]
 	m     *model.Group // nil in batches
-	clone bool
-	blind bool
+	conf  int
 	trace []traceLine
 
 	calls     []*fuzzCall
+	runs      []*fuzzRun // those that it has seen
 	batch     int // number of the current one
 	forgotten int // how many Forgets have returned true
 	maybe     int // ... ForgetUnshareds
 	shutdown  *fuzzShutdown
 	outOfTime bool
+	released  chan struct{}
 }
 
 // A fuzzShutdown is a Shutdown that was called.
@@ -105,24 +64,17 @@ type fuzzShutdown struct {
 
 // runProgram runs a program in a bubble and reports the first difference.
 func runProgram(t *testing.T, program []byte) {
-	if len(program) == 0 {
+	if len(program) < 2 {
 		return
 	}
-	conf, steps := program[0], program[1:]
-	d := &driver{t: t, g: new(coalesce.Group[int, *fuzzBox]), batch: 1}
-	if conf&fuzzOneShard != 0 {
-		d.g.Shards = 1
+	conf, steps := int(program[0])|int(program[1])<<8, program[2:]
+	d := &driver{
+		t: t, g: new(coalesce.Group[int, *fuzzBox]), m: new(model.Group),
+		conf: conf, batch: 1, released: make(chan struct{}),
 	}
-	if conf&fuzzConstant != 0 {
-		d.g.Hash = func(int) uint64 { return 1 }
-	}
-	if conf&fuzzClone != 0 {
-		d.clone = true
-		d.g.Clone = func(b *fuzzBox) *fuzzBox { return &fuzzBox{of: b.of, cloned: true} }
-	}
-	d.blind = conf&fuzzBlind != 0
-	if conf&fuzzBatch == 0 {
-		d.m = new(model.Group)
+	configure(d.g, d.m, conf)
+	if d.is(fuzzBatch) {
+		d.m = nil
 	}
 	defer d.release()
 	for i := 0; i+1 < min(len(steps), 2*maxSteps); i += 2 {
@@ -140,11 +92,12 @@ func runProgram(t *testing.T, program []byte) {
 // step does one step.
 func (d *driver) step(op, arg byte) {
 	switch key := int(arg & argKey); {
+	case op == opMulti:
 	case op < opFinish:
 		d.begin(model.Form(op), key, arg)
 	case op < opCancel:
-		if c := pick(d.running(), arg); c != nil {
-			d.finish(c, model.Exit(op-opFinish))
+		if r := pick(d.running(), arg); r != nil {
+			d.finish(r, model.Exit(op-opFinish))
 		}
 	case op == opCancel:
 		if c := pick(d.cancelable(), arg); c != nil {
@@ -179,21 +132,37 @@ func (d *driver) step(op, arg byte) {
 		if c := pick(d.slow(), arg); c != nil {
 			d.resume(c)
 		}
-	case op == opWait && d.m == nil:
+	case op == opWait:
+		d.wait(waitTicks[int(arg)%len(waitTicks)])
+	}
+}
+
+// is reports whether the configuration says what.
+func (d *driver) is(what int) bool { return d.conf&what != 0 }
+
+// wait lets ticks pass, after all that was begun in a batch.
+func (d *driver) wait(ticks int) {
+	d.tracef("%d ticks", ticks)
+	if d.m == nil {
 		d.settle()
-		if arg&1 != 0 {
-			time.Sleep(time.Millisecond)
-			d.settle()
-		}
+	}
+	time.Sleep(time.Duration(ticks) * fuzzTick)
+	if d.m == nil {
+		d.settle()
+		return
+	}
+	for range ticks {
+		d.m.Tick()
 	}
 }
 
 // begin makes a call on a goroutine of its own.
 func (d *driver) begin(form model.Form, key int, arg byte) {
 	c := &fuzzCall{
-		id: len(d.calls), began: d.batch, ctx: context.Background(),
-		commands: make(chan fuzzCommand, maxSteps+1),
+		id: len(d.calls), began: d.batch, beganAt: time.Now(),
+		ctx: context.Background(), released: d.released,
 	}
+	c.all = []*fuzzCall{c}
 	c.Key, c.Form, c.Honors = key, form, arg&argHonors != 0
 	kind := byte(argBackground)
 	if form != model.Do && form != model.TryDo && arg&argContext != argBackground {
@@ -204,25 +173,25 @@ func (d *driver) begin(form model.Form, key int, arg byte) {
 			c.cancel(c.Cause)
 		}
 		if kind == argTimeout && d.m == nil {
-			ctx, cancel := context.WithTimeout(c.ctx, time.Millisecond)
+			ctx, cancel := context.WithTimeout(c.ctx, fuzzTick)
 			c.ctx, c.cancel = ctx, func(error) { cancel() }
 		}
 	}
 	c.plain = c.ctx
 	if arg&argSlow != 0 && d.m != nil && c.Cause != nil && !c.Ended {
-		c.Slow = true
 		c.slow = &slowContext{Context: c.ctx, resume: make(chan struct{})}
 		c.ctx = c.slow
 	}
-	d.tracef("call %d: form %d key %d ctx %d honors %t slow %t", c.id, form, key, kind>>2, c.Honors, c.Slow)
+	d.tracef("call %d: form %d key %d ctx %d honors %t slow %t", c.id, form, key, kind>>2, c.Honors, c.slow != nil)
 	d.calls = append(d.calls, c)
-	go c.run(d.g)
+	go c.do(d.g)
 	if d.m != nil {
 		synctest.Wait()
-		if c.Slow {
-			c.slow.armed.Store(true)
-		}
 		d.m.Begin(&c.Call)
+		if c.slow != nil { // from now on
+			c.slow.armed.Store(true)
+			c.Slow = true
+		}
 	}
 }
 
@@ -233,19 +202,20 @@ func (d *driver) resume(c *fuzzCall) {
 	d.m.Resume(&c.Call)
 }
 
-// finish makes the fn of c end.
-func (d *driver) finish(c *fuzzCall, how model.Exit) {
+// finish makes r end.
+func (d *driver) finish(r *fuzzRun, how model.Exit) {
+	c := r.calls[0]
 	d.tracef("fn of call %d ends: exit %d", c.id, how)
-	c.told = true
-	c.commands <- fuzzCommand{exit: how}
+	r.told = true
+	r.commands <- fuzzCommand{exit: how}
 	if d.m != nil {
 		d.m.Finish(c.Flight, how)
 	}
 }
 
-// forget forgets key, from inside the fn of c if that is wanted.
-func (d *driver) forget(op byte, key int, c *fuzzCall, inside bool) {
-	inside = inside && c != nil && d.m != nil
+// forget forgets key, from inside r if that is wanted.
+func (d *driver) forget(op byte, key int, r *fuzzRun, inside bool) {
+	inside = inside && r != nil && d.m != nil
 	d.tracef("forget: op %d key %d inside %t", op, key, inside)
 	forget, count := d.g.Forget, &d.forgotten
 	if op == opForgetUnshared {
@@ -253,7 +223,7 @@ func (d *driver) forget(op byte, key int, c *fuzzCall, inside bool) {
 	}
 	var got bool
 	if inside {
-		c.commands <- fuzzCommand{do: func() { got = forget(key) }}
+		r.commands <- fuzzCommand{do: func() { got = forget(key) }}
 		synctest.Wait()
 	} else {
 		got = forget(key)
@@ -275,15 +245,15 @@ func (d *driver) forget(op byte, key int, c *fuzzCall, inside bool) {
 	}
 }
 
-// running returns the calls whose fn ran when the driver last looked and has
+// running returns the executions that ran when the driver last looked and have
 // not been told to end.
-func (d *driver) running() (cs []*fuzzCall) {
-	for _, c := range d.calls {
-		if c.started != 0 && c.finish == 0 && !c.told {
-			cs = append(cs, c)
+func (d *driver) running() (rs []*fuzzRun) {
+	for _, r := range d.runs {
+		if r.finish == 0 && !r.told {
+			rs = append(rs, r)
 		}
 	}
-	return cs
+	return rs
 }
 
 // slow returns the calls whose contexts are slow.
@@ -306,12 +276,12 @@ func (d *driver) cancelable() (cs []*fuzzCall) {
 	return cs
 }
 
-// pick returns one of cs, nil if there is none.
-func pick(cs []*fuzzCall, arg byte) *fuzzCall {
-	if len(cs) == 0 {
+// pick returns one of some calls or executions, nil if there is none.
+func pick[T any](of []*T, arg byte) *T {
+	if len(of) == 0 {
 		return nil
 	}
-	return cs[int(arg)%len(cs)]
+	return of[int(arg)%len(of)]
 }
 
 // settle lets everything happen that follows from the steps so far, and checks
@@ -319,11 +289,14 @@ func pick(cs []*fuzzCall, arg byte) *fuzzCall {
 func (d *driver) settle() {
 	synctest.Wait()
 	for _, c := range d.calls {
-		if c.starts > 0 && c.started == 0 {
-			c.started = d.batch
+		if r := c.run; r != nil && r.started == 0 {
+			r.started = d.batch
+			d.runs = append(d.runs, r)
 		}
-		if c.ended && c.finish == 0 {
-			c.finish = d.batch
+	}
+	for _, r := range d.runs {
+		if r.ended && r.finish == 0 {
+			r.finish = d.batch
 		}
 	}
 	d.checkReplies()
@@ -379,8 +352,8 @@ func (d *driver) release() {
 		if c.Slow {
 			close(c.slow.resume)
 		}
-		close(c.commands)
 	}
+	close(d.released)
 	if d.shutdown != nil {
 		d.shutdown.cancel()
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/model"
@@ -21,22 +23,27 @@ type fuzzBox struct {
 // A fuzzError is the error that fn returns, and a fuzzPanic what it panics
 // with.
 type (
-	fuzzError struct{ of *fuzzCall }
-	fuzzPanic struct{ of *fuzzCall }
+	fuzzError struct{ of *fuzzRun }
+	fuzzPanic struct{ of *fuzzRun }
 )
 
-func (e *fuzzError) Error() string { return fmt.Sprintf("fn of call %d failed", e.of.id) }
+func (e *fuzzError) Error() string { return fmt.Sprintf("fn of call %d failed", e.of.calls[0].id) }
 
-// A fuzzCall is a call of the Group, beside its counterpart in the model.
+// A fuzzCall is a call of the Group, beside its counterpart in the model. A
+// DoMulti is a fuzzCall for each of its keys.
 type fuzzCall struct {
 	model.Call
-	id    int
-	began int // number of the batch
+	id      int
+	all     []*fuzzCall // those of the same DoMulti; of another form, it alone
+	keys    []int       // what DoMulti is given
+	began   int         // number of the batch
+	beganAt time.Time
 
-	ctx    context.Context // what the call is given
-	plain  context.Context // it, or what is behind the slow one
-	slow   *slowContext
-	cancel func(error)
+	ctx      context.Context // what the call is given
+	plain    context.Context // it, or what is behind the slow one
+	slow     *slowContext
+	cancel   func(error)   // nil if there is none, or another of all has it
+	released chan struct{} // closed when all fns are to end
 
 	// Written by the goroutines of the call and of fn, read after Wait.
 	replies  int
@@ -45,13 +52,23 @@ type fuzzCall struct {
 	ch       <-chan coalesce.Result[*fuzzBox]
 	got      coalesce.Result[*fuzzBox]
 	starts   int
-	fnCtx    context.Context
-	box      *fuzzBox // what fn returned
-	ended    bool
-	exit     model.Exit
+	run      *fuzzRun // that it leads
+	box      *fuzzBox // what its fn returned
+}
+
+// A fuzzRun is one execution of fn: that of a call, or of a DoMulti for some of
+// its keys.
+type fuzzRun struct {
+	calls    []*fuzzCall // by key
+	ctx      context.Context
+	commands chan fuzzCommand
+
+	// Written by the goroutine of fn, read after Wait.
+	ended   bool
+	endedAt time.Time
+	exit    model.Exit
 
 	// Written by the driver.
-	commands        chan fuzzCommand
 	told            bool // to end
 	started, finish int  // the batches in which it saw them, or 0
 }
@@ -78,42 +95,75 @@ type fuzzCommand struct {
 	exit model.Exit
 }
 
-// fn is the fn of the call c.
-func (c *fuzzCall) fn(ctx context.Context) (*fuzzBox, error) {
-	c.starts++
-	c.fnCtx = ctx
-	var done <-chan struct{}
-	if c.Honors {
-		done = ctx.Done()
+// start begins the execution of fn for the given keys.
+func (c *fuzzCall) start(ctx context.Context, keys []int) *fuzzRun {
+	r := &fuzzRun{ctx: ctx, commands: make(chan fuzzCommand, maxSteps+1)}
+	for _, key := range keys {
+		i := slices.IndexFunc(c.all, func(o *fuzzCall) bool { return o.Key == key })
+		if i < 0 {
+			panic(fmt.Sprintf("fn gets key %d, which is not the call's", key))
+		}
+		o := c.all[i]
+		o.starts++
+		o.run = r
+		r.calls = append(r.calls, o)
 	}
-	for {
+	return r
+}
+
+// call returns the call of r for key.
+func (r *fuzzRun) call(key int) *fuzzCall {
+	for _, c := range r.calls {
+		if c.Key == key {
+			return c
+		}
+	}
+	return r.calls[0] // of another key, which the check of the result finds
+}
+
+// await runs until r is told how to end, and ends like that.
+func (r *fuzzRun) await() error {
+	var done <-chan struct{}
+	if r.calls[0].Honors {
+		done = r.ctx.Done()
+	}
+	for running := true; running; {
 		select {
-		case cmd := <-c.commands:
+		case cmd := <-r.commands:
 			if cmd.do != nil {
 				cmd.do()
 				continue
 			}
-			c.exit = cmd.exit
+			r.exit = cmd.exit
 		case <-done:
-			c.exit = model.Error
+			r.exit = model.Error
+		case <-r.calls[0].released:
 		}
-		break
+		running = false
 	}
-	c.ended = true
-	c.box = &fuzzBox{of: c}
-	switch c.exit {
+	r.ended, r.endedAt = true, time.Now()
+	for _, c := range r.calls {
+		c.box = &fuzzBox{of: c}
+	}
+	switch r.exit {
 	case model.Error:
-		return c.box, &fuzzError{c}
+		return &fuzzError{r}
 	case model.Panic:
-		panic(fuzzPanic{c})
+		panic(fuzzPanic{r})
 	case model.Goexit:
 		runtime.Goexit()
 	}
-	return c.box, nil
+	return nil
 }
 
-// run makes the call c of g.
-func (c *fuzzCall) run(g *coalesce.Group[int, *fuzzBox]) {
+// fn is the fn of the call c.
+func (c *fuzzCall) fn(ctx context.Context) (*fuzzBox, error) {
+	err := c.start(ctx, []int{c.Key}).await()
+	return c.box, err
+}
+
+// do makes the call c of g.
+func (c *fuzzCall) do(g *coalesce.Group[int, *fuzzBox]) {
 	returned := false
 	defer func() {
 		c.panicked = recover()

@@ -1,10 +1,8 @@
 package coalesce_test
 
 import (
-	"cmp"
-	"context"
 	"fmt"
-	"slices"
+	"time"
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/model"
@@ -39,39 +37,28 @@ func (d *driver) checkReplies() {
 func (d *driver) checkCounts() {
 	var want coalesce.Stats
 	var left uint64
-	pending, leading := 0, 0
-	live := map[int]int{}     // by key, executions
-	canceled := map[int]int{} // of them, those whose context has ended
 	for _, c := range d.calls {
 		want.Calls++
 		if c.starts > 0 {
 			want.Led++
 		}
 		switch {
-		case c.starts > 0 && !c.ended:
-			live[c.Key]++
-			if c.fnCtx.Err() != nil {
-				canceled[c.Key]++
-			}
-		case c.ended && c.exit == model.Panic:
+		case c.run == nil || !c.run.ended:
+		case c.run.exit == model.Panic:
 			want.Panics++
-		case c.ended && c.exit == model.Goexit:
+		case c.run.exit == model.Goexit:
 			want.Goexits++
 		}
 		switch {
 		case c.replies == 0:
-			pending++
-			if c.starts > 0 {
-				leading++
-			}
-		case c.got.Err == coalesce.ErrClosed, c.got.Err == coalesce.ErrInFlight:
+		case c.got.Err == coalesce.ErrClosed, c.got.Err == coalesce.ErrInFlight, c.got.Err == coalesce.ErrSaturated:
 			want.Rejected++
 		case c.got.Err != nil && c.got.Err == c.plain.Err():
 			left++
 		}
 	}
 	got := d.g.Stats()
-	if got.Calls != got.Led+got.Joined+got.Rejected+got.Ended || got.Left+got.Ended != left {
+	if got.Calls != got.Led+got.Joined+got.Lingered+got.Rejected+got.Ended || got.Left+got.Ended != left {
 		d.errorf("%+v does not add up to %d calls that left", got, left)
 	}
 	if n := int(got.Forgotten); n < d.forgotten || n > d.forgotten+d.maybe {
@@ -79,16 +66,51 @@ func (d *driver) checkCounts() {
 	}
 	want.Joined, want.Ended, want.Left, want.Abandoned = got.Joined, got.Ended, got.Left, got.Abandoned
 	want.Forgotten, want.Untold = got.Forgotten, got.Untold
+	if d.is(fuzzAge) {
+		want.Overdue = got.Overdue
+	}
+	if d.is(fuzzLinger) {
+		want.Lingered = got.Lingered
+	}
+	if d.is(fuzzLinger) && d.is(fuzzMax) {
+		want.Evicted = got.Evicted
+	}
 	if got != want {
 		d.errorf("Stats() = %+v, want %+v", got, want)
 	}
-	if d.blind {
-		return
+	if !d.is(fuzzBlind) {
+		d.checkFlights()
 	}
+}
 
+// checkFlights checks that the flights are what the calls and the executions
+// add up to, and keep to the limits.
+func (d *driver) checkFlights() {
+	pending := 0              // calls that do not lead
+	live := map[int]int{}     // by key, executions
+	canceled := map[int]int{} // of them, those whose context has ended
+	for _, c := range d.calls {
+		if c.replies == 0 && c.starts == 0 {
+			pending++
+		}
+		if c.run != nil && !c.run.ended {
+			live[c.Key]++
+			if c.run.ctx.Err() != nil {
+				canceled[c.Key]++
+			}
+		}
+	}
 	registered, queued := map[int]int{}, map[int]int{} // by key, flights
+	ages := map[int]time.Duration{}                    // of the registered
 	for f := range d.g.Flights() {
 		pending -= f.Waiters
+		limit := fuzzMaxWaiters
+		if f.State == coalesce.StateQueued {
+			limit++ // with the one that is to lead it
+		}
+		if d.is(fuzzWaiters) && f.Waiters > limit {
+			d.errorf("%+v has more than MaxWaiters", f)
+		}
 		if f.State == coalesce.StateQueued {
 			queued[f.Key]++
 			continue
@@ -99,10 +121,11 @@ func (d *driver) checkCounts() {
 		}
 		if !f.Forgotten {
 			registered[f.Key]++
+			ages[f.Key] = f.Age
 		}
 	}
-	if pending != leading {
-		d.errorf("%d calls wait that are not in a flight", pending-leading)
+	if pending != 0 {
+		d.errorf("%d calls wait that are not in a flight", pending)
 	}
 	if n := d.g.Len(); n != len(registered) {
 		d.errorf("Len() = %d, %d keys have a flight", n, len(registered))
@@ -113,6 +136,9 @@ func (d *driver) checkCounts() {
 		}
 		if registered[key] > 1 || queued[key] > registered[key] {
 			d.errorf("key %d has %d flights and %d queued", key, registered[key], queued[key])
+		}
+		if d.is(fuzzAge) && queued[key] > 0 && ages[key] >= fuzzMaxAge*fuzzTick {
+			d.errorf("key %d has a flight of age %v and one queued", key, ages[key])
 		}
 	}
 }
@@ -132,7 +158,7 @@ func (d *driver) legal(c *fuzzCall) error {
 			return fmt.Errorf("a goroutine exited although it did not run fn")
 		}
 		for _, of := range d.calls {
-			if of.ended && of.exit == model.Goexit && d.legalResult(c, of, model.Goexit) == nil {
+			if d.legalResult(c, of, model.Goexit) == nil {
 				return nil
 			}
 		}
@@ -144,6 +170,8 @@ func (d *driver) legal(c *fuzzCall) error {
 	case c.got.Err == coalesce.ErrClosed && d.shutdown != nil:
 		return nil
 	case c.got.Err == coalesce.ErrInFlight && c.Form == model.TryDo:
+		return nil
+	case c.got.Err == coalesce.ErrSaturated && d.is(fuzzWaiters) && c.Form != model.TryDo:
 		return nil
 	}
 	return fmt.Errorf("there is no reason for it")
@@ -164,13 +192,14 @@ func source(c *fuzzCall) (of *fuzzCall, how model.Exit, err error) {
 		if !ok {
 			return nil, 0, fmt.Errorf("a panic that is not fn's: %v", pe)
 		}
-		return fp.of, model.Panic, nil
+		return fp.of.call(c.Key), model.Panic, nil
 	}
 	if fe, ok := c.got.Err.(*fuzzError); ok {
-		if c.got.Val == nil || c.got.Val.of != fe.of {
+		of := fe.of.call(c.Key)
+		if c.got.Val == nil || c.got.Val.of != of {
 			return nil, 0, fmt.Errorf("fn's error without its value")
 		}
-		return fe.of, model.Error, nil
+		return of, model.Error, nil
 	}
 	if c.got.Err != nil || c.exited {
 		return nil, 0, nil
@@ -183,178 +212,31 @@ func source(c *fuzzCall) (of *fuzzCall, how model.Exit, err error) {
 
 // legalResult checks that c may have got what the fn of the call of ended with.
 func (d *driver) legalResult(c, of *fuzzCall, how model.Exit) error {
+	r := of.run
 	switch {
 	case of.Key != c.Key:
 		return fmt.Errorf("the result is of key %d", of.Key)
-	case !of.ended || of.exit != how:
+	case r == nil || !r.ended || r.exit != how:
 		return fmt.Errorf("fn of %d did not end like that", of.id)
 	case c.starts > 0 && c != of:
 		return fmt.Errorf("its fn ran, and the result is of %d", of.id)
-	case of.finish < c.began:
-		return fmt.Errorf("stale: fn of %d ended in batch %d, the call began in %d", of.id, of.finish, c.began)
-	case c.Form == model.DoFresh && of.started < c.began:
-		return fmt.Errorf("not fresh: fn of %d started in batch %d, the call began in %d", of.id, of.started, c.began)
+	case r.finish < c.began && !d.mayLinger(c, r):
+		return fmt.Errorf("stale: fn of %d ended in batch %d, the call began in %d", of.id, r.finish, c.began)
+	case c.Form == model.DoFresh && r.started < c.began:
+		return fmt.Errorf("not fresh: fn of %d started in batch %d, the call began in %d", of.id, r.started, c.began)
 	case c != of && c.Form != model.TryDo && !c.got.Shared && c.panicked == nil:
 		return fmt.Errorf("shared is false, and fn is that of %d", of.id)
 	}
 	return nil
 }
 
-// compare compares all that can be seen with the model.
-func (d *driver) compare() {
-	answers := map[*model.Flight]any{}
-	for _, c := range d.calls {
-		f := c.Flight
-		leads := f != nil && f.Leader == &c.Call
-		if (c.starts > 0) != leads {
-			d.errorf("call %d: fn started %d times, the model says that it leads: %t", c.id, c.starts, leads)
-			return
-		}
-		if leads {
-			d.compareContext(c)
-		}
-		if (c.replies > 0) != (c.Reply() != model.Pending) {
-			d.errorf("call %d: %d replies, the model's is %d", c.id, c.replies, c.Reply())
-			return
-		}
-		if err := d.compareReply(c, answers); err != nil {
-			d.errorf("call %d: %v; got %+v, panic %v, the model's reply is %d", c.id, err, c.got, c.panicked, c.Reply())
-		}
+// mayLinger reports whether what r returned may have answered c long after.
+func (d *driver) mayLinger(c *fuzzCall, r *fuzzRun) bool {
+	switch {
+	case !d.is(fuzzLinger) || r.exit != model.Return || c.Form == model.DoFresh:
+		return false
+	case d.is(fuzzForever):
+		return true
 	}
-	if got, want := d.g.Len(), d.m.Len(); got != want {
-		d.errorf("Len() = %d, want %d", got, want)
-	}
-	m := d.m.Stats
-	want := coalesce.Stats{
-		Calls: m.Led + m.Joined + m.Rejected + m.Ended, Led: m.Led, Joined: m.Joined, Rejected: m.Rejected, Ended: m.Ended,
-		Left: m.Left, Abandoned: m.Abandoned, Forgotten: m.Forgotten, Panics: m.Panics, Goexits: m.Goexits, Untold: m.Untold,
-	}
-	if got := d.g.Stats(); got != want {
-		d.errorf("Stats() = %+v, want %+v", got, want)
-	}
-	if !d.blind {
-		d.compareFlights()
-	}
-	d.compareShutdown()
-}
-
-// compareReply compares what c got with the model. answers holds what the
-// callers of each flight got before.
-func (d *driver) compareReply(c *fuzzCall, answers map[*model.Flight]any) error {
-	blind := c.Form == model.TryDo || c.panicked != nil || c.exited
-	if c.replies > 0 && !blind && c.got.Shared != c.Shared {
-		return fmt.Errorf("shared is %t", c.got.Shared)
-	}
-	switch c.Reply() {
-	case model.Left:
-		if c.got.Err != c.plain.Err() {
-			return fmt.Errorf("want its context's error")
-		}
-	case model.Closed:
-		if c.got.Err != coalesce.ErrClosed {
-			return fmt.Errorf("want ErrClosed")
-		}
-	case model.InFlight:
-		if c.got.Err != coalesce.ErrInFlight {
-			return fmt.Errorf("want ErrInFlight")
-		}
-	case model.Result:
-		return d.compareResult(c, answers)
-	}
-	return nil
-}
-
-func (d *driver) compareResult(c *fuzzCall, answers map[*model.Flight]any) error {
-	f := c.Flight
-	if f.Exit == model.Goexit {
-		if inline := c.starts > 0 && c.fnCtx == c.ctx; c.exited != inline || !inline && c.got.Err != coalesce.ErrGoexit {
-			return fmt.Errorf("fn exited on this goroutine: %t", inline)
-		}
-		return nil
-	}
-	of, how, _ := source(c)
-	if of == nil || &of.Call != f.Leader || how != f.Exit {
-		return fmt.Errorf("want fn's own exit %d", f.Exit)
-	}
-	// All get the same error, or the same *PanicError.
-	same := any(c.got.Err)
-	if c.panicked != nil {
-		same = c.panicked
-	}
-	if first, ok := answers[f]; ok && first != same {
-		return fmt.Errorf("others of the flight got %v", first)
-	}
-	answers[f] = same
-	if f.Exit == model.Panic {
-		return nil
-	}
-	cloned := d.clone && f.Joined
-	if c.got.Val.cloned != cloned || !cloned && c.got.Val != of.box {
-		return fmt.Errorf("cloned is %t, want %t", c.got.Val.cloned, cloned)
-	}
-	return nil
-}
-
-// compareContext compares the context of c's fn with the model.
-func (d *driver) compareContext(c *fuzzCall) {
-	want := c.Flight.Cause
-	if want == model.ErrClosed {
-		want = coalesce.ErrClosed
-	}
-	own := c.fnCtx != c.ctx
-	if own != c.Own() {
-		d.errorf("call %d: fn has the caller's very context: %t", c.id, !own)
-	}
-	if own && context.Cause(c.fnCtx) != want || own && (c.fnCtx.Err() != nil) != (want != nil) {
-		d.errorf("call %d: fn's context ended with %v, %v, want %v", c.id, c.fnCtx.Err(), context.Cause(c.fnCtx), want)
-	}
-}
-
-// compareFlights compares what Flights tells with the model.
-func (d *driver) compareFlights() {
-	type flight = coalesce.Flight[int]
-	var got, want []flight
-	for f := range d.g.Flights() {
-		if f.Age < 0 {
-			d.errorf("%+v", f)
-		}
-		f.Age = 0
-		got = append(got, f)
-	}
-	states := map[model.State]coalesce.FlightState{
-		model.Running:   coalesce.StateRunning,
-		model.Abandoned: coalesce.StateAbandoned,
-		model.Queued:    coalesce.StateQueued,
-		model.Promoted:  coalesce.StateQueued,
-	}
-	for _, f := range d.m.Flights() {
-		want = append(want, flight{Key: f.Key, Waiters: f.Waiters(), State: states[f.State], Forgotten: f.Forgotten})
-	}
-	rank := func(f flight) int {
-		r := f.Key<<16 | int(f.State)<<8 | f.Waiters<<1
-		if f.Forgotten {
-			r++
-		}
-		return r
-	}
-	order := func(a, b flight) int { return cmp.Compare(rank(a), rank(b)) }
-	slices.SortFunc(got, order)
-	slices.SortFunc(want, order)
-	if !slices.Equal(got, want) {
-		d.errorf("Flights() = %+v, want %+v", got, want)
-	}
-}
-
-// compareShutdown compares the Shutdown that was called with the model.
-func (d *driver) compareShutdown() {
-	s := d.shutdown
-	if s == nil {
-		return
-	}
-	if drained := d.m.Drained(); s.returned != (drained || d.outOfTime) {
-		d.errorf("Shutdown has returned: %t; nothing runs: %t", s.returned, drained)
-	}
-	if s.returned && s.err != nil && (s.err != context.Canceled || !d.outOfTime) {
-		d.errorf("Shutdown() = %v", s.err)
-	}
+	return c.beganAt.Sub(r.endedAt) < fuzzLingerFor*fuzzTick
 }

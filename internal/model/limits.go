@@ -20,7 +20,7 @@ func (g *Group) full(f *Flight) bool {
 
 // overdue reports whether f has reached MaxAge.
 func (g *Group) overdue(f *Flight) bool {
-	return g.MaxAge > 0 && f.Leader != nil && g.now-f.Since >= g.MaxAge
+	return g.MaxAge > 0 && f.Leader != nil && g.Age(f) >= g.MaxAge
 }
 
 // takeOver lets another flight start beside f, which is overdue.

@@ -44,6 +44,10 @@ func (g *Group) Flights() []*Flight {
 	return all
 }
 
+// Age returns how long f, which is unfinished, has run or, before that, been
+// queued.
+func (g *Group) Age(f *Flight) int { return g.now - f.Since }
+
 // Begin makes a call or, if there are several, a DoMulti with one for each key.
 func (g *Group) Begin(calls ...*Call) {
 	var led []*Flight
