@@ -165,6 +165,7 @@ func (t *table[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K, V] {
 func (t *table[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context.Context, fn func(context.Context, []K) (map[K]V, error)) *batch[K, V] {
 	if t.lingering != nil {
 		if p.success = t.lingering.get(p.key); p.success != nil {
+			t.lingering.hits.Inc()
 			return b
 		}
 	}
@@ -188,6 +189,7 @@ func (t *table[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context
 		p.done, p.event = p.r.told, p.r.event
 	case answered:
 		p.success = a.success
+		t.lingering.hits.Inc()
 	case refused:
 		p.err = s.refuse(a.err, p.edge)
 		return b
@@ -216,7 +218,6 @@ func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, 
 func (t *table[K, V]) answerPart(p *part[K, V], ctx context.Context, ended bool) (r Result[V]) {
 	switch {
 	case p.success != nil:
-		t.lingering.hits.Inc()
 		r = Result[V]{Val: p.success.val, Shared: true}
 		if t.clone != nil {
 			r.Val, r.Err = safelyCloned(t.clone, r.Val, nil)
