@@ -47,9 +47,9 @@ type driver struct {
 
 	calls     []*fuzzCall
 	runs      []*fuzzRun // those that it has seen
-	batch     int // number of the current one
-	forgotten int // how many Forgets have returned true
-	maybe     int // ... ForgetUnshareds
+	batch     int        // number of the current one
+	forgotten int        // how many Forgets have returned true
+	maybe     int        // ... ForgetUnshareds
 	shutdown  *fuzzShutdown
 	outOfTime bool
 	released  chan struct{}
@@ -92,7 +92,6 @@ func runProgram(t *testing.T, program []byte) {
 // step does one step.
 func (d *driver) step(op, arg byte) {
 	switch key := int(arg & argKey); {
-	case op == opMulti:
 	case op < opFinish:
 		d.begin(model.Form(op), key, arg)
 	case op < opCancel:
@@ -162,7 +161,6 @@ func (d *driver) begin(form model.Form, key int, arg byte) {
 		id: len(d.calls), began: d.batch, beganAt: time.Now(),
 		ctx: context.Background(), released: d.released,
 	}
-	c.all = []*fuzzCall{c}
 	c.Key, c.Form, c.Honors = key, form, arg&argHonors != 0
 	kind := byte(argBackground)
 	if form != model.Do && form != model.TryDo && arg&argContext != argBackground {
@@ -178,20 +176,29 @@ func (d *driver) begin(form model.Form, key int, arg byte) {
 		}
 	}
 	c.plain = c.ctx
-	if arg&argSlow != 0 && d.m != nil && c.Cause != nil && !c.Ended {
+	if arg&argSlow != 0 && d.m != nil && c.Cause != nil && !c.Ended && form != model.DoMulti {
 		c.slow = &slowContext{Context: c.ctx, resume: make(chan struct{})}
 		c.ctx = c.slow
 	}
-	d.tracef("call %d: form %d key %d ctx %d honors %t slow %t", c.id, form, key, kind>>2, c.Honors, c.slow != nil)
-	d.calls = append(d.calls, c)
+	c.all = []*fuzzCall{c}
+	if form == model.DoMulti {
+		c.ask(multiKeys[arg>>6], arg&argAbsent != 0)
+	}
+	d.tracef("call %d: form %d key %d%v ctx %d honors %t slow %t", c.id, form, key, c.keys, kind>>2, c.Honors, c.slow != nil)
+	d.calls = append(d.calls, c.all...)
 	go c.do(d.g)
-	if d.m != nil {
-		synctest.Wait()
-		d.m.Begin(&c.Call)
-		if c.slow != nil { // from now on
-			c.slow.armed.Store(true)
-			c.Slow = true
-		}
+	if d.m == nil {
+		return
+	}
+	synctest.Wait()
+	var calls []*model.Call
+	for _, c := range c.all {
+		calls = append(calls, &c.Call)
+	}
+	d.m.Begin(calls...)
+	if c.slow != nil { // from now on
+		c.slow.armed.Store(true)
+		c.Slow = true
 	}
 }
 

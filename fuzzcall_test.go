@@ -95,6 +95,32 @@ type fuzzCommand struct {
 	exit model.Exit
 }
 
+// ask makes c a DoMulti for the sums of its key and the given ones; if that is
+// wanted, the map of its fn lacks the odd keys.
+func (c *fuzzCall) ask(plus []int, absent bool) {
+	first := *c
+	c.all = nil
+	for _, n := range plus {
+		key := (first.Key + n) & argKey
+		c.keys = append(c.keys, key)
+		if slices.Contains(c.keys[:len(c.keys)-1], key) {
+			continue
+		}
+		o := c
+		if len(c.all) > 0 {
+			o = new(fuzzCall)
+			*o = first
+			o.id += len(c.all)
+			o.cancel = nil
+		}
+		o.Key, o.Absent = key, absent && key&1 != 0
+		c.all = append(c.all, o)
+	}
+	for _, o := range c.all {
+		o.all = c.all
+	}
+}
+
 // start begins the execution of fn for the given keys.
 func (c *fuzzCall) start(ctx context.Context, keys []int) *fuzzRun {
 	r := &fuzzRun{ctx: ctx, commands: make(chan fuzzCommand, maxSteps+1)}
@@ -156,6 +182,19 @@ func (r *fuzzRun) await() error {
 	return nil
 }
 
+// multi is the fn of the DoMulti that c is the first call of.
+func (c *fuzzCall) multi(ctx context.Context, keys []int) (map[int]*fuzzBox, error) {
+	r := c.start(ctx, keys)
+	err := r.await()
+	boxes := map[int]*fuzzBox{}
+	for _, c := range r.calls {
+		if !c.Absent {
+			boxes[c.Key] = c.box
+		}
+	}
+	return boxes, err
+}
+
 // fn is the fn of the call c.
 func (c *fuzzCall) fn(ctx context.Context) (*fuzzBox, error) {
 	err := c.start(ctx, []int{c.Key}).await()
@@ -182,6 +221,16 @@ func (c *fuzzCall) do(g *coalesce.Group[int, *fuzzBox]) {
 		*r = <-c.ch
 	case model.DoFresh:
 		r.Val, r.Shared, r.Err = g.DoFresh(c.ctx, c.Key, c.fn)
+	case model.DoMulti:
+		all := g.DoMulti(c.ctx, c.keys, c.multi)
+		if len(all) != len(c.all) {
+			panic(fmt.Sprintf("DoMulti returned %d results for %d keys", len(all), len(c.all)))
+		}
+		for _, o := range c.all {
+			o.got = all[o.Key]
+			o.replies++
+		}
+		c.replies-- // or it would be counted twice
 	case model.TryDo:
 		r.Val, r.Err = g.TryDo(c.Key, fn)
 	}

@@ -37,6 +37,7 @@ func (d *driver) checkReplies() {
 func (d *driver) checkCounts() {
 	var want coalesce.Stats
 	var left uint64
+	var multi uint64 // keys of DoMultis that have not returned, which may have been rejected
 	for _, c := range d.calls {
 		want.Calls++
 		if c.starts > 0 {
@@ -50,6 +51,8 @@ func (d *driver) checkCounts() {
 			want.Goexits++
 		}
 		switch {
+		case c.replies == 0 && len(c.all) > 1:
+			multi++
 		case c.replies == 0:
 		case c.got.Err == coalesce.ErrClosed, c.got.Err == coalesce.ErrInFlight, c.got.Err == coalesce.ErrSaturated:
 			want.Rejected++
@@ -63,6 +66,9 @@ func (d *driver) checkCounts() {
 	}
 	if n := int(got.Forgotten); n < d.forgotten || n > d.forgotten+d.maybe {
 		d.errorf("%d to %d flights were forgotten, %+v", d.forgotten, d.forgotten+d.maybe, got)
+	}
+	if n := got.Rejected - want.Rejected; n <= multi {
+		want.Rejected = got.Rejected
 	}
 	want.Joined, want.Ended, want.Left, want.Abandoned = got.Joined, got.Ended, got.Left, got.Abandoned
 	want.Forgotten, want.Untold = got.Forgotten, got.Untold
@@ -87,11 +93,15 @@ func (d *driver) checkCounts() {
 // add up to, and keep to the limits.
 func (d *driver) checkFlights() {
 	pending := 0              // calls that do not lead
+	multi := 0                // of them, those of DoMultis, which may have their results
 	live := map[int]int{}     // by key, executions
 	canceled := map[int]int{} // of them, those whose context has ended
 	for _, c := range d.calls {
 		if c.replies == 0 && c.starts == 0 {
 			pending++
+			if len(c.all) > 1 {
+				multi++
+			}
 		}
 		if c.run != nil && !c.run.ended {
 			live[c.Key]++
@@ -124,7 +134,7 @@ func (d *driver) checkFlights() {
 			ages[f.Key] = f.Age
 		}
 	}
-	if pending != 0 {
+	if pending < 0 || pending > multi {
 		d.errorf("%d calls wait that are not in a flight", pending)
 	}
 	if n := d.g.Len(); n != len(registered) {
@@ -163,6 +173,13 @@ func (d *driver) legal(c *fuzzCall) error {
 			}
 		}
 		return fmt.Errorf("no fn can have exited for it")
+	case c.got.Err == coalesce.ErrAbsent:
+		for _, of := range d.calls {
+			if of.Absent && d.legalResult(c, of, model.Return) == nil {
+				return nil
+			}
+		}
+		return fmt.Errorf("no map can have lacked its key")
 	case c.plain.Err() != nil && c.got.Err == c.plain.Err():
 		return nil
 	case c.starts > 0:
@@ -180,8 +197,10 @@ func (d *driver) legal(c *fuzzCall) error {
 // source returns the call whose fn made what c got, nil if it does not say.
 func source(c *fuzzCall) (of *fuzzCall, how model.Exit, err error) {
 	p := c.panicked
-	if pe, ok := c.got.Err.(*coalesce.PanicError); ok && c.Form == model.DoChan {
+	if pe, ok := c.got.Err.(*coalesce.PanicError); ok && p == nil && (c.Form == model.DoChan || c.Form == model.DoMulti) {
 		p = pe
+	} else if p != nil && c.Form == model.DoMulti {
+		return nil, 0, fmt.Errorf("a panic that is not in its Result")
 	}
 	if p != nil {
 		pe, ok := p.(*coalesce.PanicError)
@@ -196,7 +215,7 @@ func source(c *fuzzCall) (of *fuzzCall, how model.Exit, err error) {
 	}
 	if fe, ok := c.got.Err.(*fuzzError); ok {
 		of := fe.of.call(c.Key)
-		if c.got.Val == nil || c.got.Val.of != of {
+		if v := c.got.Val; (v == nil) != of.Absent || v != nil && v.of != of {
 			return nil, 0, fmt.Errorf("fn's error without its value")
 		}
 		return of, model.Error, nil

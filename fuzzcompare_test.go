@@ -92,6 +92,12 @@ func (d *driver) compareResult(c *fuzzCall, answers map[*model.Flight]any) error
 		}
 		return nil
 	}
+	if f.Exit == model.Return && f.Leader.Absent {
+		if c.got.Err != coalesce.ErrAbsent {
+			return fmt.Errorf("want ErrAbsent")
+		}
+		return nil
+	}
 	of, how, _ := source(c)
 	if of == nil || &of.Call != f.Leader || how != f.Exit {
 		return fmt.Errorf("want fn's own exit %d", f.Exit)
@@ -105,7 +111,7 @@ func (d *driver) compareResult(c *fuzzCall, answers map[*model.Flight]any) error
 		return fmt.Errorf("others of the flight got %v", first)
 	}
 	answers[f] = same
-	if f.Exit == model.Panic {
+	if f.Exit == model.Panic || f.Leader.Absent {
 		return nil
 	}
 	cloned := d.is(fuzzClone) && (f.Joined || f.Kept)

@@ -68,8 +68,17 @@ const (
 	argContext = 3 << 2
 	argHonors  = 1 << 4 // fn returns when its context ends
 	argSlow    = 1 << 5 // a slow context, not in a batch
+	argAbsent  = 1 << 5 // of DoMulti: the map lacks odd keys
+	argTwo     = 0 << 6 // the kinds of DoMulti, see multiKeys
+	argTwice   = 1 << 6
+	argDown    = 2 << 6
+	argAll     = 3 << 6
 	argInside  = 1 << 2 // Forget is called from inside an fn
 )
+
+// multiKeys are what the kinds of DoMulti add to the key of the argument, modulo
+// the number of keys.
+var multiKeys = [...][]int{{0, 1}, {0, 1, 0, 2, 1}, {2, 1, 0}, {0, 1, 2, 3}}
 
 // How long an opWait takes: two bits of its argument.
 const (
@@ -94,7 +103,12 @@ func configure(g *coalesce.Group[int, *fuzzBox], m *model.Group, conf int) {
 		g.Hash = func(int) uint64 { return 1 }
 	}
 	if conf&fuzzClone != 0 {
-		g.Clone = func(b *fuzzBox) *fuzzBox { return &fuzzBox{of: b.of, cloned: true} }
+		g.Clone = func(b *fuzzBox) *fuzzBox {
+			if b == nil { // beside the error of a DoMulti
+				return nil
+			}
+			return &fuzzBox{of: b.of, cloned: true}
+		}
 	}
 	if conf&fuzzWaiters != 0 {
 		g.MaxWaiters, m.MaxWaiters = fuzzMaxWaiters, fuzzMaxWaiters

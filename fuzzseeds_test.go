@@ -72,6 +72,32 @@ var fuzzSeeds = []struct {
 		{opDo, 0, opFresh, argCancel | argSlow, opReturn, 0, opForget, 0, opFresh, 0, opShutdown, 0, opResume, 0, opReturn, 0},
 		{opContext, argCancel, opCancel, 0, opChan, argCancel | argSlow, opDo, 0, opPanic, 0, opCancel, 1, opResume, 0, opReturn, 0},
 		{opContext, argCancel | argSlow, opDo, 0, opCancel, 0, opForgetUnshared, 0, opReturn, 0, opResume, 0},
+		// DoMulti: leads some keys, joins others, each once; every exit, absent keys.
+		{opMulti, argTwo, opDo, 1, opTry, 0, opChan, 0, opReturn, 0},
+		{opDo, 1, opMulti, argTwice, opDo, 2, opReturn, 1, opReturn, 0},
+		{opDo, 0, opDo, 1, opMulti, argTwo, opReturn, 0, opReturn, 0, opMulti, argEnded | argAll},
+		{opMulti, argAll | argAbsent, opDo, 1, opChan, 2, opContext, argCancel | 3, opReturn, 0},
+		{opMulti, argDown | argAbsent, opDo, 1, opChan, 2, opFail, 0, opMulti, argTwo, opExit, 0},
+		{opMulti, argAll, opDo, 1, opChan, 2, opMulti, argDown, opPanic, 0, opMulti, argTwo, opContext, 1, opExit, 0},
+		{opMulti, argTwo, opMulti, argDown, opFresh, 0, opFresh, 1, opReturn, 1, opReturn, 0, opReturn, 0, opReturn, 0},
+		// It leaves: what has finished is told; the flights of others go on.
+		{opDo, 1, opMulti, argCancel | argTwo, opReturn, 1, opCancel, 0, opReturn, 0},
+		{opMulti, argCancel | argTwo, opContext, argCancel | 1, opCancel, 0, opTry, 0, opDo, 0, opChan, 1, opPanic, 0},
+		{opMulti, argCancel | argTwo, opContext, argCancel | 1, opCancel, 0, opForgetUnshared, 0, opForgetUnshared, 1, opCancel, 0, opTry, 1, opReturn, 0},
+		// A batch is abandoned when its last caller has left its last flight.
+		{opMulti, argCancel | argTwo, opCancel, 0, opDo, 0, opFresh, 1, opTry, 1, opForgetUnshared, 1, opPanic, 0, opReturn, 0, opReturn, 0},
+		{opMulti, argCancel | argHonors | argTwo, opContext, argCancel | 1, opMulti, argCancel | argDown, opCancel, 0, opCancel, 0, opFresh, 1, opCancel, 0, opReturn, 0},
+		{opMulti, argCancel | argTwo, opForget, 0, opDo, 0, opCancel, 0, opDo, 1, opReturn, 0, opReturn, 0, opReturn, 0},
+		// A key whose flight is abandoned is queued, and led alone.
+		{opContext, argCancel, opCancel, 0, opMulti, argTwo | argAbsent, opDo, 0, opReturn, 0, opReturn, 0, opReturn, 0},
+		{opContext, argCancel | 1, opCancel, 0, opMulti, argTwo | argAbsent, opChan, 1, opReturn, 1, opReturn, 0, opReturn, 0},
+		{opContext, argCancel, opCancel, 0, opMulti, argCancel | argTwo, opChan, 0, opReturn, 1, opCancel, 0, opReturn, 0, opReturn, 0},
+		{opContext, argCancel, opCancel, 0, opChan, argCancel | argSlow, opMulti, argCancel | argTwo, opReturn, 0, opCancel, 0, opResume, 0, opPanic, 1, opReturn, 0},
+		{opMulti, argCancel | argTwo, opCancel, 0, opMulti, argCancel | argDown, opReturn, 0, opPanic, 0, opCancel, 0, opExit, 0, opFail, 0},
+		{opContext, argCancel, opCancel, 0, opMulti, argTwo, opShutdown, 0, opMulti, argAll, opReturn, 1, opReturn, 0},
+		{opMulti, argAll | argHonors, opForget, 1, opMulti, argTwo, opShutdown, 0, opOutOfTime, 0, opReturn, 0},
+		{opMulti, argTimeout | argAll, opMulti, argTimeout | argDown, opWait, 0, opChan, 2, opWait, argTick, opMulti, argTwo, opDo, 2, opWait, 0, opReturn, 0, opReturn, 0},
+		{opMulti, argCancel | argAll, opChan, argCancel | 2, opWait, 0, opReturn, 0, opCancel, 0, opDo, 0, opMulti, argDown, opForget, 1, opWait, 0, opPanic, 0, opShutdown, 0},
 		// Batches: what lies between two waits happens at once.
 		{opContext, argTimeout, opChan, argTimeout, opFresh, argTimeout, opDo, 0, opWait, 0, opWait, 1, opReturn, 0, opContext, 0, opWait, 0, opReturn, 0},
 		{opContext, argCancel, opWait, 0, opReturn, 0, opCancel, 0, opDo, 0, opFresh, 0, opForget, 0, opWait, 0, opDo, 0, opExit, 0, opPanic, 0},
@@ -86,6 +112,7 @@ var fuzzSeeds = []struct {
 		{opContext, argCancel, opCancel, 0, opDo, 0, opChan, argCancel, opContext, 0, opDo, 0, opChan, 0, opReturn, 0, opChan, 0, opCancel, 0, opChan, 0, opReturn, 0},
 		// One whose turn has come, and a queue behind it.
 		{opDo, 0, opFresh, argCancel | argSlow, opReturn, 0, opDo, 0, opDo, 0, opDo, 0, opFresh, 0, opFresh, 0, opFresh, 0, opFresh, 0, opResume, 0, opReturn, 0, opReturn, 0},
+		{opDo, 0, opDo, 0, opDo, 0, opMulti, argTwo, opMulti, argDown, opMulti, argTwo, opMulti, argDown, opReturn, 1, opReturn, 0},
 		{opContext, argEnded, opDo, 0, opDo, 0, opDo, 0, opContext, argEnded, opShutdown, 0, opDo, 0, opReturn, 0},
 	}},
 	{fuzzAge, [][]byte{
@@ -98,6 +125,7 @@ var fuzzSeeds = []struct {
 		{opDo, 0, opFresh, argCancel, opWait, argTick, opFresh, 0, opCancel, 0, opWait, argTicks, opReturn, 0, opWait, argLong, opDo, 0, opReturn, 0},
 		// A queue behind a flight that is overdue starts at once.
 		{opDo, 0, opWait, argLong, opFresh, argCancel | argSlow, opFresh, 0, opResume, 0, opReturn, 0, opReturn, 0, opReturn, 0},
+		{opDo, 0, opWait, argLong, opFresh, argCancel | argSlow, opReturn, 1, opContext, argCancel | argSlow, opCancel, 1, opReturn, 0},
 		// A queue that has evaporated; one whose flight finished, or was forgotten.
 		{opDo, 0, opFresh, argCancel, opCancel, 0, opWait, argLong, opDo, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opFresh, 0, opWait, argTick, opReturn, 0, opFresh, 0, opWait, argTicks, opDo, 0, opWait, argTick, opDo, 0, opReturn, 0, opReturn, 0},
@@ -111,6 +139,9 @@ var fuzzSeeds = []struct {
 		// Forgotten flights grow old, too; Shutdown rejects the queue.
 		{opDo, 0, opForget, 0, opDo, 0, opWait, argLong, opDo, 0, opForget, 0, opDo, 0, opReturn, 3, opReturn, 2, opReturn, 1, opReturn, 0},
 		{opDo, 0, opFresh, 0, opShutdown, 0, opWait, argLong, opDo, 0, opReturn, 0},
+		// Key by key of a DoMulti.
+		{opMulti, argCancel | argTwo, opFresh, 1, opWait, argTicks, opTry, 0, opWait, argTick, opDo, 0, opCancel, 0, opMulti, argDown, opReturn, 0, opReturn, 0, opReturn, 0, opReturn, 0},
+		{opDo, 0, opContext, argCancel | 1, opCancel, 0, opWait, argTick, opMulti, argTwo, opWait, argTicks, opMulti, argTwo, opReturn, 0, opReturn, 0, opReturn, 0, opReturn, 0},
 		// Batches.
 		{opContext, argTimeout, opFresh, 0, opFresh, argTimeout, opWait, argTicks, opDo, 0, opWait, argTick, opDo, 0, opChan, 0, opWait, argLong, opDo, 0, opTry, 0, opChan, 0, opWait, 0, opReturn, 0},
 	}},
@@ -132,6 +163,10 @@ var fuzzSeeds = []struct {
 		// Values that do not linger: forgotten, abandoned, with a queue.
 		{opDo, 0, opForget, 0, opReturn, 0, opDo, 0, opFresh, 0, opReturn, 0, opDo, 0, opReturn, 0, opDo, 0},
 		{opContext, argCancel, opCancel, 0, opReturn, 0, opDo, 0, opReturn, 0},
+		// What a DoMulti has loaded lingers by key, what it has not does not.
+		{opMulti, argTwo | argAbsent, opReturn, 0, opDo, 0, opDo, 1, opMulti, argAll, opReturn, 1, opReturn, 0, opMulti, argAll},
+		{opMulti, argCancel | argTwo, opContext, argCancel | 1, opCancel, 0, opReturn, 0, opDo, 0, opDo, 1},
+		{opMulti, argCancel | argTwo, opCancel, 0, opReturn, 0, opMulti, argTwo, opForget, 0, opFail, 0, opMulti, argTwo, opExit, 0},
 		// Shutdown drops all.
 		{opDo, 0, opDo, 1, opReturn, 0, opShutdown, 0, opDo, 0, opForget, 0, opReturn, 0, opDo, 1},
 		// Batches.
@@ -141,6 +176,7 @@ var fuzzSeeds = []struct {
 		// The third drops the oldest; what has expired does not count.
 		{opDo, 0, opDo, 1, opDo, 2, opReturn, 1, opReturn, 0, opReturn, 0, opDo, 1, opReturn, 0, opDo, 0, opReturn, 0, opDo, 2, opReturn, 0},
 		{opDo, 0, opReturn, 0, opWait, argTick, opDo, 1, opReturn, 0, opWait, argTicks, opWait, argLong, opWait, argTick, opDo, 2, opReturn, 0, opDo, 3, opReturn, 0, opDo, 2, opDo, 1, opReturn, 0},
+		{opMulti, argAll, opReturn, 0, opMulti, argTwo, opMulti, argDown, opReturn, 0, opPanic, 0},
 		// One that is replaced is the newest again.
 		{opDo, 0, opReturn, 0, opDo, 1, opReturn, 0, opFresh, 0, opReturn, 0, opDo, 2, opReturn, 0, opDo, 0, opDo, 1, opReturn, 0},
 	}},
