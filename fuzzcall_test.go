@@ -59,9 +59,10 @@ type fuzzCall struct {
 // A fuzzRun is one execution of fn: that of a call, or of a DoMulti for some of
 // its keys.
 type fuzzRun struct {
-	calls    []*fuzzCall // by key
-	ctx      context.Context
-	commands chan fuzzCommand
+	calls     []*fuzzCall // by key
+	ctx       context.Context
+	commands  chan fuzzCommand
+	startedAt time.Time
 
 	// Written by the goroutine of fn, read after Wait.
 	ended   bool
@@ -123,7 +124,7 @@ func (c *fuzzCall) ask(plus []int, absent bool) {
 
 // start begins the execution of fn for the given keys.
 func (c *fuzzCall) start(ctx context.Context, keys []int) *fuzzRun {
-	r := &fuzzRun{ctx: ctx, commands: make(chan fuzzCommand, maxSteps+1)}
+	r := &fuzzRun{ctx: ctx, commands: make(chan fuzzCommand, maxSteps+1), startedAt: time.Now()}
 	for _, key := range keys {
 		i := slices.IndexFunc(c.all, func(o *fuzzCall) bool { return o.Key == key })
 		if i < 0 {

@@ -241,6 +241,8 @@ func (d *driver) legalResult(c, of *fuzzCall, how model.Exit) error {
 		return fmt.Errorf("its fn ran, and the result is of %d", of.id)
 	case r.finish < c.began && !d.mayLinger(c, r):
 		return fmt.Errorf("stale: fn of %d ended in batch %d, the call began in %d", of.id, r.finish, c.began)
+	case d.is(fuzzAge) && c.beganAt.Sub(r.startedAt) >= fuzzMaxAge*fuzzTick && !d.mayLinger(c, r):
+		return fmt.Errorf("overdue: fn of %d had run for %v when the call began", of.id, c.beganAt.Sub(r.startedAt))
 	case c.Form == model.DoFresh && r.started < c.began:
 		return fmt.Errorf("not fresh: fn of %d started in batch %d, the call began in %d", of.id, r.started, c.began)
 	case c != of && c.Form != model.TryDo && !c.got.Shared && c.panicked == nil:
@@ -249,10 +251,10 @@ func (d *driver) legalResult(c, of *fuzzCall, how model.Exit) error {
 	return nil
 }
 
-// mayLinger reports whether what r returned may have answered c long after.
+// mayLinger reports whether what r had returned before c began may answer it.
 func (d *driver) mayLinger(c *fuzzCall, r *fuzzRun) bool {
 	switch {
-	case !d.is(fuzzLinger) || r.exit != model.Return || c.Form == model.DoFresh:
+	case !d.is(fuzzLinger) || r.exit != model.Return || c.Form == model.DoFresh || r.endedAt.After(c.beganAt):
 		return false
 	case d.is(fuzzForever):
 		return true

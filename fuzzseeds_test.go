@@ -87,6 +87,7 @@ var fuzzSeeds = []struct {
 		// A batch is abandoned when its last caller has left its last flight.
 		{opMulti, argCancel | argTwo, opCancel, 0, opDo, 0, opFresh, 1, opTry, 1, opForgetUnshared, 1, opPanic, 0, opReturn, 0, opReturn, 0},
 		{opMulti, argCancel | argHonors | argTwo, opContext, argCancel | 1, opMulti, argCancel | argDown, opCancel, 0, opCancel, 0, opFresh, 1, opCancel, 0, opReturn, 0},
+		{opMulti, argCancel | argTwo, opContext, argCancel, opCancel, 0, opForgetUnshared, 0, opCancel, 0, opForgetUnshared, 0, opDo, 0, opDo, 1, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opMulti, argCancel | argTwo, opForget, 0, opDo, 0, opCancel, 0, opDo, 1, opReturn, 0, opReturn, 0, opReturn, 0},
 		// A key whose flight is abandoned is queued, and led alone.
 		{opContext, argCancel, opCancel, 0, opMulti, argTwo | argAbsent, opDo, 0, opReturn, 0, opReturn, 0, opReturn, 0},
@@ -136,9 +137,13 @@ var fuzzSeeds = []struct {
 		// A queue behind one whose turn has come: its age counts from its start.
 		{opDo, 0, opFresh, argCancel | argSlow, opReturn, 0, opWait, argTick, opFresh, 0, opWait, argTicks, opResume, 0, opWait, argTicks, opTry, 0, opWait, argTick, opReturn, 1, opReturn, 0},
 		{opDo, 0, opFresh, argCancel | argSlow, opFresh, 0, opWait, argLong, opCancel, 0, opFresh, 0, opWait, argLong, opResume, 0, opReturn, 0, opReturn, 0, opReturn, 0},
+		{opDo, 0, opFresh, argCancel | argSlow, opReturn, 0, opWait, argLong, opDo, 0, opTry, 0, opResume, 0, opReturn, 0},
 		// Forgotten flights grow old, too; Shutdown rejects the queue.
 		{opDo, 0, opForget, 0, opDo, 0, opWait, argLong, opDo, 0, opForget, 0, opDo, 0, opReturn, 3, opReturn, 2, opReturn, 1, opReturn, 0},
 		{opDo, 0, opFresh, 0, opShutdown, 0, opWait, argLong, opDo, 0, opReturn, 0},
+		{opContext, argCancel, opFresh, argCancel, opWait, argTicks, opWait, argTick, opTry, 0, opDo, 0, opChan, 0, opReturn, 0, opWait, argLong, opDo, 0, opWait, 0, opReturn, 0, opReturn, 0},
+		{opDo, 0, opFresh, 0, opContext, argCancel, opWait, argTicks, opWait, argTick, opDo, 0, opTry, 0, opChan, 0, opWait, 0, opReturn, 0},
+		{opDo, 0, opFresh, 0, opChan, 0, opWait, argTicks, opWait, argTick, opDo, 0, opWait, 0, opReturn, 0},
 		// Key by key of a DoMulti.
 		{opMulti, argCancel | argTwo, opFresh, 1, opWait, argTicks, opTry, 0, opWait, argTick, opDo, 0, opCancel, 0, opMulti, argDown, opReturn, 0, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opContext, argCancel | 1, opCancel, 0, opWait, argTick, opMulti, argTwo, opWait, argTicks, opMulti, argTwo, opReturn, 0, opReturn, 0, opReturn, 0, opReturn, 0},
@@ -160,6 +165,9 @@ var fuzzSeeds = []struct {
 		{opDo, 0, opReturn, 0, opWait, argLong, opFresh, 0, opWait, argTicks, opWait, argTick, opDo, 0, opForgetUnshared, 0, opReturn, 0, opForgetUnshared, 0},
 		// What has expired is not forgotten, nor joined.
 		{opDo, 0, opReturn, 0, opWait, argTick, opDo, 1, opReturn, 0, opWait, argTicks, opWait, argLong, opWait, argTick, opForget, 1, opForget, 0, opDo, 1, opReturn, 0},
+		{opDo, 0, opReturn, 0, opWait, argTick, opDo, 1, opReturn, 0, opWait, argTicks, opWait, argLong, opWait, argTick, opDo, 1, opReturn, 0},
+		{opDo, 0, opReturn, 0, opWait, argTick, opDo, 1, opReturn, 0, opWait, argTicks, opWait, argLong, opDo, 1, opDo, 0, opReturn, 0},
+		{opContext, argCancel, opCancel, 0, opDo, 0, opReturn, 0, opReturn, 0, opDo, 0},
 		// Values that do not linger: forgotten, abandoned, with a queue.
 		{opDo, 0, opForget, 0, opReturn, 0, opDo, 0, opFresh, 0, opReturn, 0, opDo, 0, opReturn, 0, opDo, 0},
 		{opContext, argCancel, opCancel, 0, opReturn, 0, opDo, 0, opReturn, 0},
