@@ -61,6 +61,8 @@ type part[K comparable, V any] struct {
 	err     error
 	edge    *edge
 	event   *Event[K] // joined: for the hook
+
+	left, shared bool // the call has left flight, which others had to do with
 }
 
 // DoMulti is [Group.DoContext] for many keys at once. It calls fn once for those
@@ -135,9 +137,10 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 		}
 		graph.Unlock()
 	}
+	leaveAll(parts, ctx, ended) // before a Clone is called, which may take its time, or exit
 	for i := range parts {
 		p := &parts[i]
-		results[p.key] = t.answerPart(p, ctx, ended)
+		results[p.key] = t.answerPart(p, ctx)
 	}
 	return results
 }
@@ -213,9 +216,9 @@ func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, 
 	}
 }
 
-// answerPart returns what the call gets for p's key; ended says that its context
-// has. No lock may be held.
-func (t *table[K, V]) answerPart(p *part[K, V], ctx context.Context, ended bool) (r Result[V]) {
+// answerPart returns what the call gets for p's key, whose flight has finished
+// or been left. No lock may be held.
+func (t *table[K, V]) answerPart(p *part[K, V], ctx context.Context) (r Result[V]) {
 	switch {
 	case p.success != nil:
 		r = Result[V]{Val: p.success.val, Shared: true}
@@ -225,10 +228,8 @@ func (t *table[K, V]) answerPart(p *part[K, V], ctx context.Context, ended bool)
 		return r
 	case p.flight == nil:
 		return Result[V]{Err: p.err}
-	}
-	shared, left := p.leave(ctx, ended)
-	if left {
-		return Result[V]{Err: reasonOf(ctx), Shared: shared}
+	case p.left:
+		return Result[V]{Err: reasonOf(ctx), Shared: p.shared}
 	}
 	return p.flight.report(t.clone)
 }
@@ -243,10 +244,12 @@ func (t *table[K, V]) tellJoins(parts []part[K, V]) {
 			if p.r != nil {
 				sched.Complete(p.r.announced)
 			}
-			if p.flight != nil && !told {
+			if !told {
 				p.edge.drop()
-				p.leave(context.Background(), true)
 			}
+		}
+		if !told {
+			leaveAll(parts, context.Background(), true)
 		}
 	}()
 	for i := range parts {
@@ -255,36 +258,51 @@ func (t *table[K, V]) tellJoins(parts []part[K, V]) {
 	told = true
 }
 
-// leave makes the call leave p's flight if its context has ended, and reports
+// leaveAll calls leave for all parts, though a hook exits the goroutine.
+func leaveAll[K comparable, V any](parts []part[K, V], ctx context.Context, ended bool) {
+	i := 0
+	defer func() {
+		if i < len(parts) {
+			leaveAll(parts[i+1:], ctx, ended)
+		}
+	}()
+	for ; i < len(parts); i++ {
+		parts[i].leave(ctx, ended)
+	}
+}
+
+// leave makes the call leave p's flight if its context has ended, and notes
 // whether it has left: a flight that has finished has a result, which beats the
 // end of a context. No lock may be held.
-func (p *part[K, V]) leave(ctx context.Context, ended bool) (shared, left bool) {
+func (p *part[K, V]) leave(ctx context.Context, ended bool) {
 	s, f := p.shard, p.flight
-	if p.r != nil {
+	switch {
+	case f == nil:
+		return
+	case p.r != nil:
 		if ended {
 			p.r.leave()
 		}
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		return f.joined, p.r.gone // it may have left when it was to lead
-	}
-	if !ended {
-		return false, false
+		p.left, p.shared = p.r.gone, f.joined // it may have left when it was to lead
+		s.mu.Unlock()
+		return
+	case !ended:
+		return
 	}
 	s.mu.Lock()
 	if f.state == finished {
 		s.mu.Unlock()
-		return false, false
+		return
 	}
 	if !p.leads {
 		f.unwait(p.w)
 	}
-	shared = f.joined
+	p.left, p.shared = true, f.joined
 	after := s.depart(f, nil, p.leads, p.event)
 	s.mu.Unlock()
 	after.run(ctx)
 	s.tellLeave(after)
-	return shared, true
 }
 
 // newBatch returns a batch with room for n flights.
