@@ -229,8 +229,12 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 	s.table.hooks.label(f.more.ctx, f.key)
 	v, err := f.more.fn(f.more.ctx)
 	ended = true
+	how := returned
+	if err == errLacking {
+		how, err = absent, ErrAbsent
+	}
 	s.mu.Lock()
-	s.finish(f, returned, v, err)
+	s.finish(f, how, v, err)
 }
 
 // unwind finishes f, whose fn is being left by a panic with the recovered

@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"context"
+	"errors"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
@@ -204,13 +205,17 @@ func (t *table[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context
 	return b
 }
 
+// errLacking is what single returns for ErrAbsent: only fn's lack of the key is
+// to be that outcome, not an ErrAbsent that it returned.
+var errLacking = errors.New("absent")
+
 // single returns fn for one key.
 func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, error)) func(context.Context) (V, error) {
 	return func(ctx context.Context) (V, error) {
 		m, err := fn(ctx, []K{key})
 		v, ok := m[key]
 		if !ok && err == nil {
-			err = ErrAbsent
+			err = errLacking
 		}
 		return v, err
 	}
