@@ -188,7 +188,7 @@ func (t *table[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context
 		p.w = a.flight.wait()
 		p.done, p.event = p.w.done, a.event
 	case queues:
-		p.r = &entry[K, V]{shard: s, ctx: ctx, fn: single(p.key, fn), told: sched.NewCompletion()}
+		p.r = &entry[K, V]{shard: s, ctx: ctx, fn: single(p.key, fn), told: sched.NewCompletion(), edge: p.edge}
 		p.flight = s.enqueue(a.flight, anything, p.r)
 		p.done, p.event = p.r.told, p.r.event
 	case answered:

@@ -45,7 +45,7 @@ type entry[K comparable, V any] struct {
 	ch   chan Result[V]   // a receiver's
 	stop func() bool      // a receiver's: stops watching ctx
 	told sched.Completion // DoMulti's: complete when it is answered
-	edge *edge            // a receiver's: until it is answered
+	edge *edge            // of either, until it is answered or leaves
 
 	// For hooks, set when the call takes part.
 	event     *Event[K]        // of its joining; nil if it leads at once
