@@ -98,7 +98,23 @@ var forms = []form{
 		a.v, a.shared, a.err = g.DoFresh(ctx, key, fn)
 		return a
 	}},
+	{"DoMulti", func(ctx context.Context, g *group, key string, fn func(context.Context) (int, error)) (a answer) {
+		defer a.recover()
+		r := g.DoMulti(ctx, []string{key}, func(ctx context.Context, keys []string) (map[string]int, error) {
+			v, err := fn(ctx)
+			return map[string]int{keys[0]: v}, err
+		})[key]
+		a.v, a.shared, a.err = r.Val, r.Shared, r.Err
+		return a
+	}},
 }
+
+// joining are the forms that join a flight that runs, and leaving those of them
+// whose callers can give up.
+var (
+	joining = append(forms[:4:4], forms[5])
+	leaving = joining[2:]
+)
 
 func (a *answer) recover() {
 	a.panic = recover()
@@ -144,7 +160,7 @@ func TestG1_OneAtATime(t *testing.T) {
 		defer cancel()
 		for i := range 1000 {
 			go func() {
-				f := forms[i%4] // all that join
+				f := joining[i%len(joining)]
 				if a := f.call(ctx, &g, "k", fn); a.v != 1 || !a.shared || a.err != nil {
 					t.Errorf("%s: %+v", f.name, a)
 				}
@@ -227,7 +243,7 @@ func TestG1_WaitBehindAbandonedIsUnderOwnContext(t *testing.T) {
 		if g.Len() != 0 {
 			t.Errorf("Len = %d", g.Len())
 		}
-		if st := g.Stats(); st.Joined != 30 || st.Left != 31 || st.Led != 1 {
+		if st := g.Stats(); st.Joined != 40 || st.Left != 41 || st.Led != 1 {
 			t.Errorf("%+v", st)
 		}
 	})
@@ -259,12 +275,12 @@ func TestG2_OneAnswer(t *testing.T) {
 			defer cancel()
 			for i := range 40 {
 				go func() {
-					a := forms[i%4].call(ctx, &g, "k", func(context.Context) (int, error) {
+					a := joining[i%len(joining)].call(ctx, &g, "k", func(context.Context) (int, error) {
 						time.Sleep(time.Second)
 						return 7, want
 					})
 					if a.v != 7 || a.err != want || !a.shared {
-						t.Errorf("%s: got %+v, want error %v", forms[i%4].name, a, want)
+						t.Errorf("%s: got %+v, want error %v", joining[i%len(joining)].name, a, want)
 					}
 				}()
 			}
@@ -353,7 +369,7 @@ func TestG2_ClonePanics(t *testing.T) {
 			var answers [40]*answer
 			var panics, gone, good int
 			for i := range answers {
-				answers[i], _ = goCall(ctx, forms[i%4], &g, "k", func(context.Context) (int, error) {
+				answers[i], _ = goCall(ctx, joining[i%len(joining)], &g, "k", func(context.Context) (int, error) {
 					time.Sleep(time.Second)
 					return 5, nil
 				})
@@ -367,14 +383,14 @@ func TestG2_ClonePanics(t *testing.T) {
 				case errors.As(e, &pe), errors.As(a.err, &pe):
 					panics++
 					if pe.Value != "no clone" || len(pe.Stack) == 0 {
-						t.Errorf("%s: %v", forms[i%4].name, pe)
+						t.Errorf("%s: %v", joining[i%len(joining)].name, pe)
 					}
 				case a.err != nil:
 					gone++ // ErrGoexit in a channel, or an exited goroutine
 				case a.v == 5:
 					good++
 				default:
-					t.Errorf("%s: %+v", forms[i%4].name, a)
+					t.Errorf("%s: %+v", joining[i%len(joining)].name, a)
 				}
 			}
 			if good != 20 || exits && gone != 20 || !exits && panics != 20 {
@@ -421,7 +437,7 @@ func TestG3_NeverStale(t *testing.T) {
 // the followers get their result.
 func TestG4_LeaderLeaves(t *testing.T) {
 	for _, lead := range forms[2:] {
-		for _, follow := range forms[:4] {
+		for _, follow := range joining {
 			t.Run(lead.name+" then "+follow.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var g group
@@ -456,7 +472,7 @@ func TestG4_LeaderLeaves(t *testing.T) {
 // nobody else notices.
 func TestG4_FollowerLeaves(t *testing.T) {
 	for _, lead := range forms {
-		for _, follow := range forms[2:4] {
+		for _, follow := range leaving {
 			t.Run(lead.name+" then "+follow.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var g group
@@ -493,19 +509,19 @@ func TestG5_ResultBeatsCancellation(t *testing.T) {
 		for range 2000 {
 			h := hold()
 			ctx, cancel := context.WithCancel(t.Context())
-			var followers [2]*answer
-			var done [2]<-chan struct{}
+			var followers [3]*answer
+			var done [3]<-chan struct{}
 			go func() {
 				g.Do("k", h.fn(6))
 				cancel() // the flight has finished, its waiters may not have run
 			}()
 			<-h.started
-			for i, f := range forms[2:4] {
+			for i, f := range leaving {
 				followers[i], done[i] = goCall(ctx, f, &g, "k", ctxValue(0))
 			}
 			synctest.Wait()
 			close(h.release)
-			for i, f := range forms[2:4] {
+			for i, f := range leaving {
 				<-done[i]
 				if a := followers[i]; a.v != 6 || a.err != nil {
 					t.Fatalf("%s: %+v", f.name, a)
@@ -648,6 +664,8 @@ func TestG8_WhereFnRuns(t *testing.T) {
 		{"DoChan never ends", func() { <-g.DoChan(never, "k", note) }, false, nil},
 		{"DoFresh", func() { g.DoFresh(live, "k", note) }, false, nil},
 		{"DoFresh never ends", func() { g.DoFresh(never, "k", note) }, false, nil},
+		{"DoMulti", func() { forms[5].call(live, &g, "k", note) }, false, nil},
+		{"DoMulti never ends", func() { forms[5].call(never, &g, "k", note) }, false, nil},
 	}
 	for _, tt := range tests {
 		tt.call()
@@ -920,7 +938,7 @@ func TestG16_OtherKeysWhileWaking(t *testing.T) {
 // call that shares its result, and after Shutdown. The race detector judges.
 func TestG17_MemoryModel(t *testing.T) {
 	for _, lead := range forms {
-		for _, follow := range forms[:4] {
+		for _, follow := range joining {
 			var g group
 			written := 0
 			h := hold()

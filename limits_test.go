@@ -19,7 +19,7 @@ import (
 // many follow as may, and the others are told at once.
 func TestMaxWaiters_Exact(t *testing.T) {
 	for _, lead := range forms {
-		for _, follow := range forms[:4] {
+		for _, follow := range joining {
 			t.Run(lead.name+" then "+follow.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					g := group{MaxWaiters: 10}
@@ -174,7 +174,7 @@ func TestMaxWaiters_Storm(t *testing.T) {
 // never end on their own: one of them takes over each ten seconds, the others
 // join the newest, and each flight answers its own callers in the end.
 func TestMaxAge_OneTakeoverPerAge(t *testing.T) {
-	for _, f := range forms[:4] {
+	for _, f := range joining {
 		t.Run(f.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := group{MaxAge: 10 * time.Second}
@@ -307,7 +307,7 @@ func TestMaxAge_StateTable(t *testing.T) {
 			h := lead(t, &g)
 			time.Sleep(time.Second - 1)
 			for i, f := range forms {
-				testCall(t, &g, f, []string{joins, joins, joins, joins, queues}[i])
+				testCall(t, &g, f, []string{joins, joins, joins, joins, queues, joins}[i])
 			}
 			close(h.release)
 		})

@@ -393,6 +393,8 @@ func TestMisuse(t *testing.T) {
 				{"DoFresh ctx", "coalesce: nil context", func() { g.DoFresh(none, key, ctxValue(1)) }},
 				{"DoChan", "coalesce: nil fn", func() { g.DoChan(t.Context(), key, nil) }},
 				{"DoChan ctx", "coalesce: nil context", func() { g.DoChan(none, key, ctxValue(1)) }},
+				{"DoMulti", "coalesce: nil fn", func() { g.DoMulti(t.Context(), []string{key}, nil) }},
+				{"DoMulti ctx", "coalesce: nil context", func() { g.DoMulti(none, []string{key}, loads(1)) }},
 				{"Shutdown", "coalesce: nil context", func() { g.Shutdown(none) }},
 			}
 			for _, tt := range tests {

@@ -24,8 +24,8 @@ func (*payloadError) Error() string { return "payload" }
 // context can be collected while the group lives, however it went.
 func TestG12_NothingIsKept(t *testing.T) {
 	type keyed = coalesce.Group[*payload, *payload]
-	for _, lead := range []string{"Do", "DoContext", "DoChan", "DoFresh"} {
-		for _, join := range []string{"", "Do", "DoContext", "DoChan", "DoFresh", "leave", "forget", "abandon"} {
+	for _, lead := range []string{"Do", "DoContext", "DoChan", "DoFresh", "DoMulti"} {
+		for _, join := range []string{"", "Do", "DoContext", "DoChan", "DoFresh", "DoMulti", "leave", "forget", "abandon"} {
 			t.Run(lead+" "+join, func(t *testing.T) {
 				g := keyed{Shards: 1}
 				ptrs := func() (ptrs [5]weak.Pointer[payload]) {
@@ -101,6 +101,11 @@ func callPayload(g *coalesce.Group[*payload, *payload], form string, ctx context
 		<-g.DoChan(ctx, key, fn)
 	case "DoFresh":
 		g.DoFresh(ctx, key, fn)
+	case "DoMulti":
+		g.DoMulti(ctx, []*payload{key}, func(ctx context.Context, keys []*payload) (map[*payload]*payload, error) {
+			v, err := fn(ctx)
+			return map[*payload]*payload{keys[0]: v}, err
+		})
 	}
 }
 
@@ -125,7 +130,7 @@ func awaitStats(t *testing.T, cond func() bool) {
 // leave it, or queue behind it and leave, with two thousand others there
 // throughout, leave the heap as it was.
 func TestG12_LeaversTakeTheirMemory(t *testing.T) {
-	for _, f := range []form{forms[2], forms[3], forms[4]} {
+	for _, f := range forms[2:] {
 		t.Run(f.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var g group
@@ -234,7 +239,10 @@ func TestG12_NoGoroutineIsLeft(t *testing.T) {
 
 // TestErrorsAreComparable: the sentinels are themselves and tell apart.
 func TestErrorsAreComparable(t *testing.T) {
-	all := []error{coalesce.ErrInFlight, coalesce.ErrClosed, coalesce.ErrGoexit}
+	all := []error{
+		coalesce.ErrInFlight, coalesce.ErrSaturated, coalesce.ErrClosed,
+		coalesce.ErrGoexit, coalesce.ErrAbsent, coalesce.ErrDeadlock,
+	}
 	for i, a := range all {
 		for j, b := range all {
 			if errors.Is(a, b) != (i == j) {

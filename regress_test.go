@@ -338,13 +338,13 @@ func TestG9_PanicNil(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := group{Clone: func(int) int { panic(nil) }}
 		for i := range 8 {
-			a, done := goCall(t.Context(), forms[i%4], &g, "k", func(context.Context) (int, error) {
+			a, done := goCall(t.Context(), joining[i%len(joining)], &g, "k", func(context.Context) (int, error) {
 				time.Sleep(time.Second)
 				return 7, nil
 			})
 			defer func() {
 				if <-done; a.err != coalesce.ErrGoexit {
-					t.Errorf("Clone, %s: %+v", forms[i%4].name, a)
+					t.Errorf("Clone, %s: %+v", joining[i%len(joining)].name, a)
 				}
 			}()
 		}

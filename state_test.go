@@ -403,7 +403,7 @@ func TestShutdown_Waits(t *testing.T) {
 		}
 		st := g.Stats()
 		want := coalesce.Stats{
-			Calls: 3 + 1 + 6 + 15 + 1, Led: 3, Joined: 1, Rejected: 6 + 15 + 1,
+			Calls: 3 + 1 + 7 + 18 + 1, Led: 3, Joined: 1, Rejected: 7 + 18 + 1,
 			Left: 1, Abandoned: 1, Forgotten: 1,
 		}
 		if st != want {
