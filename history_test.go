@@ -72,9 +72,13 @@ const (
 type (
 	fnError struct{ of token }
 	fnPanic struct{ of token }
+
+	batchError struct{ of map[int]token } // the same of DoMulti's, by key
+	batchPanic struct{ of map[int]token }
 )
 
-func (e *fnError) Error() string { return fmt.Sprintf("fn of %v failed", e.of) }
+func (e *fnError) Error() string    { return fmt.Sprintf("fn of %v failed", e.of) }
+func (e *batchError) Error() string { return fmt.Sprintf("fn of %v failed", e.of) }
 
 // A reply is the kind of what a call got.
 type reply uint8
@@ -94,7 +98,8 @@ type execution struct {
 	runs       int
 	start, end stamp
 	how        exit
-	canceled   bool // its context had ended when fn was about to
+	canceled   bool  // its context had ended when fn was about to
+	batch      token // names all that one fn of DoMulti did
 }
 
 // A callRecord is what one call saw. Only the goroutine of the client that made
@@ -138,11 +143,14 @@ func (r *callRecord) record(ctx context.Context, v token, err error) {
 		r.ret = now()
 	}
 	var fe *fnError
+	var be *batchError
 	switch {
 	case err == nil:
 		r.got, r.from, r.how = gotResult, v, exitReturn
 	case errors.As(err, &fe):
 		r.got, r.from, r.how = gotResult, fe.of, exitError
+	case errors.As(err, &be):
+		r.got, r.from, r.how = gotResult, be.of[r.key], exitError
 	case err == coalesce.ErrGoexit:
 		r.got = gotGoexit
 	case err == coalesce.ErrClosed:
@@ -164,8 +172,11 @@ func (r *callRecord) recordPanic(p any) {
 	r.ret = max(r.ret, now())
 	r.got, r.note = gotNonsense, fmt.Sprint(p)
 	if pe, ok := p.(*coalesce.PanicError); ok {
-		if fp, ok := pe.Value.(fnPanic); ok {
-			r.got, r.from, r.how = gotResult, fp.of, exitPanic
+		switch p := pe.Value.(type) {
+		case fnPanic:
+			r.got, r.from, r.how = gotResult, p.of, exitPanic
+		case batchPanic:
+			r.got, r.from, r.how = gotResult, p.of[r.key], exitPanic
 		}
 	}
 }

@@ -15,7 +15,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,7 +85,21 @@ func wantStats(t *testing.T, g *stormGroup, h *history) {
 	t.Helper()
 	st := g.Stats()
 	var want coalesce.Stats
-	received := map[token]int{}
+	received := map[token]int{} // by execution, or batch
+	batches := map[token]token{}
+	for _, client := range h.calls {
+		for _, c := range client {
+			if c.exec.batch != (token{}) {
+				batches[c.token] = c.exec.batch
+			}
+		}
+	}
+	name := func(of token) token {
+		if b, ok := batches[of]; ok {
+			return b
+		}
+		return of
+	}
 	var left, namelessExits uint64
 	for _, client := range h.calls {
 		for i := range client {
@@ -103,9 +119,9 @@ func wantStats(t *testing.T, g *stormGroup, h *history) {
 			}
 			switch c.got {
 			case gotResult:
-				received[c.from]++
+				received[name(c.from)]++
 			case gotGoexit:
-				received[c.token]++
+				received[name(c.token)]++
 				namelessExits++
 			case gotOwnEnd:
 				left++
@@ -114,16 +130,19 @@ func wantStats(t *testing.T, g *stormGroup, h *history) {
 			}
 		}
 	}
-	var alone, aloneExited uint64 // executions that nobody received
+	var alone, aloneExited, aloneBatched uint64 // executions that nobody received
 	for _, client := range h.calls {
 		for i := range client {
 			c := &client[i]
-			if c.exec.runs == 0 || received[c.token] > 0 {
+			if c.exec.runs == 0 || received[name(c.token)] > 0 {
 				continue
 			}
 			alone++
-			if c.exec.how == exitPanic {
-				want.Untold++
+			if c.exec.batch != (token{}) {
+				aloneBatched++ // its last caller may have left when others had finished
+			}
+			if c.exec.how == exitPanic && name(c.token) == c.token {
+				want.Untold++ // once for a batch
 			}
 			if c.exec.how == exitGoexit {
 				aloneExited++ // or received by followers who do not know it
@@ -136,7 +155,7 @@ func wantStats(t *testing.T, g *stormGroup, h *history) {
 	if left != st.Left+st.Ended {
 		t.Errorf("%d calls got their context's error, Stats has Left %d and Ended %d", left, st.Left, st.Ended)
 	}
-	if st.Abandoned > alone || st.Abandoned < alone-min(aloneExited, namelessExits) {
+	if st.Abandoned > alone || st.Abandoned+aloneBatched+min(aloneExited, namelessExits) < alone {
 		t.Errorf("nobody received %d executions, Stats has Abandoned %d", alone, st.Abandoned)
 	}
 	var forgets, unshared uint64 // ForgetUnshared does not tell what it dropped
@@ -352,5 +371,77 @@ func TestStorm_ShutdownOutOfTime(t *testing.T) {
 			t.Errorf("second Shutdown() = %v, want nil", err)
 		}
 		wantQuiet(t, g, goroutines)
+	}
+}
+
+// TestStorm_OppositeOrders checks that calls of DoMulti for the same keys in
+// opposite orders, from many goroutines, wait for each other in no circle, load
+// no key twice at a time, and give each key its own value and never one that
+// somebody had before.
+func TestStorm_OppositeOrders(t *testing.T) {
+	const keys = 100
+	for _, procs := range []int{2, 8} {
+		setProcs(t, procs)
+		var g coalesce.Group[int, [2]int64]
+		var running, loads, newest [keys]atomic.Int64
+		fn := func(_ context.Context, keys []int) (map[int][2]int64, error) {
+			m := make(map[int][2]int64, len(keys))
+			for _, k := range keys {
+				if running[k].Add(1) > 1 {
+					t.Errorf("key %d is loaded twice at a time", k)
+				}
+				m[k] = [2]int64{int64(k), loads[k].Add(1)}
+			}
+			runtime.Gosched()
+			for _, k := range keys {
+				running[k].Add(-1)
+			}
+			return m, nil
+		}
+		call := func(order []int) {
+			var had [keys]int64
+			for _, k := range order {
+				had[k] = newest[k].Load()
+			}
+			r := g.DoMulti(context.Background(), order, fn)
+			for _, k := range order {
+				v := r[k]
+				if v.Err != nil || v.Val[0] != int64(k) || v.Val[1] <= had[k] {
+					t.Errorf("key %d: %+v, load %d was had before", k, v, had[k])
+				}
+				for n := newest[k].Load(); v.Val[1] > n && !newest[k].CompareAndSwap(n, v.Val[1]); n = newest[k].Load() {
+				}
+			}
+		}
+		var calls sync.WaitGroup
+		for i := range 8 {
+			calls.Go(func() {
+				rng := rand.New(rand.NewPCG(uint64(i), 0))
+				order := make([]int, keys)
+				for k := range order {
+					order[k] = k
+				}
+				if i%2 == 1 {
+					slices.Reverse(order)
+				}
+				for n := range scaled(t, 30) {
+					if n%4 == 3 {
+						rng.Shuffle(keys, func(i, j int) { order[i], order[j] = order[j], order[i] })
+					}
+					call(order[:1+rng.IntN(keys)])
+				}
+			})
+		}
+		done := make(chan struct{})
+		go func() { calls.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(30 * time.Second):
+			t.Fatal("the calls wait for each other")
+		}
+		st := g.Stats()
+		if st.Joined == 0 || st.Calls != st.Led+st.Joined || g.Len() != 0 {
+			t.Errorf("%+v, Len %d", st, g.Len())
+		}
 	}
 }

@@ -28,6 +28,7 @@ type subject interface {
 	DoContext(ctx context.Context, key int, fn func(context.Context) (token, error)) (token, bool, error)
 	DoFresh(ctx context.Context, key int, fn func(context.Context) (token, error)) (token, bool, error)
 	DoChan(ctx context.Context, key int, fn func(context.Context) (token, error)) <-chan coalesce.Result[token]
+	DoMulti(ctx context.Context, keys []int, fn func(context.Context, []int) (map[int]token, error)) map[int]coalesce.Result[token]
 	TryDo(key int, fn func() (token, error)) (token, error)
 	Forget(key int) bool
 	ForgetUnshared(key int) bool
@@ -45,6 +46,7 @@ const (
 	byFresh
 	byChan
 	byTry
+	byMulti
 	callForms
 )
 
@@ -235,6 +237,24 @@ func (c *client) plan() plan {
 	return p
 }
 
+// work is what an fn does before it ends.
+func (p plan) work(ctx context.Context) {
+	for range p.yields {
+		runtime.Gosched()
+	}
+	for i := range p.spins {
+		_ = i
+	}
+	if p.sleep > 0 {
+		time.Sleep(p.sleep)
+	}
+	if p.honors && ctx.Done() != nil {
+		for i := 0; i < 50 && ctx.Err() == nil; i++ {
+			runtime.Gosched()
+		}
+	}
+}
+
 // fn returns the fn of the call r.
 func (c *client) fn(r *callRecord, p plan) func(context.Context) (token, error) {
 	me, e := r.token, &r.exec
@@ -256,20 +276,7 @@ func (c *client) fn(r *callRecord, p plan) func(context.Context) (token, error) 
 		if c.runs != nil {
 			c.runs[me.key]++
 		}
-		for range p.yields {
-			runtime.Gosched()
-		}
-		for i := range p.spins {
-			_ = i
-		}
-		if p.sleep > 0 {
-			time.Sleep(p.sleep)
-		}
-		if p.honors && ctx.Done() != nil {
-			for i := 0; i < 50 && ctx.Err() == nil; i++ {
-				runtime.Gosched()
-			}
-		}
+		p.work(ctx)
 		if nested != nil {
 			c.block(byContext, context.Background(), nested, nestedFn)
 		}
@@ -298,8 +305,14 @@ func (c *client) one(r *callRecord) {
 	p.nested = c.nest && r.key+1 < c.keys && len(c.calls) < cap(c.calls) && c.rng.IntN(4) == 0
 	fn := c.fn(r, p)
 	ctx, end := context.Background(), context.CancelFunc(func() {})
-	if f == byContext || f == byFresh || f == byChan {
+	if f == byContext || f == byFresh || f == byChan || f == byMulti {
 		ctx, end = c.context()
+	}
+	if f == byMulti {
+		p.nested = false
+		c.many(ctx, r, p)
+		end()
+		return
 	}
 	if f == byChan {
 		r.inv = now()
@@ -318,6 +331,69 @@ func (c *client) one(r *callRecord) {
 		c.block(f, ctx, r, fn)
 	}
 	end()
+}
+
+// many makes a DoMulti for the key of r and others, with a record for each key.
+func (c *client) many(ctx context.Context, r *callRecord, p plan) {
+	records := map[int]*callRecord{r.key: r}
+	keys := []int{r.key}
+	for n := 1 << c.rng.IntN(5); n > 1 && len(c.calls) < cap(c.calls); n-- {
+		key := c.rng.IntN(c.keys)
+		keys = append(keys, key)
+		if records[key] == nil {
+			records[key] = c.newRecord(key)
+		}
+	}
+	c.rng.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	for _, r := range records {
+		r.inv = now()
+	}
+	results := c.g.DoMulti(ctx, keys, c.manyFn(records, p))
+	ret := now()
+	for key, r := range records {
+		res := results[key]
+		r.ret, r.shared = ret, res.Shared
+		if pe, ok := res.Err.(*coalesce.PanicError); ok {
+			r.recordPanic(pe)
+		} else {
+			r.record(ctx, res.Val, res.Err)
+		}
+		if len(results) != len(records) {
+			r.got, r.note = gotNonsense, fmt.Sprintf("%d results for %d keys", len(results), len(records))
+		}
+	}
+}
+
+// manyFn returns the fn of a DoMulti for which there are the given records. It
+// may run more than once, but once for each key.
+func (c *client) manyFn(records map[int]*callRecord, p plan) func(context.Context, []int) (map[int]token, error) {
+	return func(ctx context.Context, keys []int) (map[int]token, error) {
+		of := make(map[int]token, len(keys))
+		for _, key := range keys {
+			e := &records[key].exec
+			e.start, e.how, e.batch = now(), p.how, records[keys[0]].token
+			e.runs++
+			if c.runs != nil {
+				c.runs[key]++
+			}
+			of[key] = records[key].token
+		}
+		p.work(ctx)
+		for _, key := range keys {
+			e := &records[key].exec
+			e.canceled = ctx.Err() != nil
+			e.end = now()
+		}
+		switch p.how {
+		case exitError:
+			return nil, &batchError{of}
+		case exitPanic:
+			panic(batchPanic{of})
+		case exitGoexit:
+			runtime.Goexit()
+		}
+		return of, nil
+	}
 }
 
 // block makes a call of one of the forms that block and records what it got.

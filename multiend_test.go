@@ -1,0 +1,756 @@
+package coalesce_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"weak"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// This file holds how a batch ends: by what fn does, and by the contexts of its
+// callers.
+
+// TestDoMulti_EveryExitCompletes is the matrix of how fn ends, whether the ctx
+// of the DoMulti can, and who follows one of its keys. Every key is answered,
+// also the ones behind that which somebody waits for, and whoever has been told
+// finds all of them usable at once. (Peers leave the other keys dead after a
+// panic.)
+func TestDoMulti_EveryExitCompletes(t *testing.T) {
+	for _, e := range endings {
+		for _, cancelable := range []bool{false, true} {
+			for _, f := range joining {
+				t.Run(fmt.Sprintf("%s/cancelable=%v/%s", e.name, cancelable, f.name), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { testBatchCell(t, e, cancelable, f) })
+				})
+			}
+		}
+	}
+}
+
+func testBatchCell(t *testing.T, e ending, cancelable bool, f form) {
+	log := captureLog(t)
+	var g group
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if !cancelable {
+		ctx = context.Background()
+	}
+	keys := []string{"a", "b", "c", "d"}
+	h := holdLoader()
+	many, done := goMulti(ctx, &g, h.then(func(context.Context, []string) (map[string]int, error) {
+		v, err := e.end()
+		return map[string]int{"a": v, "b": v, "c": v}, err // and no "d"
+	}), keys...)
+	<-h.started
+	is := func(who, key string, a answer, shared bool) {
+		t.Helper()
+		ok := e.is(&a)
+		if key == "d" && e.name == "returns" {
+			ok = a.v == 0 && a.err == coalesce.ErrAbsent && a.panic == nil
+		} else if key == "d" && e.name == "errs" {
+			ok = a.v == 0 && a.err == errTest && a.panic == nil
+		}
+		if !ok || a.shared != shared && a.panic == nil {
+			t.Errorf("%s, key %s: %+v", who, key, a)
+		}
+	}
+	usable := func() {
+		for _, k := range keys {
+			if v, _, err := g.Do(k, value(9)); v != 9 || err != nil {
+				t.Errorf("%s is not usable at once: %v, %v", k, v, err)
+			}
+		}
+	}
+	var calls sync.WaitGroup
+	for _, k := range keys[1:] {
+		calls.Go(func() {
+			a := f.call(t.Context(), &g, k, ctxValue(0))
+			usable()
+			is("follower", k, a, true)
+		})
+	}
+	calls.Go(func() {
+		<-done
+		usable()
+	})
+	synctest.Wait()
+	close(h.release)
+	calls.Wait()
+	var told error
+	for i, k := range keys {
+		r := many.results[k]
+		is("DoMulti", k, answer{v: r.Val, err: r.Err, shared: r.Shared}, i > 0)
+		var pe *coalesce.PanicError
+		if errors.As(r.Err, &pe) {
+			if i == 0 {
+				told = r.Err
+			} else if r.Err != told {
+				t.Error("two keys are told of different panics")
+			}
+		}
+	}
+	synctest.Wait()
+	st := g.Stats()
+	n := map[bool]uint64{true: 4}
+	if st.Panics != n[told != nil] || st.Goexits != n[many.results["a"].Err == coalesce.ErrGoexit] || st.Untold != 0 {
+		t.Errorf("%+v", st)
+	}
+	if log.Len() > 0 || g.Len() != 0 {
+		t.Errorf("Len = %d, log: %s", g.Len(), log)
+	}
+}
+
+// TestDoMulti_FailNow: a test that fails inside fn is a Goexit.
+func TestDoMulti_FailNow(t *testing.T) {
+	var g group
+	r := g.DoMulti(t.Context(), []string{"a", "b"}, func(context.Context, []string) (map[string]int, error) {
+		var inner testing.T
+		inner.FailNow()
+		return nil, nil
+	})
+	wantResults(t, "DoMulti", r, results{"a": {Err: coalesce.ErrGoexit}, "b": {Err: coalesce.ErrGoexit}})
+}
+
+// TestDoMulti_UntoldPanicIsLogged: once, with the keys of the batch, when all
+// callers of all keys have left, however many flights there were.
+func TestDoMulti_UntoldPanicIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := captureLog(t)
+		var g group
+		ctx, cancel := context.WithCancel(t.Context())
+		goMulti(ctx, &g, func(ctx context.Context, _ []string) (map[string]int, error) {
+			<-ctx.Done()
+			panic("nobody listens")
+		}, "ape", "bee", "cat")
+		synctest.Wait()
+		goCall(ctx, forms[3], &g, "bee", ctxValue(0))
+		synctest.Wait()
+		g.Forget("cat")
+		cancel()
+		synctest.Wait()
+		for _, want := range []string{"level=ERROR", "nobody listens", "ape", "bee", "cat", "multiend_test.go"} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("no %q in the log: %s", want, log)
+			}
+		}
+		if n := strings.Count(log.String(), "level="); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+		st := coalesce.Stats{Calls: 4, Led: 3, Joined: 1, Left: 4, Abandoned: 3, Forgotten: 1, Panics: 3, Untold: 1}
+		if got := g.Stats(); got != st || g.Len() != 0 {
+			t.Errorf("%+v, want %+v", got, st)
+		}
+	})
+}
+
+// TestDoMulti_ToldOfAPanicByOneKey: it is not logged if a caller of one key is
+// left to be told, be that the key which was forgotten.
+func TestDoMulti_ToldOfAPanicByOneKey(t *testing.T) {
+	for _, key := range []string{"a", "b", "c"} {
+		synctest.Test(t, func(t *testing.T) {
+			log := captureLog(t)
+			var g group
+			ctx, cancel := context.WithCancel(t.Context())
+			h := holdLoader()
+			goMulti(ctx, &g, h.then(func(context.Context, []string) (map[string]int, error) { panic(errTest) }), "a", "b", "c")
+			<-h.started
+			a, _ := goCall(t.Context(), forms[0], &g, key, ctxValue(0))
+			synctest.Wait()
+			g.Forget("c")
+			cancel()
+			synctest.Wait()
+			close(h.release)
+			synctest.Wait()
+			pe, _ := a.panic.(*coalesce.PanicError)
+			if pe == nil || pe.Value != errTest || log.Len() > 0 {
+				t.Errorf("%+v, log: %s", a, log)
+			}
+			if st := g.Stats(); st.Panics != 3 || st.Untold != 0 || st.Abandoned != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// TestDoMulti_EndedOnEntry: every key gets the ctx's error, each once, and
+// nothing is begun or joined.
+func TestDoMulti_EndedOnEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		h, _ := leadMany(&g, loads(1), "a")
+		r := g.DoMulti(endedContext, []string{"a", "b", "c", "b"}, func(context.Context, []string) (map[string]int, error) {
+			t.Error("fn ran")
+			return nil, nil
+		})
+		wantResults(t, "DoMulti", r, results{"a": {Err: context.Canceled}, "b": {Err: context.Canceled}, "c": {Err: context.Canceled}})
+		if st := g.Stats(); st != (coalesce.Stats{Calls: 4, Led: 1, Ended: 3}) || g.Len() != 1 {
+			t.Errorf("%+v, Len %d", st, g.Len())
+		}
+		close(h.release)
+	})
+}
+
+// TestDoMulti_ResultBeatsCancellation: for each key by itself. What has
+// finished when ctx ends has its result, the rest the ctx's error, at once.
+func TestDoMulti_ResultBeatsCancellation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		old := abandonMany(t, &g, "e", "f")
+		busy, slow := hold(), hold()
+		goCall(t.Context(), forms[0], &g, "b", busy.ctxFn(2))
+		goCall(t.Context(), forms[0], &g, "c", slow.ctxFn(3))
+		goCall(t.Context(), forms[0], &g, "f", slow.ctxFn(6)) // is to lead it
+		synctest.Wait()
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errTest)
+		defer cancel()
+		h := holdLoader()
+		start := time.Now()
+		many, done := goMulti(ctx, &g, func(ctx context.Context, keys []string) (map[string]int, error) {
+			if keys[0] == "e" {
+				return loads(1)(ctx, keys) // queued, and alone: it ends in time
+			}
+			return h.then(loads(1))(ctx, keys)
+		}, "a", "b", "c", "d", "e", "f")
+		<-h.started
+		close(busy.release)
+		close(old.release)
+		<-done
+		if many.at.Sub(start) != time.Second {
+			t.Errorf("returned after %v", many.at.Sub(start))
+		}
+		late := context.DeadlineExceeded
+		wantResults(t, "DoMulti", many.results, results{
+			"a": {Err: late}, "b": {Val: 2, Shared: true}, "c": {Err: late, Shared: true},
+			"d": {Err: late}, "e": {Val: 5}, "f": {Err: late, Shared: true},
+		})
+		if cause := context.Cause(<-h.ctxs); cause != errTest {
+			t.Errorf("cause %v", cause)
+		}
+		if st := g.Stats(); st.Left != 2+4 || st.Abandoned != 2+2 {
+			t.Errorf("%+v", st)
+		}
+		close(h.release)
+		close(slow.release)
+		synctest.Wait()
+		if g.Len() != 0 {
+			t.Errorf("Len = %d", g.Len())
+		}
+	})
+}
+
+// TestDoMulti_ResultThereFirst: the batch has finished, then ctx ends, and only
+// then is the caller scheduled: it has the results, every time.
+func TestDoMulti_ResultThereFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		for range 500 {
+			ctx, cancel := context.WithCancel(t.Context())
+			h := holdLoader()
+			many, done := goMulti(ctx, &g, h.then(loads(1)), "a", "b")
+			<-h.started
+			go func() {
+				g.Do("b", value(0))
+				cancel() // its flight has finished, and so has that of "a"
+			}()
+			synctest.Wait()
+			close(h.release)
+			<-done
+			if many.results["a"] != (result{Val: 1}) || many.results["b"] != (result{Val: 2, Shared: true}) {
+				t.Fatalf("%+v", many.results)
+			}
+		}
+	})
+}
+
+// TestDoMulti_SameInstant: a result and the end of ctx in the same instant of a
+// fake clock give one or the other for each key, whole.
+func TestDoMulti_SameInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g coalesce.Group[int, int]
+		keys := make([]int, 50)
+		for i := range keys {
+			keys[i] = i
+		}
+		won, lost, both := 0, 0, 0
+		for range 300 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			r := g.DoMulti(ctx, keys, func(_ context.Context, keys []int) (map[int]int, error) {
+				time.Sleep(time.Second)
+				m := map[int]int{}
+				for _, k := range keys {
+					m[k] = k + 1
+				}
+				return m, nil
+			})
+			n := 0
+			for k, r := range r {
+				switch r {
+				case coalesce.Result[int]{Val: k + 1}:
+					n++
+				case coalesce.Result[int]{Err: context.DeadlineExceeded}:
+				default:
+					t.Fatalf("%d: %+v", k, r)
+				}
+			}
+			switch n {
+			case 0:
+				lost++
+			case 50:
+				won++
+			default:
+				both++
+			}
+			cancel()
+			synctest.Wait()
+			if g.Len() != 0 {
+				t.Fatalf("Len = %d", g.Len())
+			}
+		}
+		t.Logf("results %d, deadline %d, of each some %d", won, lost, both)
+	})
+}
+
+// A stayer is a call of a batch that can be made to leave.
+type stayer struct {
+	name  string
+	leave context.CancelCauseFunc
+	done  <-chan struct{}
+}
+
+// TestDoMulti_AbandonedByTheLastOfAll: calls of several keys leave one after the
+// other, in every order. Until the last has, nothing is canceled, and each key
+// can be joined, be there a caller left for it or not; then all of them are
+// abandoned at once, with the last one's cause.
+func TestDoMulti_AbandonedByTheLastOfAll(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 0, 3, 2}, {2, 3, 0, 1}, {1, 2, 3, 0}} {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testAbandonedByTheLast(t, order) })
+		})
+	}
+}
+
+func testAbandonedByTheLast(t *testing.T, order []int) {
+	var g group
+	h := holdLoader()
+	newStayer := func(name string, call func(ctx context.Context) <-chan struct{}) stayer {
+		ctx, leave := context.WithCancelCause(t.Context())
+		return stayer{name, leave, call(ctx)}
+	}
+	stayers := []stayer{newStayer("the leader", func(ctx context.Context) <-chan struct{} {
+		_, done := goMulti(ctx, &g, h.then(loads(1)), "a", "b", "c")
+		return done
+	})}
+	<-h.started
+	g.Forget("c") // it is part of the batch as before
+	fnCtx := <-h.ctxs
+	for _, f := range []form{forms[2], forms[3]} {
+		stayers = append(stayers, newStayer(f.name, func(ctx context.Context) <-chan struct{} {
+			_, done := goCall(ctx, f, &g, "a", ctxValue(0))
+			return done
+		}))
+		synctest.Wait()
+	}
+	stayers = append(stayers, newStayer("DoMulti", func(ctx context.Context) <-chan struct{} {
+		_, done := goMulti(ctx, &g, loads(0), "a", "b")
+		return done
+	}))
+	synctest.Wait()
+	for i, n := range order {
+		if st := g.Stats(); st.Abandoned != 0 || fnCtx.Err() != nil {
+			t.Errorf("abandoned after %d of 4 calls: %v, %+v", i, fnCtx.Err(), st)
+		}
+		for _, k := range []string{"a", "b"} {
+			before := g.Stats().Joined
+			ctx, cancel := context.WithCancel(t.Context())
+			_, done := goCall(ctx, forms[2], &g, k, ctxValue(0))
+			synctest.Wait()
+			if s := flightsOf(&g)[k]; !strings.HasPrefix(s, "running ") || g.Stats().Joined != before+1 {
+				t.Errorf("after %d of 4 calls: %s is %q", i, k, s)
+			}
+			cancel() // leaves as it came
+			<-done
+		}
+		s := stayers[n]
+		s.leave(fmt.Errorf("%s leaves", s.name))
+		synctest.Wait()
+		if !isDone(s.done) {
+			t.Errorf("%s did not return", s.name)
+		}
+	}
+	want := map[string]string{"a": "abandoned 0", "b": "abandoned 0", "c": "abandoned 0 forgotten"}
+	if got := flightsOf(&g); !maps.Equal(got, want) {
+		t.Errorf("Flights: %v, want %v", got, want)
+	}
+	last := stayers[order[3]].name + " leaves"
+	if cause := context.Cause(fnCtx); cause == nil || cause.Error() != last || g.Stats().Abandoned != 3 {
+		t.Errorf("cause %v, want %q; %+v", cause, last, g.Stats())
+	}
+	if !isDone(fnCtx.Done()) || fnCtx.Err() != context.Canceled {
+		t.Errorf("Err: %v", fnCtx.Err())
+	}
+	close(h.release)
+	synctest.Wait()
+	for f := range g.Flights() {
+		t.Errorf("left behind: %+v", f)
+	}
+}
+
+// TestDoMulti_KeyWithoutCallers: the flight of a batch whose last caller has
+// left, while another key has one, is answered like the others: a call of any
+// form joins it, by that keeps the batch alive, and gets the value.
+func TestDoMulti_KeyWithoutCallers(t *testing.T) {
+	for _, f := range joining {
+		for _, key := range []string{"a", "b", "c"} { // the first, one in between, the last
+			t.Run(f.name+" "+key, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var g group
+					ctx, cancel := context.WithCancel(t.Context())
+					h := holdLoader()
+					_, done := goMulti(ctx, &g, h.then(loads(1)), "a", "b", "c")
+					<-h.started
+					stays, stop := context.WithCancel(t.Context())
+					_, stayed := goCall(stays, forms[2], &g, "b", ctxValue(0))
+					synctest.Wait()
+					cancel()
+					<-done
+					if err := g.ForgetUnshared("none"); !err || flightsOf(&g)["a"] != "running 0" {
+						t.Errorf("Flights: %v", flightsOf(&g))
+					}
+					late, _ := goCall(t.Context(), f, &g, key, ctxValue(0))
+					synctest.Wait()
+					stop()
+					<-stayed
+					if err := (<-h.ctxs).Err(); err != nil {
+						t.Errorf("fn's context: %v", err)
+					}
+					close(h.release)
+					synctest.Wait()
+					if late.v != valuesFrom(1, key)[key] || !late.shared || late.err != nil {
+						t.Errorf("late: %+v", late)
+					}
+					if st := g.Stats(); st.Abandoned != 0 || g.Len() != 0 {
+						t.Errorf("%+v, Len %d", st, g.Len())
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestDoMulti_BehindAnAbandonedBatch: calls of every form for any key of it wait
+// until its execution has ended, and are answered by others.
+func TestDoMulti_BehindAnAbandonedBatch(t *testing.T) {
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var g group
+				old := abandonMany(t, &g, "a", "b", "c")
+				if v, err := g.TryDo("b", value(1)); v != 0 || err != coalesce.ErrInFlight {
+					t.Errorf("TryDo: %v, %v", v, err)
+				}
+				if !g.ForgetUnshared("c") || !g.Forget("b") {
+					t.Error("an abandoned flight cannot be forgotten")
+				}
+				a, _ := goCall(t.Context(), f, &g, "a", ctxValue(8))
+				synctest.Wait()
+				if !a.at.IsZero() {
+					t.Errorf("it did not wait: %+v", a)
+				}
+				b := f.call(t.Context(), &g, "b", ctxValue(9))
+				close(old.release)
+				synctest.Wait()
+				if a.v != 8 || a.shared || a.err != nil || b.v != 9 || g.Len() != 0 {
+					t.Errorf("a: %+v, b: %+v, Len %d", a, b, g.Len())
+				}
+			})
+		})
+	}
+}
+
+// TestDoMulti_QueuedKeyLeaves: a DoMulti whose ctx ends while a key of it is
+// queued leaves at once; fn is not called for that key, by the next in the queue
+// neither; and who had waited longest after it leads.
+func TestDoMulti_QueuedKeyLeaves(t *testing.T) {
+	for _, next := range append(forms, form{}) { // or nobody
+		t.Run(next.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var g group
+				old := abandonMany(t, &g, "a", "b")
+				ctx, cancel := context.WithCancel(t.Context())
+				many, done := goMulti(ctx, &g, func(_ context.Context, keys []string) (map[string]int, error) {
+					if keys[0] != "c" {
+						t.Errorf("fn got %q", keys)
+					}
+					return valuesFrom(1, keys...), nil
+				}, "a", "b", "c")
+				synctest.Wait()
+				var a *answer
+				if next.call != nil {
+					a, _ = goCall(t.Context(), next, &g, "b", ctxValue(8))
+				}
+				synctest.Wait()
+				cancel()
+				synctest.Wait()
+				if !isDone(done) {
+					t.Fatal("DoMulti did not return")
+				}
+				wantResults(t, "DoMulti", many.results, results{
+					"a": {Err: context.Canceled}, "b": {Err: context.Canceled, Shared: a != nil}, "c": {Val: 3},
+				})
+				close(old.release)
+				synctest.Wait()
+				if a != nil && (a.v != 8 || !a.shared || a.err != nil) {
+					t.Errorf("next: %+v", a)
+				}
+				if st := g.Stats(); st.Left != 4 || st.Abandoned != 2 || g.Len() != 0 {
+					t.Errorf("%+v, Len %d", st, g.Len())
+				}
+			})
+		})
+	}
+}
+
+// TestDoMulti_PromotedAsContextEnds: the ctx ends in the very moment in which a
+// queued key gets its turn. It may lead it or not: but either it is answered by
+// fn or it has left, and who came after it is answered.
+func TestDoMulti_PromotedAsContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		led, left := 0, 0
+		for i := range 500 {
+			var g group
+			old := abandonMany(t, &g, "a", "b")
+			ctx, cancel := context.WithCancel(t.Context())
+			many, _ := goMulti(ctx, &g, loads(1), "a", "b", "c")
+			synctest.Wait()
+			next, _ := goMulti(t.Context(), &g, loads(50), "b", "a")
+			synctest.Wait()
+			go close(old.release)
+			go func() {
+				for range i % 8 {
+					runtime.Gosched()
+				}
+				cancel()
+			}()
+			synctest.Wait()
+			for _, k := range []string{"a", "b"} {
+				mine, theirs := many.results[k], next.results[k]
+				switch mine {
+				case result{Val: valuesFrom(1, k)[k], Shared: true}:
+					led++
+				case result{Err: context.Canceled, Shared: true}:
+					left++
+				default:
+					t.Fatalf("%s: %+v", k, mine)
+				}
+				// If it leads and leaves, the other still gets what it loads.
+				if theirs.Err != nil || !theirs.Shared || theirs.Val%49 != valuesFrom(1, k)[k] || mine.Err == nil && theirs.Val != mine.Val {
+					t.Fatalf("%s: %+v, before it %+v", k, theirs, mine)
+				}
+			}
+			if many.results["c"] != (result{Val: 3}) || g.Len() != 0 {
+				t.Fatalf("c: %+v, Len %d", many.results["c"], g.Len())
+			}
+		}
+		t.Logf("led %d, left %d", led, left)
+	})
+}
+
+// TestDoMulti_ToldWhenAllHaveFinished: whoever has been told of one key calls
+// for another of the batch at once, and does not get what the batch returned.
+func TestDoMulti_ToldWhenAllHaveFinished(t *testing.T) {
+	old := runtime.GOMAXPROCS(4)
+	defer runtime.GOMAXPROCS(old)
+	var g coalesce.Group[int, int]
+	const keys = 64
+	all := make([]int, keys)
+	for i := range all {
+		all[i] = i
+	}
+	var stale atomic.Int32
+	for range 30 {
+		h := hold()
+		var calls sync.WaitGroup
+		calls.Go(func() {
+			g.DoMulti(context.Background(), all, func(_ context.Context, keys []int) (map[int]int, error) {
+				_, _ = h.fn(0)()
+				m := map[int]int{}
+				for _, k := range keys {
+					m[k] = 7
+				}
+				return m, nil
+			})
+		})
+		<-h.started
+		before := g.Stats().Joined
+		for k := range all {
+			calls.Go(func() {
+				v, _, err := g.Do(k, value(0))
+				if v != 7 || err != nil {
+					t.Errorf("%d: %v, %v", k, v, err)
+				}
+				for i := range keys {
+					if v, _, _ := g.Do((k+keys-1-i)%keys, value(0)); v == 7 {
+						stale.Add(1)
+					}
+				}
+			})
+		}
+		awaitStats(t, func() bool { return g.Stats().Joined == before+keys })
+		close(h.release)
+		calls.Wait()
+	}
+	if n := stale.Load(); n > 0 || g.Len() != 0 {
+		t.Errorf("%d calls got what others had been told of before, Len %d", n, g.Len())
+	}
+}
+
+// TestDoMulti_NothingIsKept: when a batch is over, keys, values, errors, fn and
+// ctx can be collected, but for what its results hold: a value that holds fn's
+// context, as a response does, does not keep the other keys and values.
+func TestDoMulti_NothingIsKept(t *testing.T) {
+	type request struct {
+		ctx context.Context
+		p   *payload
+	}
+	for _, how := range []string{"all receive", "all leave", "forgotten", "queued"} {
+		t.Run(how, func(t *testing.T) {
+			var g coalesce.Group[*payload, *request]
+			held, ptrs := func() (*request, map[string]weak.Pointer[payload]) {
+				ps := map[string]*payload{}
+				ptrs := map[string]weak.Pointer[payload]{}
+				for _, name := range []string{"key a", "key b", "value b", "fn", "caller's slice"} {
+					ps[name] = new(payload)
+					ptrs[name] = weak.Make(ps[name])
+				}
+				inFn := ps["fn"]
+				h := hold()
+				var held *request
+				var mu sync.Mutex
+				fn := func(ctx context.Context, keys []*payload) (map[*payload]*request, error) {
+					mu.Lock()
+					inFn[0]++
+					held = &request{ctx: ctx}
+					r := held
+					mu.Unlock()
+					_, _ = h.fn(0)()
+					return map[*payload]*request{ps["key a"]: r, ps["key b"]: {p: ps["value b"]}}, nil
+				}
+				keys := []*payload{ps["key a"], ps["key b"], ps["caller's slice"]}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var old sync.WaitGroup
+				if how == "queued" {
+					other, leave := context.WithCancel(t.Context())
+					stuck := hold()
+					old.Go(func() {
+						g.DoMulti(other, keys, func(context.Context, []*payload) (map[*payload]*request, error) {
+							_, _ = stuck.fn(0)()
+							return nil, nil
+						})
+					})
+					<-stuck.started
+					leave()
+					old.Wait()
+					defer close(stuck.release)
+				}
+				var calls sync.WaitGroup
+				calls.Go(func() { g.DoMulti(ctx, keys, fn) })
+				switch how {
+				case "queued":
+					awaitStats(t, func() bool { return g.Stats().Joined == 3 })
+					cancel()
+				case "all leave":
+					<-h.started
+					cancel()
+					calls.Wait()
+				case "forgotten":
+					<-h.started
+					g.Forget(keys[0])
+				default:
+					<-h.started
+				}
+				close(h.release)
+				calls.Wait()
+				return held, ptrs
+			}()
+			awaitStats(t, func() bool {
+				for range g.Flights() {
+					return false
+				}
+				return true
+			})
+			for name, p := range ptrs {
+				for range 20 {
+					if runtime.GC(); p.Value() == nil {
+						break
+					}
+					time.Sleep(time.Millisecond)
+				}
+				if p.Value() != nil {
+					t.Errorf("%s is kept", name)
+				}
+			}
+			if held != nil && held.ctx.Value(ctxKey{}) != nil {
+				t.Error("unreachable")
+			}
+			runtime.KeepAlive(held)
+			runtime.KeepAlive(&g)
+		})
+	}
+}
+
+// TestG16_KeysOfABatchDoNotDisturbEachOther: ten thousand waiters of one key
+// delay neither the return of the DoMulti nor the waiter of another key by more
+// than five times what a hundred do.
+func TestG16_KeysOfABatchDoNotDisturbEachOther(t *testing.T) {
+	for try := 1; ; try++ {
+		few, fewOther := batchReturn(t, 100)
+		many, manyOther := batchReturn(t, 10_000)
+		t.Logf("DoMulti's return: %v with 100 waiters, %v with 10000; another key's waiter: %v, %v", few, many, fewOther, manyOther)
+		limit, limitOther := 5*max(few, 20*time.Microsecond), 5*max(fewOther, 20*time.Microsecond)
+		if many <= limit && manyOther <= limitOther {
+			return
+		}
+		if try == 3 { // a busy machine can do that once
+			t.Fatalf("%v and %v with 10000 waiters, more than %v and %v", many, manyOther, limit, limitOther)
+		}
+	}
+}
+
+// batchReturn is the median time from the end of fn to the return of DoMulti,
+// and of a Do that waits for the last key.
+func batchReturn(t *testing.T, waiters int) (many, other time.Duration) {
+	var took, tookOther []time.Duration
+	for range 9 {
+		var g group
+		var end, otherEnd time.Time
+		var wg sync.WaitGroup
+		g.DoMulti(t.Context(), []string{"hot", "cold"}, func(context.Context, []string) (map[string]int, error) {
+			for range waiters {
+				wg.Go(func() { g.Do("hot", value(0)) })
+			}
+			wg.Go(func() {
+				g.Do("cold", value(0))
+				otherEnd = time.Now()
+			})
+			awaitStats(t, func() bool { return g.Stats().Joined == uint64(waiters+1) })
+			time.Sleep(time.Millisecond) // all are parked by now
+			end = time.Now()
+			return nil, nil
+		})
+		took = append(took, time.Since(end))
+		wg.Wait()
+		tookOther = append(tookOther, otherEnd.Sub(end))
+	}
+	return median(took), median(tookOther)
+}
