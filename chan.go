@@ -165,9 +165,7 @@ func (r *entry[K, V]) leave() {
 		r.ch <- Result[V]{Err: reasonOf(r.ctx)}
 		return
 	}
-	shared := f.joined
-	leads := r.promoted && f.state != promoted
-	after := s.depart(f, r, leads, r.event)
+	after, shared := r.depart()
 	s.mu.Unlock()
 	after.run(r.ctx)
 	if r.told != nil {
@@ -177,6 +175,15 @@ func (r *entry[K, V]) leave() {
 	}
 	r.awaitAnnounced()
 	s.tellLeave(after)
+}
+
+// depart removes r, whose context has ended, from its flight, which is
+// unfinished, and reports whether that is shared. The shard's lock must be held.
+func (r *entry[K, V]) depart() (after departure[K, V], shared bool) {
+	r.gone = true
+	f := r.flight
+	leads := r.promoted && f.state != promoted
+	return r.shard.depart(f, r, leads, r.event), f.joined
 }
 
 // deliver tells r, unless it is a blocked call's, of the end of f. No lock may

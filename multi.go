@@ -63,7 +63,9 @@ type part[K comparable, V any] struct {
 	edge    *edge
 	event   *Event[K] // joined: for the hook
 
-	left, shared bool // the call has left flight, which others had to do with
+	// What leave has said.
+	left, shared bool
+	after        departure[K, V]
 }
 
 // DoMulti is [Group.DoContext] for many keys at once. It calls fn once for those
@@ -138,10 +140,10 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 		}
 		graph.Unlock()
 	}
-	leaveAll(parts, ctx, ended) // before a Clone is called, which may take its time, or exit
+	err := t.leaveAll(parts, ctx, ended)
 	for i := range parts {
 		p := &parts[i]
-		results[p.key] = t.answerPart(p, ctx)
+		results[p.key] = t.answerPart(p, err)
 	}
 	return results
 }
@@ -221,9 +223,9 @@ func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, 
 	}
 }
 
-// answerPart returns what the call gets for p's key, whose flight has finished
-// or been left. No lock may be held.
-func (t *table[K, V]) answerPart(p *part[K, V], ctx context.Context) (r Result[V]) {
+// answerPart returns what the call gets for p's key, whose flight has finished,
+// or has been left with the given error. No lock may be held.
+func (t *table[K, V]) answerPart(p *part[K, V], left error) (r Result[V]) {
 	switch {
 	case p.success != nil:
 		r = Result[V]{Val: p.success.val, Shared: true}
@@ -234,7 +236,7 @@ func (t *table[K, V]) answerPart(p *part[K, V], ctx context.Context) (r Result[V
 	case p.flight == nil:
 		return Result[V]{Err: p.err}
 	case p.left:
-		return Result[V]{Err: reasonOf(ctx), Shared: p.shared}
+		return Result[V]{Err: left, Shared: p.shared}
 	}
 	return p.flight.report(t.clone)
 }
@@ -254,7 +256,7 @@ func (t *table[K, V]) tellJoins(parts []part[K, V]) {
 			}
 		}
 		if !told {
-			leaveAll(parts, context.Background(), true)
+			_ = t.leaveAll(parts, context.Background(), true)
 		}
 	}()
 	for i := range parts {
@@ -263,51 +265,75 @@ func (t *table[K, V]) tellJoins(parts []part[K, V]) {
 	told = true
 }
 
-// leaveAll calls leave for all parts, though a hook exits the goroutine.
-func leaveAll[K comparable, V any](parts []part[K, V], ctx context.Context, ended bool) {
+// leaveAll ends the parts that the call takes, if its context has ended, and
+// returns the context's error if it has left a flight. All are left before code
+// of the context's is run, or a hook or Clone called: they may take their time.
+// No lock may be held.
+func (t *table[K, V]) leaveAll(parts []part[K, V], ctx context.Context, ended bool) error {
+	left := false
+	for i := range parts {
+		parts[i].leave(ended)
+		left = left || parts[i].left
+	}
+	if !left {
+		return nil
+	}
+	defer tellLeaves(t, parts)
+	cause := context.Canceled
+	defer func() { // though ctx panics
+		for i := range parts {
+			if c := parts[i].after.cancel; c != nil {
+				c.cancel(cause)
+			}
+		}
+	}()
+	for i := range parts {
+		parts[i].after.next.notify()
+	}
+	cause = context.Cause(ctx)
+	return reasonOf(ctx)
+}
+
+// tellLeaves tells the hook of all that the call has left, though the hook exits
+// the goroutine.
+func tellLeaves[K comparable, V any](t *table[K, V], parts []part[K, V]) {
 	i := 0
 	defer func() {
 		if i < len(parts) {
-			leaveAll(parts[i+1:], ctx, ended)
+			tellLeaves(t, parts[i+1:])
 		}
 	}()
 	for ; i < len(parts); i++ {
-		parts[i].leave(ctx, ended)
+		parts[i].shard.tellLeave(parts[i].after)
 	}
 }
 
 // leave makes the call leave p's flight if its context has ended, and notes
 // whether it has left: a flight that has finished has a result, which beats the
 // end of a context. No lock may be held.
-func (p *part[K, V]) leave(ctx context.Context, ended bool) {
+func (p *part[K, V]) leave(ended bool) {
 	s, f := p.shard, p.flight
-	switch {
-	case f == nil:
-		return
-	case p.r != nil:
-		if ended {
-			p.r.leave()
-		}
-		s.mu.Lock()
-		p.left, p.shared = p.r.gone, f.joined // it may have left when it was to lead
-		s.mu.Unlock()
-		return
-	case !ended:
+	if f == nil || !ended && p.r == nil {
 		return
 	}
 	s.mu.Lock()
-	if f.state == finished {
-		s.mu.Unlock()
+	defer s.mu.Unlock()
+	switch {
+	case p.r != nil && p.r.gone: // when it was to lead
+		p.left = true
+	case !ended || f.state == finished:
 		return
+	case p.r != nil:
+		p.after, _ = p.r.depart()
+		p.left = true
+	default:
+		if !p.leads {
+			f.unwait(p.w)
+		}
+		p.after = s.depart(f, nil, p.leads, p.event)
+		p.left = true
 	}
-	if !p.leads {
-		f.unwait(p.w)
-	}
-	p.left, p.shared = true, f.joined
-	after := s.depart(f, nil, p.leads, p.event)
-	s.mu.Unlock()
-	after.run(ctx)
-	s.tellLeave(after)
+	p.shared = f.joined
 }
 
 // newBatch returns a batch with room for n flights.

@@ -1060,3 +1060,49 @@ func TestDoMulti_Context(t *testing.T) {
 		}
 	})
 }
+
+// An askedContext does not say why it has ended before resume is closed.
+type askedContext struct {
+	context.Context
+	resume chan struct{}
+}
+
+func (c *askedContext) Err() error {
+	if c.Context.Err() != nil {
+		<-c.resume
+	}
+	return c.Context.Err()
+}
+
+func (c *askedContext) Value(key any) any {
+	if c.Context.Err() != nil {
+		<-c.resume
+	}
+	return c.Context.Value(key)
+}
+
+// TestDoMulti_LeavesAllKeysFirst: before the context is asked why it has ended,
+// which may take its time. The first key has a flight of its own.
+func TestDoMulti_LeavesAllKeysFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		h := abandon(t, &g, "a")
+		ctx, cancel := context.WithCancel(t.Context())
+		slow := &askedContext{ctx, make(chan struct{})}
+		untilDone := func(ctx context.Context, _ []string) (map[string]int, error) {
+			<-ctx.Done()
+			return nil, nil
+		}
+		go g.DoMulti(slow, []string{"a", "b"}, untilDone)
+		synctest.Wait()
+		close(h.release)
+		synctest.Wait()
+		before := g.Stats()
+		cancel()
+		synctest.Wait()
+		if st := g.Stats(); st.Left-before.Left != 2 || st.Abandoned-before.Abandoned != 2 {
+			t.Errorf("%+v, then %+v", before, st)
+		}
+		close(slow.resume)
+	})
+}
