@@ -95,6 +95,33 @@ func TestAllocs_DoContext(t *testing.T) {
 	}
 }
 
+// TestAllocs_DoMulti: beside the map that it returns, a DoMulti makes seven
+// allocations, for however many keys: its parts, the batch, the flights, the
+// channel, the goroutine, the keys for fn, and what is to be told.
+func TestAllocs_DoMulti(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, n := range []int{1, 10, 100} {
+		var g coalesce.Group[int, int]
+		keys, loaded := make([]int, n), map[int]int{}
+		for i := range keys {
+			keys[i], loaded[i] = i, i
+		}
+		fn := func(context.Context, []int) (map[int]int, error) { return loaded, nil }
+		g.DoMulti(ctx, keys, fn)
+		var r map[int]coalesce.Result[int]
+		want := 7 + testing.AllocsPerRun(200, func() {
+			r = make(map[int]coalesce.Result[int], n)
+			for i := range keys {
+				r[i] = coalesce.Result[int]{}
+			}
+		})
+		if got := testing.AllocsPerRun(200, func() { r = g.DoMulti(ctx, keys, fn) }); got > want || len(r) != n {
+			t.Errorf("%d keys: %v allocations, want %v", n, got, want)
+		}
+	}
+}
+
 // TestAllocs_Joined: a flight that was joined costs two allocations, its record
 // and the channel, and its followers none, up to the number that the leader
 // wakes by itself. What goroutines cost is not counted: they are there before.

@@ -95,6 +95,41 @@ func ExampleGroup_DoChan() {
 	// Output: 42 <nil> false
 }
 
+// Two pages need some of the same articles. Each article is loaded once.
+func ExampleGroup_DoMulti() {
+	var g coalesce.Group[string, string]
+	started := make(chan struct{})
+	load := func(_ context.Context, titles []string) (map[string]string, error) {
+		fmt.Println("loads", titles)
+		if titles[0] == "moon" {
+			close(started)
+			waitFor(&g, "sun", 1) // a slow database: both pages have asked by now
+		}
+		texts := map[string]string{}
+		for _, title := range titles {
+			if title != "atlantis" { // nobody has found it
+				texts[title] = "About the " + title
+			}
+		}
+		return texts, nil
+	}
+
+	var wg sync.WaitGroup
+	wg.Go(func() { g.DoMulti(context.Background(), []string{"moon", "sun"}, load) })
+	<-started
+	page := g.DoMulti(context.Background(), []string{"atlantis", "sun", "sea"}, load)
+	wg.Wait()
+	for _, title := range []string{"atlantis", "sun", "sea"} {
+		fmt.Printf("%s: %q, %v\n", title, page[title].Val, page[title].Err)
+	}
+	// Output:
+	// loads [moon sun]
+	// loads [atlantis sea]
+	// atlantis: "", coalesce: fn returned no value for this key
+	// sun: "About the sun", <nil>
+	// sea: "About the sea", <nil>
+}
+
 // A writer must not get what was read before it wrote.
 func ExampleGroup_DoFresh() {
 	var g coalesce.Group[string, string]

@@ -13,7 +13,7 @@ import (
 // misuse is not counted.
 type Stats struct {
 	Calls    uint64 // Led + Joined + Lingered + Rejected + Ended
-	Led      uint64 // calls whose fn was run: the number of executions
+	Led      uint64 // calls whose fn was run: the number of executions, those of DoMulti counted for each key
 	Joined   uint64 // calls that joined a flight, or were queued for one
 	Lingered uint64 // calls that a success answered which lingers
 	Rejected uint64 // calls that got ErrInFlight, ErrSaturated or ErrClosed

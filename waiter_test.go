@@ -72,8 +72,9 @@ func TestWaiter_LeaveGivesBackTheSeat(t *testing.T) {
 		synctest.Wait()
 		for range 20 {
 			ctx, cancel := context.WithCancel(t.Context())
-			for range 2 * perCompletion {
+			for range perCompletion {
 				go g.DoContext(ctx, 1, nothing)
+				go g.DoMulti(ctx, []int{1}, func(context.Context, []int) (map[int]int, error) { return nil, nil })
 			}
 			synctest.Wait()
 			cancel()
