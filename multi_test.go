@@ -1041,6 +1041,54 @@ func TestDeadlock_QueuedKeyThatHasLeft(t *testing.T) {
 	})
 }
 
+// TestDeadlock_DoMultiThatHasLeft: an fn that has given up on a DoMulti waits for
+// none of its keys any more, be they led, joined or queued: what they run may
+// wait for that fn.
+func TestDeadlock_DoMultiThatHasLeft(t *testing.T) {
+	for _, key := range []string{"led", "joined", "queued"} {
+		synctest.Test(t, func(t *testing.T) {
+			var g group
+			old := abandon(t, &g, "queued")
+			proceed := make(chan struct{})
+			waits := func(ctx context.Context) (int, error) {
+				<-proceed
+				v, _, err := g.DoContext(ctx, "caller", ctxValue(0))
+				return v + 1, err
+			}
+			fn := func(ctx context.Context, keys []string) (map[string]int, error) {
+				v, err := waits(ctx)
+				return map[string]int{keys[0]: v}, err
+			}
+			if key == "joined" {
+				goCall(context.Background(), forms[3], &g, key, waits)
+				synctest.Wait()
+			}
+			h := hold()
+			caller, _ := goCall(context.Background(), forms[3], &g, "caller", func(ctx context.Context) (int, error) {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				r := g.DoMulti(ctx, []string{key}, fn)[key]
+				if r.Err != context.DeadlineExceeded {
+					t.Errorf("DoMulti: %+v", r)
+				}
+				return h.ctxFn(5)(ctx)
+			})
+			synctest.Wait()
+			other, _ := goCall(context.Background(), forms[3], &g, key, waits)
+			<-h.started // it has left
+			close(old.release)
+			synctest.Wait()
+			close(proceed)
+			synctest.Wait()
+			close(h.release)
+			synctest.Wait()
+			if other.v != 6 || other.err != nil || caller.v != 5 {
+				t.Errorf("%s: %+v, caller: %+v", key, other, caller)
+			}
+		})
+	}
+}
+
 // TestDoMulti_Context: fn's context has the leader's values, no deadline, and
 // does not end because fn has returned.
 func TestDoMulti_Context(t *testing.T) {
