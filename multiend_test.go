@@ -477,6 +477,33 @@ func TestDoMulti_BehindAnAbandonedBatch(t *testing.T) {
 	}
 }
 
+// TestDoMulti_AbandonedWasJoined: what an abandoned batch returns does not
+// linger, and a key of it that had been joined is shared no more.
+func TestDoMulti_AbandonedWasJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{Linger: coalesce.Forever}
+		ctx, cancel := context.WithCancel(t.Context())
+		h := holdLoader()
+		goMulti(ctx, &g, h.then(loads(1)), "a", "b", "c")
+		<-h.started
+		goMulti(ctx, &g, loads(0), "a", "b")
+		synctest.Wait()
+		if g.ForgetUnshared("a") {
+			t.Error("ForgetUnshared forgot what is shared")
+		}
+		cancel()
+		synctest.Wait()
+		if !g.ForgetUnshared("a") || g.Len() != 2 {
+			t.Errorf("ForgetUnshared spared what nobody waits for: Len %d", g.Len())
+		}
+		close(h.release)
+		synctest.Wait()
+		wantResults(t, "afterwards", g.DoMulti(t.Context(), []string{"a", "b", "c"}, loads(50)), results{
+			"a": {Val: 50}, "b": {Val: 51}, "c": {Val: 52},
+		})
+	})
+}
+
 // TestDoMulti_QueuedKeyLeaves: a DoMulti whose ctx ends while a key of it is
 // queued leaves at once; fn is not called for that key, by the next in the queue
 // neither; and who had waited longest after it leads.
