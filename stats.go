@@ -23,8 +23,8 @@ type Stats struct {
 	Abandoned uint64 // flights that all callers left while fn ran
 	Forgotten uint64 // calls of Forget and ForgetUnshared that found a flight or a success
 	Overdue   uint64 // flights that were taken over from because of MaxAge
-	Panics    uint64 // executions that panicked
-	Goexits   uint64 // executions that ended with runtime.Goexit
+	Panics    uint64 // flights whose fn panicked
+	Goexits   uint64 // flights whose fn ended with runtime.Goexit
 	Untold    uint64 // panics that were logged, as no caller was left to tell
 	Evicted   uint64 // successes that were dropped because of LingerMax
 
