@@ -149,24 +149,24 @@ func (r *entry[K, V]) awaitAnnounced() {
 
 // leave runs when r's context has ended: a receiver's on a goroutine of its own.
 func (r *entry[K, V]) leave() {
-	r.edge.drop()
 	s := r.shard
-	s.mu.Lock()
+	s.lock(r.edge) // the call may be about to take part
+	r.edge.remove()
 	f := r.flight
 	if r.gone || f != nil && f.state == finished {
 		// A result beats the end of a context: it was sent, or is about to be.
-		s.mu.Unlock()
+		s.unlock(r.edge)
 		return
 	}
 	r.gone = true
 	if f == nil {
-		s.mu.Unlock()
+		s.unlock(r.edge)
 		s.table.ended.Inc()
 		r.ch <- Result[V]{Err: reasonOf(r.ctx)}
 		return
 	}
 	after, shared := r.depart()
-	s.mu.Unlock()
+	s.unlock(r.edge)
 	after.run(r.ctx)
 	if r.told != nil {
 		sched.Complete(r.told)

@@ -123,7 +123,7 @@ func (e *edge) drop() {
 
 // remove is drop with graph held.
 func (e *edge) remove() {
-	if e.to == nil {
+	if e == nil || e.to == nil {
 		return // it was never added, or has been removed
 	}
 	if e.prev == nil {

@@ -1,0 +1,396 @@
+package coalesce
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// edgesOf returns the number of edges from c, and checks the links between
+// them.
+func edgesOf(t *testing.T, c *flightContext) (n int) {
+	graph.Lock()
+	defer graph.Unlock()
+	var prev *edge
+	for e := c.edges; e != nil; e = e.next {
+		if e.prev != prev || e.from != c || e.to == nil || e.key == nil {
+			t.Errorf("edge %d of %p is %+v", n, c, e)
+		}
+		prev, n = e, n+1
+	}
+	return n
+}
+
+// callIn makes a nested call in one of the forms and waits for its answer.
+func callIn(form int, ctx context.Context, g *Group[int, int], keys []int, fn func(context.Context, int) (int, error)) {
+	key := keys[0]
+	one := func(ctx context.Context) (int, error) { return fn(ctx, key) }
+	switch form {
+	case 0:
+		_, _, _ = g.DoContext(ctx, key, one)
+	case 1:
+		_, _, _ = g.DoFresh(ctx, key, one)
+	case 2:
+		<-g.DoChan(ctx, key, one)
+	case 3:
+		g.DoMulti(ctx, keys, func(ctx context.Context, keys []int) (map[int]int, error) {
+			m := map[int]int{}
+			for _, k := range keys {
+				m[k], _ = fn(ctx, k)
+			}
+			return m, nil
+		})
+	}
+}
+
+// TestDeadlock_EdgesAreRemoved: while a call waits, there is an edge to each
+// flight that it takes part in, and when it has been answered, or has left,
+// there is none.
+func TestDeadlock_EdgesAreRemoved(t *testing.T) {
+	type scene struct {
+		name  string
+		fresh bool // of those in the way
+		enter func(g *Group[int, int], hold chan struct{})
+		leave bool
+	}
+	held := func(hold chan struct{}) func(context.Context) (int, error) {
+		return func(context.Context) (int, error) { <-hold; return 1, nil }
+	}
+	var scenes []scene
+	for _, leave := range []bool{false, true} {
+		scenes = append(scenes,
+			scene{"leads", false, func(*Group[int, int], chan struct{}) {}, leave},
+			scene{"joins", false, func(g *Group[int, int], hold chan struct{}) {
+				for k := 1; k <= 2; k++ {
+					go g.DoFresh(context.Background(), k, held(hold))
+				}
+			}, leave},
+			scene{"queues", false, func(g *Group[int, int], hold chan struct{}) {
+				ctx, cancel := context.WithCancel(context.Background())
+				for k := 1; k <= 2; k++ {
+					go g.DoContext(ctx, k, held(hold))
+				}
+				synctest.Wait()
+				cancel() // abandons them
+			}, leave},
+		)
+	}
+	for _, sc := range scenes {
+		for form := range 4 {
+			t.Run(fmt.Sprint(sc.name, ", form ", form, ", leaves: ", sc.leave), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var g, outer Group[int, int]
+					hold := make(chan struct{})
+					sc.enter(&g, hold)
+					synctest.Wait()
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					keys := []int{1, 2}
+					want := 1
+					if form == 3 {
+						want = 2
+					}
+					_, _, _ = outer.DoContext(ctx, 0, func(ctx context.Context) (int, error) {
+						c := ctx.(*flightContext)
+						nested, cancelNested := context.WithCancel(ctx)
+						defer cancelNested()
+						var wg sync.WaitGroup
+						wg.Go(func() {
+							callIn(form, nested, &g, keys, func(context.Context, int) (int, error) { <-hold; return 2, nil })
+						})
+						synctest.Wait()
+						if n := edgesOf(t, c); n != want {
+							t.Errorf("%d edges, want %d", n, want)
+						}
+						if sc.leave {
+							cancelNested()
+							wg.Wait()
+							if n := edgesOf(t, c); n != 0 {
+								t.Errorf("%d edges of a call that has left", n)
+							}
+						}
+						close(hold)
+						wg.Wait()
+						synctest.Wait()
+						if n := edgesOf(t, c); n != 0 {
+							t.Errorf("%d edges of a call that was answered", n)
+						}
+						return 0, nil
+					})
+				})
+			})
+		}
+	}
+}
+
+// TestDeadlock_NoEdges: a call whose answer nobody can wait for in a circle has
+// no edge: one that is answered by what lingers, one that is refused, and one
+// that follows a flight which has no context.
+func TestDeadlock_NoEdges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Linger: Forever, MaxWaiters: 1}
+		var outer, shut Group[int, int]
+		_, _, _ = g.Do(1, func() (int, error) { return 1, nil }) // lingers
+		hold := make(chan struct{})
+		for range 3 { // one runs, two are queued
+			go g.DoFresh(context.Background(), 2, func(context.Context) (int, error) { <-hold; return 0, nil })
+			synctest.Wait()
+		}
+		go g.DoContext(t.Context(), 2, nothing)
+		go g.Do(3, func() (int, error) { <-hold; return 0, nil }) // has no context
+		_ = shut.Shutdown(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_, _, _ = outer.DoContext(ctx, 0, func(ctx context.Context) (int, error) {
+			c := ctx.(*flightContext)
+			for form := range 4 {
+				for _, key := range []int{1, 2, 3} {
+					if form == 1 && key != 2 {
+						continue // it would lead, and would be queued
+					}
+					go callIn(form, ctx, &g, []int{key}, nil2)
+				}
+				go callIn(form, ctx, &outer, []int{0}, nil2)
+				go callIn(form, ctx, &shut, []int{0}, nil2)
+			}
+			synctest.Wait()
+			if n := edgesOf(t, c); n != 0 {
+				t.Errorf("%d edges", n)
+			}
+			close(hold)
+			return 0, nil
+		})
+	})
+}
+
+func nil2(context.Context, int) (int, error) { return 0, nil }
+
+// An endingContext ends right after it has been asked for the first time.
+type endingContext struct {
+	context.Context
+	asked bool
+}
+
+func (c *endingContext) Done() <-chan struct{} { return endedBy(context.Canceled).Done() }
+
+func (c *endingContext) Err() error {
+	if !c.asked {
+		c.asked = true
+		return nil
+	}
+	return context.Canceled
+}
+
+// TestDoChan_LeavesAsItTakesPart: a receiver whose context ends at the moment
+// when the call takes part leaves no edge behind. Many do so at once, so that a
+// call and the goroutine that makes it leave meet at one lock or the other.
+func TestDoChan_LeavesAsItTakesPart(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	var outer Group[int, int]
+	g := Group[int, int]{Shards: 1}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			_, _, _ = outer.DoContext(ctx, i, func(ctx context.Context) (int, error) {
+				for range 3000 {
+					<-g.DoChan(&endingContext{Context: ctx}, i, nothing)
+				}
+				if n := edgesOf(t, ctx.(*flightContext)); n != 0 {
+					t.Errorf("%d edges are left", n)
+				}
+				return 0, nil
+			})
+		})
+	}
+	wg.Wait()
+}
+
+// TestDeadlock_GraphIsEmptyWhenAllIsOver: after a storm of calls that wait for
+// each other, whatever their forms, and however they end, no flight's context
+// has an edge, and none that is queued stands behind another.
+func TestDeadlock_GraphIsEmptyWhenAllIsOver(t *testing.T) {
+	const keys, calls, depth = 6, 400, 4
+	for _, procs := range []int{1, 4} {
+		func() {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+			g := Group[int, int]{Shards: 1, MaxWaiters: 20, MaxAge: 5 * time.Millisecond}
+			var mu sync.Mutex
+			seen := map[*flightContext]bool{}
+			var fn func(ctx context.Context, key int) (int, error)
+			var nest func(ctx context.Context, depth int)
+			type level struct{}
+			fn = func(ctx context.Context, key int) (int, error) {
+				mu.Lock()
+				seen[ctx.Value(flightKey{}).(*flightContext)] = true
+				mu.Unlock()
+				depth, _ := ctx.Value(level{}).(int)
+				nest(ctx, depth+1)
+				return key, nil
+			}
+			nest = func(ctx context.Context, d int) {
+				if d > depth {
+					return
+				}
+				var wg sync.WaitGroup
+				for range rand.IntN(3) {
+					wg.Go(func() {
+						ctx := context.WithValue(ctx, level{}, d)
+						if rand.IntN(3) == 0 {
+							var cancel context.CancelFunc
+							ctx, cancel = context.WithTimeout(ctx, time.Duration(rand.IntN(200))*time.Microsecond)
+							defer cancel()
+						}
+						callIn(rand.IntN(4), ctx, &g, rand.Perm(keys)[:1+rand.IntN(3)], func(ctx context.Context, k int) (int, error) {
+							if rand.IntN(20) == 0 {
+								g.Forget(k)
+							}
+							return fn(ctx, k)
+						})
+					})
+				}
+				wg.Wait()
+			}
+			var wg sync.WaitGroup
+			for range calls {
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(2000))*time.Microsecond)
+					defer cancel()
+					nest(ctx, 1)
+				})
+			}
+			wg.Wait()
+
+			if err := g.Shutdown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+				left := 0
+				for c := range seen {
+					left += edgesOf(t, c)
+					if c.ahead.Load() != ended {
+						t.Fatal("a flight has not ended")
+					}
+				}
+				if left == 0 {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%d edges are left", left)
+				}
+			}
+			t.Logf("%d flights", len(seen))
+		}()
+	}
+}
+
+// TestDeadlock_Walk: the search finds a way where there is one, whatever the
+// graph looks like, and only along what counts. It is compared with the closure
+// of the edges.
+func TestDeadlock_Walk(t *testing.T) {
+	for round := range 2000 {
+		rng := rand.New(rand.NewPCG(uint64(round), 1))
+		n := 1 + rng.IntN(8)
+		nodes := make([]*flightContext, n)
+		for i := range nodes {
+			nodes[i] = new(flightContext)
+		}
+		reach := make([][]bool, n)
+		var all []*edge
+		for i := range reach {
+			reach[i] = make([]bool, n)
+			reach[i][i] = true
+		}
+		over := make([]bool, n)
+		for i := range over {
+			over[i] = rng.IntN(6) == 0
+			if over[i] {
+				nodes[i].ahead.Store(ended)
+			}
+		}
+		for range rng.IntN(2 * n) {
+			i, j := rng.IntN(n), rng.IntN(n)
+			f := &flight[int, int]{key: j, more: &more[int, int]{ctx: nodes[j]}}
+			e := &edge{from: nodes[i]}
+			point(e, f)
+			if rng.IntN(4) == 0 {
+				e.remove()
+				e.remove()
+				continue
+			}
+			all = append(all, e)
+			if !over[i] && !over[j] {
+				reach[i][j] = true
+			}
+		}
+		for k := range n {
+			for i := range n {
+				for j := range n {
+					reach[i][j] = reach[i][j] || reach[i][k] && reach[k][j]
+				}
+			}
+		}
+		for i := range n {
+			for j := range n {
+				if over[j] || over[i] {
+					continue // circle has looked at the one, the lock keeps the other
+				}
+				f := &flight[int, int]{key: i, more: &more[int, int]{ctx: nodes[i]}}
+				err := circle(&edge{from: nodes[j]}, f)
+				if (err != nil) != reach[i][j] {
+					t.Fatalf("round %d: from %d to %d: %v, want %v", round, i, j, err, reach[i][j])
+				}
+				if err == nil {
+					continue
+				}
+				keys := err.(*DeadlockError).Keys
+				if keys[0] != any(j) || keys[1] != any(i) || keys[len(keys)-1] != any(j) {
+					t.Fatalf("round %d: from %d to %d: %v", round, i, j, keys)
+				}
+				for k := 1; k+1 < len(keys); k++ {
+					from, to := keys[k].(int), keys[k+1].(int)
+					if !slices.ContainsFunc(all, func(e *edge) bool { return e.from == nodes[from] && e.key == any(to) }) {
+						t.Fatalf("round %d: %v: no edge from %d to %d", round, keys, from, to)
+					}
+				}
+			}
+		}
+		for _, e := range all {
+			e.drop()
+		}
+		for _, c := range nodes {
+			if c.edges != nil {
+				t.Fatalf("round %d: an edge is left", round)
+			}
+		}
+	}
+}
+
+// TestDetach_LeavesNothing: a context derived from a detached one, once it is
+// canceled, is not kept by the flight's.
+func TestDetach_LeavesNothing(t *testing.T) {
+	var g Group[int, int]
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, _, _ = g.DoContext(ctx, 0, func(ctx context.Context) (int, error) {
+		c := ctx.(*flightContext)
+		for range 10 {
+			derived, cancel := context.WithCancel(Detach(ctx))
+			if c.after == nil {
+				t.Error("it has not been told of")
+			}
+			cancel()
+			if derived.Err() == nil || c.after != nil {
+				t.Error("it is kept")
+			}
+		}
+		return 0, nil
+	})
+}
