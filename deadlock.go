@@ -28,10 +28,11 @@ import (
 //      way back. So of two calls that would close a circle, the one that is
 //      admitted second finds the first.
 //  D3. A call that would close a circle takes part in nothing: it is refused.
-//  D4. An edge from or to a flight that has finished counts for nothing, though
-//      it takes the caller a moment to wake up and remove it. A call that leaves
-//      removes its edge before that, as until it has left it may be seen waiting
-//      for what it gives up.
+//  D4. An edge from or to a flight that has finished counts for nothing, nor does
+//      that of a call whose context has ended, though it takes the caller a
+//      moment to wake up and remove it. A call that leaves removes its edge
+//      before that, or with it, as until it has left it may be seen waiting for
+//      what it gives up.
 //
 // A flight that runs on its leader's goroutine has no context, hence no edges
 // from it: Do's cost stays what it is. The price is that a circle through a Do
@@ -43,8 +44,9 @@ var graph sched.Mutex
 // An edge is a call that the fn of one flight made and that waits for another.
 type edge struct {
 	from, to   *flightContext
-	key        any   // of to
-	prev, next *edge // those of from
+	key        any             // of to
+	done       <-chan struct{} // of the call's context
+	prev, next *edge           // those of from
 }
 
 // flightKey is the private key under which a flight's context answers with
@@ -94,8 +96,12 @@ func nestedIn(ctx context.Context) *edge {
 	if from == nil || from.ahead.Load() == ended {
 		return nil
 	}
-	return &edge{from: from}
+	return &edge{from: from, done: ctx.Done()}
 }
+
+// leaving reports whether the context of e's call has ended: the call leaves as
+// soon as it wakes up.
+func (e *edge) leaving() bool { return e.done != nil && sched.IsComplete(e.done) }
 
 // point makes e an edge to f. graph must be held. e may be nil.
 func point[K comparable, V any](e *edge, f *flight[K, V]) {
@@ -177,7 +183,7 @@ func (w *walk) find(target, from *flightContext) bool {
 		}
 		w.seen[n] = true
 		for e := n.edges; e != nil; e = e.next {
-			if w.find(target, e.to) {
+			if !e.leaving() && w.find(target, e.to) {
 				w.keys = append(w.keys, e.key)
 				return true
 			}

@@ -116,7 +116,7 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	for i := range parts {
 		p := &parts[i]
 		if from != nil {
-			p.edge = &edge{from: from.from}
+			p.edge = &edge{from: from.from, done: from.done}
 		}
 		b = t.claim(p, b, len(parts)-i, ctx, fn)
 	}

@@ -34,8 +34,9 @@ func NewCompletion() Completion { return make(chan struct{}) }
 // Complete wakes everyone who waits on c, now or later. c must not be complete.
 func Complete(c Completion) { close(c) }
 
-// IsComplete reports whether c is complete.
-func IsComplete(c Completion) bool {
+// IsComplete reports whether c is complete, or whatever else it tells of by being
+// closed has come.
+func IsComplete(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true

@@ -1,0 +1,1374 @@
+package coalesce_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// nested are the forms of a call whose context tells which fn made it. All of
+// them run fn on a goroutine of the flight's own if that context can end.
+var nested = append(slices.Clone(forms[2:]), form{
+	"DoMulti",
+	func(ctx context.Context, g *group, key string, fn func(context.Context) (int, error)) (a answer) {
+		defer a.recover()
+		r := g.DoMulti(ctx, []string{key}, func(ctx context.Context, keys []string) (map[string]int, error) {
+			v, err := fn(ctx)
+			return map[string]int{key: v}, err
+		})[key]
+		a.v, a.shared, a.err = r.Val, r.Shared, r.Err
+		return a
+	},
+})
+
+// wantCircle checks that err tells of the circle of the given keys.
+func wantCircle(t *testing.T, err error, keys ...any) {
+	t.Helper()
+	var e *coalesce.DeadlockError
+	switch {
+	case !errors.As(err, &e) || !errors.Is(err, coalesce.ErrDeadlock):
+		t.Errorf("told %v, want the circle %v", err, keys)
+	case !reflect.DeepEqual(e.Keys, keys):
+		t.Errorf("told the circle %v, want %v", e.Keys, keys)
+	}
+}
+
+// deadlocked reports whether err tells of a circle.
+func deadlocked(err error) bool { return errors.Is(err, coalesce.ErrDeadlock) }
+
+// eachPair runs test in a bubble for each pair of nested forms: that by which a
+// flight is led, and that of the call which its fn makes.
+func eachPair(t *testing.T, test func(t *testing.T, outer, inner form)) {
+	for _, outer := range nested {
+		for _, inner := range nested {
+			t.Run(outer.name+" in "+inner.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { test(t, outer, inner) })
+			})
+		}
+	}
+}
+
+// TestDeadlock_OwnKey: an fn that calls for its own key is told at once. The
+// call that is refused takes part in nothing: the flight is not shared, and goes
+// on.
+func TestDeadlock_OwnKey(t *testing.T) {
+	eachPair(t, func(t *testing.T, outer, inner form) {
+		var g group
+		start := time.Now()
+		a := outer.call(t.Context(), &g, "k", func(ctx context.Context) (int, error) {
+			a := inner.call(ctx, &g, "k", func(context.Context) (int, error) {
+				t.Error("it led")
+				return 0, nil
+			})
+			wantCircle(t, a.err, "k", "k")
+			if a.v != 0 || a.shared || a.panic != nil {
+				t.Errorf("%+v", a)
+			}
+			if n := waitersOf(&g, "k"); n != 0 || g.Len() != 1 {
+				t.Errorf("%d waiters, Len %d", n, g.Len())
+			}
+			return 7, nil
+		})
+		if a.v != 7 || a.shared || a.err != nil || time.Since(start) != 0 {
+			t.Errorf("%+v after %v", a, time.Since(start))
+		}
+		want := coalesce.Stats{Calls: 2, Led: 1, Rejected: 1}
+		if got := g.Stats(); got != want || g.Len() != 0 {
+			t.Errorf("%+v, Len %d", got, g.Len())
+		}
+		if inner.call(t.Context(), &g, "k", ctxValue(8)).v != 8 {
+			t.Error("the key is not usable")
+		}
+	})
+}
+
+// TestDeadlock_TwoKeys: a waits for b and b for a. The second to call is told,
+// and what its fn makes of that answers the first.
+func TestDeadlock_TwoKeys(t *testing.T) {
+	eachPair(t, func(t *testing.T, outer, inner form) {
+		var g, other group
+		a := outer.call(t.Context(), &g, "a", func(ctx context.Context) (int, error) {
+			a := outer.call(ctx, &other, "b", func(ctx context.Context) (int, error) {
+				a := inner.call(ctx, &g, "a", ctxValue(1))
+				wantCircle(t, a.err, "b", "a", "b")
+				return 2, a.err
+			})
+			wantCircle(t, a.err, "b", "a", "b") // the same: fn's errors are shared
+			return 3, nil
+		})
+		if a.v != 3 || a.shared || a.err != nil {
+			t.Errorf("%+v", a)
+		}
+		want := coalesce.Stats{Calls: 2, Led: 1, Rejected: 1}
+		if got := g.Stats(); got != want {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestDeadlock_LongCircle: Keys has each flight of the circle once, in order, and
+// the one whose fn made the call at both ends. What only leads to the circle is
+// not in it.
+func TestDeadlock_LongCircle(t *testing.T) {
+	const n = 100
+	for _, back := range []int{0, 1, n / 2, n - 2, n - 1} {
+		g := new(coalesce.Group[int, int])
+		var err error
+		var chain func(i int) func(context.Context) (int, error)
+		chain = func(i int) func(context.Context) (int, error) {
+			return func(ctx context.Context) (int, error) {
+				if i < n-1 {
+					_, _, err := g.DoContext(ctx, i+1, chain(i+1))
+					return i, err
+				}
+				_, _, err = g.DoContext(ctx, back, chain(back))
+				return i, nil
+			}
+		}
+		if _, _, err := g.DoFresh(t.Context(), 0, chain(0)); err != nil {
+			t.Error(err)
+		}
+		want := []any{n - 1}
+		for i := back; i < n; i++ {
+			want = append(want, i)
+		}
+		wantCircle(t, err, want...)
+	}
+}
+
+// TestDeadlock_Joined: a circle of flights that were led by callers of their
+// own, and joined. Others wait for some of them: they are not part of it, and
+// are answered.
+func TestDeadlock_Joined(t *testing.T) {
+	eachPair(t, func(t *testing.T, outer, inner form) {
+		if inner.name == "DoFresh" {
+			t.Skip("it does not join")
+		}
+		var g group
+		told := 0
+		next := map[string]string{"a": "b", "b": "c", "c": "d", "d": "b", "x": "a", "y": "c"}
+		var done []<-chan struct{}
+		for i, key := range []string{"d", "c", "b", "a", "x", "y"} { // so that the calls are in the order b, a, …
+			_, d := goCall(t.Context(), outer, &g, key, func(ctx context.Context) (int, error) {
+				time.Sleep(time.Hour - time.Duration(i)*time.Second)
+				a := inner.call(ctx, &g, next[key], ctxValue(-1))
+				if deadlocked(a.err) {
+					told++
+					wantCircle(t, a.err, "d", "b", "c", "d")
+					return 1, nil
+				}
+				if a.v != 1 || !a.shared || a.err != nil {
+					t.Errorf("%s: %+v", key, a)
+				}
+				return a.v, a.err
+			})
+			done = append(done, d)
+		}
+		for _, d := range done {
+			<-d
+		}
+		if told != 1 {
+			t.Errorf("%d were told, want 1", told)
+		}
+	})
+}
+
+// TestDeadlock_Multi: a DoMulti is told for the keys that the circle goes
+// through; the others are loaded.
+func TestDeadlock_Multi(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		load := func(_ context.Context, keys []string) (map[string]int, error) {
+			m := map[string]int{}
+			for _, key := range keys {
+				m[key] = len(keys)
+			}
+			return m, nil
+		}
+		_, _, err := g.DoContext(t.Context(), "a", func(ctx context.Context) (int, error) {
+			r := <-g.DoChan(ctx, "b", func(ctx context.Context) (int, error) {
+				rs := g.DoMulti(ctx, []string{"x", "a", "y", "b", "x"}, load)
+				wantCircle(t, rs["a"].Err, "b", "a", "b")
+				wantCircle(t, rs["b"].Err, "b", "b")
+				if len(rs) != 4 || rs["x"] != (coalesce.Result[int]{Val: 2}) || rs["y"] != rs["x"] {
+					t.Errorf("%v", rs)
+				}
+				return 1, nil
+			})
+			return r.Val, r.Err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestDeadlock_Batch: the flights of a batch wait together, as one fn loads them.
+// The circle names the key by which it comes back.
+func TestDeadlock_Batch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		calls := 0
+		call := func(ctx context.Context, key string, want ...any) {
+			calls++
+			_, _, err := g.DoContext(ctx, key, ctxValue(0))
+			wantCircle(t, err, want...)
+		}
+		batch := func(ctx context.Context, fn func(context.Context), keys ...string) {
+			for key, r := range g.DoMulti(ctx, keys, func(ctx context.Context, keys []string) (map[string]int, error) {
+				fn(ctx)
+				return map[string]int{keys[0]: 1, keys[1]: 1}, nil
+			}) {
+				if r.Val != 1 || r.Err != nil {
+					t.Errorf("%s: %+v", key, r)
+				}
+			}
+		}
+		batch(t.Context(), func(ctx context.Context) {
+			call(ctx, "a", "a", "a")
+			call(ctx, "b", "b", "b")
+			_, _, _ = g.DoContext(ctx, "c", func(ctx context.Context) (int, error) {
+				call(ctx, "a", "c", "a", "c")
+				call(ctx, "b", "c", "b", "c")
+				return 0, nil
+			})
+			batch(ctx, func(ctx context.Context) { // another
+				call(ctx, "b", "d", "b", "d") // the last of the edges that were added
+				_, _, _ = g.DoContext(ctx, "f", func(ctx context.Context) (int, error) {
+					call(ctx, "a", "f", "a", "d", "f")
+					call(ctx, "d", "f", "d", "f")
+					call(ctx, "e", "f", "e", "f")
+					return 0, nil
+				})
+			}, "e", "d")
+		}, "a", "b")
+		if calls != 8 {
+			t.Errorf("%d calls", calls)
+		}
+	})
+}
+
+// TestDeadlock_Groups: a circle may go through groups of different types, and
+// Keys has each key with its own.
+func TestDeadlock_Groups(t *testing.T) {
+	type id struct{ dev, ino int }
+	var (
+		names coalesce.Group[string, int]
+		files coalesce.Group[id, *int]
+		anys  coalesce.Group[any, struct{}]
+	)
+	var told error
+	_, _, err := names.DoContext(contextThatCanEnd(t), "n", func(ctx context.Context) (int, error) {
+		_, _, err := files.DoContext(ctx, id{1, 2}, func(ctx context.Context) (*int, error) {
+			r := <-anys.DoChan(ctx, 3.5, func(ctx context.Context) (struct{}, error) {
+				told = names.DoMulti(ctx, []string{"n"}, nothingMulti)["n"].Err
+				return struct{}{}, told
+			})
+			return nil, fmt.Errorf("file: %w", r.Err)
+		})
+		return 0, fmt.Errorf("name: %w", err)
+	})
+	wantCircle(t, told, 3.5, "n", id{1, 2}, 3.5)
+	wantCircle(t, err, 3.5, "n", id{1, 2}, 3.5)
+	if want := "name: file: coalesce: deadlock: 3.5 → n → {1 2} → 3.5"; err.Error() != want {
+		t.Errorf("%q, want %q", err, want)
+	}
+}
+
+func nothingMulti(context.Context, []string) (map[string]int, error) { return nil, nil }
+
+func contextThatCanEnd(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// TestDeadlockError: its text, and what it is.
+func TestDeadlockError(t *testing.T) {
+	err := error(&coalesce.DeadlockError{Keys: []any{"a", 2, "a"}})
+	if got, want := err.Error(), "coalesce: deadlock: a → 2 → a"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := new(coalesce.DeadlockError).Error(), coalesce.ErrDeadlock.Error(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if !errors.Is(err, coalesce.ErrDeadlock) || errors.Is(err, coalesce.ErrClosed) || err == coalesce.ErrDeadlock {
+		t.Error("it is not what it should be")
+	}
+}
+
+// TestDeadlock_Fresh: a DoFresh waits for the flight that it is queued behind,
+// and so do those that join the queue. A queue of others is no excuse.
+func TestDeadlock_Fresh(t *testing.T) {
+	for _, queue := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var g group
+			_, _, err := g.DoContext(t.Context(), "k", func(ctx context.Context) (int, error) {
+				if queue {
+					go g.DoFresh(t.Context(), "k", ctxValue(2))
+					synctest.Wait()
+				}
+				_, _, err := g.DoFresh(ctx, "k", ctxValue(0))
+				wantCircle(t, err, "k", "k")
+				_, _, err = g.DoContext(ctx, "x", func(ctx context.Context) (int, error) {
+					_, _, err := g.DoFresh(ctx, "k", ctxValue(0))
+					wantCircle(t, err, "x", "k", "x")
+					return 0, nil
+				})
+				return 1, err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			if st := g.Stats(); st.Rejected != 2 || g.Len() != 0 {
+				t.Errorf("%+v, Len %d", st, g.Len())
+			}
+		})
+	}
+}
+
+// TestDeadlock_BehindAQueue: who waits for a successor waits for the flight in
+// front of it, too, whichever of the calls closes the circle.
+func TestDeadlock_BehindAQueue(t *testing.T) {
+	for _, f := range nested {
+		for _, last := range []string{"the one in front", "the one in the queue", "in between"} {
+			t.Run(f.name+", "+last, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var g group
+					told := 0
+					at := map[string]time.Duration{"a": 1, "x": 2, "y": 3}
+					switch last {
+					case "the one in front":
+						at["a"] = 9
+					case "in between":
+						at["x"] = 9
+					}
+					// a's flight is abandoned and waits for x, which waits for y,
+					// which is queued behind it.
+					next := map[string]string{"a": "x", "x": "y", "y": "a"}
+					begin := func(ctx context.Context, key string) {
+						go g.DoContext(ctx, key, func(ctx context.Context) (int, error) {
+							time.Sleep(at[key] * time.Second)
+							// The end of a's context does not end the wait.
+							a := f.call(context.WithoutCancel(ctx), &g, next[key], ctxValue(5))
+							if !deadlocked(a.err) {
+								if a.err != nil {
+									t.Errorf("%s: %+v", key, a)
+								}
+								return 0, nil
+							}
+							told++
+							switch last {
+							case "the one in front":
+								wantCircle(t, a.err, "a", "x", "y", "a")
+							case "the one in the queue":
+								wantCircle(t, a.err, "y", "a", "x", "y")
+							case "in between":
+								wantCircle(t, a.err, "x", "y", "a", "x")
+							}
+							return 0, nil
+						})
+					}
+					ctx, cancel := context.WithCancel(t.Context())
+					begin(ctx, "a")
+					begin(contextThatCanEnd(t), "x")
+					begin(contextThatCanEnd(t), "y")
+					synctest.Wait()
+					cancel()
+					time.Sleep(time.Minute)
+					synctest.Wait()
+					if told != 1 || g.Len() != 0 {
+						t.Errorf("%d were told, Len %d", told, g.Len())
+					}
+				})
+			})
+		}
+	}
+}
+
+// A wrappedContext hides what it wraps, but for the values.
+type wrappedContext struct{ context.Context }
+
+// TestDeadlock_DerivedContexts: whatever is derived from fn's context tells that
+// fn made the call.
+func TestDeadlock_DerivedContexts(t *testing.T) {
+	for name, derive := range map[string]func(context.Context) (context.Context, func()){
+		"WithValue": func(ctx context.Context) (context.Context, func()) {
+			return context.WithValue(ctx, ctxKey{}, 1), func() {}
+		},
+		"WithCancel": func(ctx context.Context) (context.Context, func()) {
+			c, stop := context.WithCancel(ctx)
+			return c, stop
+		},
+		"WithTimeout": func(ctx context.Context) (context.Context, func()) {
+			c, stop := context.WithTimeout(ctx, time.Hour)
+			return c, stop
+		},
+		"WithoutCancel": func(ctx context.Context) (context.Context, func()) { return context.WithoutCancel(ctx), func() {} },
+		"wrapped":       func(ctx context.Context) (context.Context, func()) { return wrappedContext{ctx}, func() {} },
+		"all": func(ctx context.Context) (context.Context, func()) {
+			c, stop := context.WithTimeout(context.WithoutCancel(context.WithValue(wrappedContext{ctx}, ctxKey{}, 1)), time.Hour)
+			return context.WithValue(c, ctxKey{}, 2), stop
+		},
+	} {
+		for _, f := range nested {
+			t.Run(name+", "+f.name, func(t *testing.T) {
+				var g group
+				_, _, err := g.DoContext(contextThatCanEnd(t), "k", func(ctx context.Context) (int, error) {
+					ctx, stop := derive(ctx)
+					defer stop()
+					wantCircle(t, f.call(ctx, &g, "k", ctxValue(0)).err, "k", "k")
+					return 0, nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// TestDeadlock_OtherRefusalsFirst: a group that is shut down, and a flight that
+// has no room, refuse the call with their own errors.
+func TestDeadlock_OtherRefusalsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{MaxWaiters: 1}
+		_, _, _ = g.DoContext(contextThatCanEnd(t), "k", func(ctx context.Context) (int, error) {
+			go g.Do("k", value(0))
+			synctest.Wait()
+			if _, _, err := g.DoContext(ctx, "k", ctxValue(0)); err != coalesce.ErrSaturated {
+				t.Errorf("saturated: %v", err)
+			}
+			end, stop := context.WithCancel(ctx)
+			stop()
+			if _, _, err := g.DoContext(end, "k", ctxValue(0)); err != context.Canceled {
+				t.Errorf("ended: %v", err)
+			}
+			_ = g.Shutdown(endedContext)
+			if _, _, err := g.DoContext(context.WithoutCancel(ctx), "k", ctxValue(0)); err != coalesce.ErrClosed {
+				t.Errorf("shut down: %v", err)
+			}
+			return 0, nil
+		})
+	})
+}
+
+// TestDeadlock_CrossingWaits: two fns that call for each other's keys at the very
+// same moment cannot both be missed, nor are both told. Likewise three.
+func TestDeadlock_CrossingWaits(t *testing.T) {
+	setProcs(t, 4)
+	for _, n := range []int{2, 3} {
+		for i := range nested {
+			t.Run(fmt.Sprint(n, " flights, ", nested[i].name), func(t *testing.T) {
+				groups := make([]group, n)
+				for range 300 {
+					var told atomic.Int32
+					var ready, done sync.WaitGroup
+					ready.Add(n)
+					for j := range n {
+						f := nested[i]
+						if j > 0 {
+							f = nested[rand.IntN(len(nested))]
+						}
+						done.Go(func() {
+							a := nested[j].call(t.Context(), &groups[j], "k", func(ctx context.Context) (int, error) {
+								ready.Done()
+								ready.Wait()
+								a := f.call(ctx, &groups[(j+1)%n], "k", ctxValue(1))
+								if deadlocked(a.err) {
+									told.Add(1)
+								} else if a.err != nil {
+									t.Errorf("%+v", a)
+								}
+								return 1, nil
+							})
+							if a.v != 1 || a.err != nil {
+								t.Errorf("%+v", a)
+							}
+						})
+					}
+					done.Wait()
+					if told.Load() != 1 {
+						t.Fatalf("%d were told, want 1", told.Load())
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestDeadlock_CrossingBatches: likewise for two DoMultis, each of which leads
+// what the other asks for.
+func TestDeadlock_CrossingBatches(t *testing.T) {
+	setProcs(t, 4)
+	for range 500 {
+		var g group
+		var told atomic.Int32
+		var ready, done sync.WaitGroup
+		ready.Add(2)
+		for _, keys := range [][]string{{"a", "b"}, {"c", "d"}} {
+			done.Go(func() {
+				g.DoMulti(t.Context(), keys, func(ctx context.Context, own []string) (map[string]int, error) {
+					ready.Done()
+					ready.Wait()
+					for _, r := range g.DoMulti(ctx, []string{"c", "a", "d", "b"}, nothingMulti) {
+						if deadlocked(r.Err) {
+							told.Add(1)
+						}
+					}
+					return nil, nil
+				})
+			})
+		}
+		done.Wait()
+		// Each is told of its own two keys, and one of them of the other's two.
+		if n := told.Load(); n != 6 {
+			t.Fatalf("told %d times", n)
+		}
+	}
+}
+
+// within runs fn in a bubble, with the context of a flight of key "a" in g.
+func within(t *testing.T, fn func(t *testing.T, g *group, ctx context.Context)) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		a, done := goCall(contextThatCanEnd(t), forms[2], &g, "a", func(ctx context.Context) (int, error) {
+			fn(t, &g, ctx)
+			return 1, nil
+		})
+		<-done
+		if a.v != 1 || a.err != nil {
+			t.Errorf("%+v", a)
+		}
+		synctest.Wait()
+		if g.Len() != 0 {
+			t.Errorf("Len = %d", g.Len())
+		}
+	})
+}
+
+// wantAnswer checks that a is an answer with the given value.
+func wantAnswer(t *testing.T, a answer, v int) {
+	t.Helper()
+	if a.v != v || a.err != nil || a.panic != nil {
+		t.Errorf("%+v, want %d", a, v)
+	}
+}
+
+// TestDeadlock_NotADiamond: two ways to one flight are no circle.
+func TestDeadlock_NotADiamond(t *testing.T) {
+	for _, f := range nested {
+		t.Run(f.name, func(t *testing.T) {
+			within(t, func(t *testing.T, g *group, ctx context.Context) {
+				var wg sync.WaitGroup
+				for _, key := range []string{"b", "c", "b", "d"} {
+					wg.Go(func() {
+						a := f.call(ctx, g, key, func(ctx context.Context) (int, error) {
+							a := f.call(ctx, g, "d", func(context.Context) (int, error) {
+								time.Sleep(time.Second)
+								return 4, nil
+							})
+							if key == "d" {
+								wantCircle(t, a.err, "d", "d")
+								return 4, nil
+							}
+							return a.v, a.err
+						})
+						wantAnswer(t, a, 4)
+					})
+				}
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// TestDeadlock_NotASlowCall: waiting for long is no circle, nor is waiting for
+// what others wait for.
+func TestDeadlock_NotASlowCall(t *testing.T) {
+	for _, f := range nested {
+		t.Run(f.name, func(t *testing.T) {
+			within(t, func(t *testing.T, g *group, ctx context.Context) {
+				for _, by := range forms { // inline, too
+					go by.call(contextThatCanEnd(t), g, "slow", func(ctx context.Context) (int, error) {
+						time.Sleep(time.Hour)
+						return 5, nil
+					})
+					synctest.Wait()
+					wantAnswer(t, f.call(ctx, g, "slow", ctxValue(5)), 5)
+				}
+			})
+		})
+	}
+}
+
+// TestDeadlock_NotAWaiterThatHasLeft: a waits for b no more when its call has
+// left, nor when the context of the call has ended, though it has not woken up.
+func TestDeadlock_NotAWaiterThatHasLeft(t *testing.T) {
+	for _, f := range nested {
+		for _, woken := range []bool{true, false} {
+			t.Run(fmt.Sprint(f.name, ", woken up: ", woken), func(t *testing.T) {
+				if woken {
+					testWaiterThatHasLeft(t, f, synctest.Wait)
+					return
+				}
+				for range 20 {
+					testWaiterThatHasLeft(t, f, func() {})
+				}
+			})
+		}
+	}
+}
+
+func testWaiterThatHasLeft(t *testing.T, f form, wake func()) {
+	within(t, func(t *testing.T, g *group, ctx context.Context) {
+		leaving, leave := context.WithCancel(ctx)
+		go func() { // led by a caller of its own, or it would be abandoned
+			a := forms[2].call(contextThatCanEnd(t), g, "b", func(ctx context.Context) (int, error) {
+				time.Sleep(time.Second)
+				leave()
+				wake()
+				a := forms[2].call(ctx, g, "a", ctxValue(0))
+				return a.v + 1, a.err
+			})
+			wantAnswer(t, a, 2)
+		}()
+		synctest.Wait()
+		if a := f.call(leaving, g, "b", ctxValue(0)); a.err != context.Canceled {
+			t.Errorf("%+v", a)
+		}
+		time.Sleep(time.Second)
+	})
+}
+
+// TestDeadlock_NotAnAbandonedFlight: the fn of an abandoned flight waits no more
+// when its context has ended, so that a call may queue behind it.
+func TestDeadlock_NotAnAbandonedFlight(t *testing.T) {
+	for _, f := range nested {
+		t.Run(f.name, func(t *testing.T) {
+			for range 20 {
+				synctest.Test(t, func(t *testing.T) {
+					var g group
+					ctx, cancel := context.WithCancel(t.Context())
+					inA := make(chan context.Context, 1)
+					b, done := goCall(contextThatCanEnd(t), forms[2], &g, "b", func(ctx context.Context) (int, error) {
+						ended := <-inA
+						cancel()
+						<-ended.Done()
+						a := forms[2].call(ctx, &g, "a", ctxValue(2))
+						return a.v, a.err
+					})
+					synctest.Wait()
+					forms[2].call(ctx, &g, "a", func(ctx context.Context) (int, error) {
+						go func() {
+							synctest.Wait()
+							inA <- ctx
+						}()
+						if a := f.call(ctx, &g, "b", ctxValue(0)); a.err != context.Canceled {
+							t.Errorf("%+v", a)
+						}
+						return 0, nil
+					})
+					<-done
+					wantAnswer(t, *b, 2)
+				})
+			}
+		})
+	}
+}
+
+// TestDeadlock_NotAFinishedFlight: a flight that has finished waits for nobody,
+// and nobody waits for it.
+func TestDeadlock_NotAFinishedFlight(t *testing.T) {
+	for _, f := range nested {
+		t.Run(f.name, func(t *testing.T) {
+			within(t, func(t *testing.T, g *group, ctx context.Context) {
+				// What a waited for asks for a, when it runs again.
+				wantAnswer(t, f.call(ctx, g, "b", ctxValue(5)), 5)
+				if f.name != "DoFresh" {
+					go func() {
+						a := forms[2].call(contextThatCanEnd(t), g, "b", func(ctx context.Context) (int, error) {
+							a := f.call(ctx, g, "a", ctxValue(0))
+							return a.v, a.err
+						})
+						wantAnswer(t, a, 1)
+					}()
+				}
+				time.Sleep(time.Second)
+			})
+		})
+	}
+}
+
+// TestDeadlock_NotAGoroutineThatGoesOn: when fn has returned, what its goroutines
+// wait for is not its wait, be it that they began before or after.
+func TestDeadlock_NotAGoroutineThatGoesOn(t *testing.T) {
+	for _, f := range nested {
+		t.Run(f.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var g group
+				var wg sync.WaitGroup
+				second := func(ctx context.Context) (int, error) { return f.call(ctx, &g, "c", ctxValue(3)).v, nil }
+				b := func(ctx context.Context) (int, error) {
+					time.Sleep(time.Second)
+					a := f.call(ctx, &g, "a", second) // runs again
+					return a.v, a.err
+				}
+				wantAnswer(t, forms[2].call(contextThatCanEnd(t), &g, "a", func(ctx context.Context) (int, error) {
+					wg.Go(func() { wantAnswer(t, f.call(ctx, &g, "b", b), 3) })
+					wg.Go(func() {
+						time.Sleep(time.Hour)
+						wantAnswer(t, f.call(ctx, &g, "a", func(ctx context.Context) (int, error) {
+							a := f.call(ctx, &g, "b", b2(f, &g))
+							return a.v, a.err
+						}), 4)
+					})
+					synctest.Wait()
+					return 1, nil
+				}), 1)
+				wg.Wait()
+			})
+		})
+	}
+}
+
+func b2(f form, g *group) func(context.Context) (int, error) {
+	return func(ctx context.Context) (int, error) {
+		a := f.call(ctx, g, "c", ctxValue(4))
+		return a.v, a.err
+	}
+}
+
+// TestDeadlock_NotAForgottenFlight: a call for a key whose flight was forgotten,
+// or has reached MaxAge, leads another and does not wait for the old one.
+func TestDeadlock_NotAForgottenFlight(t *testing.T) {
+	for _, f := range nested {
+		for _, aged := range []bool{false, true} {
+			if aged && f.name == "DoFresh" {
+				continue // it queues, see TestDeadlock_FreshInAnAgedFlight
+			}
+			t.Run(fmt.Sprint(f.name, ", aged: ", aged), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g := group{MaxAge: time.Minute}
+					var old error
+					a := forms[2].call(contextThatCanEnd(t), &g, "a", func(ctx context.Context) (int, error) {
+						time.Sleep(30 * time.Second)
+						old = f.call(ctx, &g, "a", ctxValue(0)).err
+						if !aged {
+							g.Forget("a")
+						}
+						time.Sleep(30 * time.Second)
+						again := f.call(ctx, &g, "a", func(ctx context.Context) (int, error) {
+							// b waits for this one now.
+							a := f.call(ctx, &g, "b", func(ctx context.Context) (int, error) {
+								a := f.call(ctx, &g, "a", ctxValue(0))
+								wantCircle(t, a.err, "b", "a", "b")
+								return 6, nil
+							})
+							return a.v, a.err
+						})
+						wantAnswer(t, again, 6)
+						return 1, nil
+					})
+					wantAnswer(t, a, 1)
+					wantCircle(t, old, "a", "a")
+				})
+			})
+		}
+	}
+}
+
+// TestDeadlock_FreshInAnAgedFlight: a wait that MaxAge would end is told of as
+// well, though the flight would be taken over from in the end.
+func TestDeadlock_FreshInAnAgedFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{MaxAge: time.Minute}
+		wantAnswer(t, forms[2].call(contextThatCanEnd(t), &g, "a", func(ctx context.Context) (int, error) {
+			for range 3 {
+				wantCircle(t, forms[4].call(ctx, &g, "a", ctxValue(0)).err, "a", "a")
+				time.Sleep(time.Minute)
+			}
+			return 1, nil
+		}), 1)
+	})
+}
+
+// TestDeadlock_PromotedWaitsForNobody: a successor that was promoted does not
+// stand behind the forgotten flight any more.
+func TestDeadlock_PromotedWaitsForNobody(t *testing.T) {
+	within(t, func(t *testing.T, g *group, ctx context.Context) {
+		release := make(chan struct{})
+		go g.DoFresh(t.Context(), "a", func(context.Context) (int, error) { <-release; return 2, nil })
+		synctest.Wait()
+		go func() {
+			a := forms[2].call(contextThatCanEnd(t), g, "b", func(ctx context.Context) (int, error) {
+				a := forms[4].call(ctx, g, "a", ctxValue(0)) // joins the queue
+				return a.v, a.err
+			})
+			wantAnswer(t, a, 2)
+		}()
+		synctest.Wait()
+		wantCircle(t, forms[2].call(ctx, g, "b", ctxValue(0)).err, "a", "b", "a")
+		g.Forget("a")
+		synctest.Wait()
+		time.AfterFunc(time.Second, func() { close(release) })
+		wantAnswer(t, forms[2].call(ctx, g, "b", ctxValue(0)), 2)
+	})
+}
+
+// TestDeadlock_NotWhatLingers: an answer that is there is not waited for.
+func TestDeadlock_NotWhatLingers(t *testing.T) {
+	g := group{Linger: coalesce.Forever}
+	_, _, _ = g.Do("a", value(5))
+	_, _, _ = g.DoFresh(contextThatCanEnd(t), "a", func(ctx context.Context) (int, error) {
+		for _, f := range nested {
+			a := f.call(ctx, &g, "a", ctxValue(0))
+			if f.name == "DoFresh" {
+				wantCircle(t, a.err, "a", "a")
+			} else {
+				wantAnswer(t, a, 5)
+			}
+		}
+		return 0, nil
+	})
+}
+
+// TestDeadlock_RefusedLeavesNothing: a call that was refused is not waited by
+// anybody, does not join, and the next, which closes no circle, is not told.
+func TestDeadlock_RefusedLeavesNothing(t *testing.T) {
+	within(t, func(t *testing.T, g *group, ctx context.Context) {
+		for _, f := range nested {
+			before := g.Stats()
+			for range 100 {
+				wantCircle(t, f.call(ctx, g, "a", ctxValue(0)).err, "a", "a")
+			}
+			after := g.Stats()
+			if before.Rejected += 100; before.Calls+100 != after.Calls || before.Rejected != after.Rejected || after.Joined != 0 || after.Left != 0 {
+				t.Errorf("%s: %+v", f.name, after)
+			}
+			if !g.ForgetUnshared("b") || waitersOf(g, "a") != 0 {
+				t.Errorf("%s: %d waiters", f.name, waitersOf(g, "a"))
+			}
+			wantAnswer(t, f.call(ctx, g, "b", ctxValue(3)), 3)
+		}
+		if !g.ForgetUnshared("a") {
+			t.Error("the flight is shared")
+		}
+	})
+}
+
+// The next three tests state what is not seen: a circle goes on until a context
+// ends it, and nobody is told.
+
+// TestDeadlock_BlindToDo: an fn of Do has no context that would tell.
+func TestDeadlock_BlindToDo(t *testing.T) {
+	for _, f := range nested {
+		t.Run(f.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var g group
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				_, shared, err := g.Do("k", func() (int, error) {
+					a := f.call(ctx, &g, "k", ctxValue(0))
+					if a.err != context.DeadlineExceeded || time.Since(start) != time.Minute {
+						t.Errorf("%+v after %v", a, time.Since(start))
+					}
+					return 1, nil
+				})
+				if shared != (f.name != "DoFresh") || err != nil {
+					t.Error(shared, err)
+				}
+			})
+		})
+	}
+}
+
+// TestDeadlock_BlindThroughDo: a circle of which one flight was led by a Do.
+func TestDeadlock_BlindThroughDo(t *testing.T) {
+	within(t, func(t *testing.T, g *group, ctx context.Context) {
+		start := time.Now()
+		limit, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		go g.Do("b", func() (int, error) {
+			time.Sleep(time.Second)
+			a := forms[2].call(limit, g, "a", ctxValue(0))
+			if a.err != context.DeadlineExceeded || time.Since(start) != time.Minute {
+				t.Errorf("%+v after %v", a, time.Since(start))
+			}
+			return 2, nil
+		})
+		synctest.Wait()
+		wantAnswer(t, forms[2].call(ctx, g, "b", ctxValue(0)), 2)
+		if time.Since(start) != time.Minute {
+			t.Errorf("after %v", time.Since(start))
+		}
+	})
+}
+
+// TestDeadlock_BlindWithoutCancel: a DoContext that runs fn on its caller's
+// goroutine gives it no context of its own: its calls count as those of the fn
+// around it, and it cannot be waited for in a circle.
+func TestDeadlock_BlindWithoutCancel(t *testing.T) {
+	within(t, func(t *testing.T, g *group, ctx context.Context) {
+		v, _, err := g.DoContext(context.WithoutCancel(ctx), "b", func(ctx context.Context) (int, error) {
+			wantCircle(t, forms[2].call(ctx, g, "a", ctxValue(0)).err, "a", "a")
+			limit, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			start := time.Now()
+			a := forms[2].call(limit, g, "b", ctxValue(0))
+			if a.err != context.DeadlineExceeded || time.Since(start) != time.Minute {
+				t.Errorf("%+v after %v", a, time.Since(start))
+			}
+			return 3, nil
+		})
+		if v != 3 || err != nil {
+			t.Error(v, err)
+		}
+	})
+}
+
+// TestDetach_NotWaited: work that fn does not wait for may ask for fn's key, and
+// for what waits for it, with a detached context; without, it is told.
+func TestDetach_NotWaited(t *testing.T) {
+	for _, f := range nested {
+		for _, detach := range []bool{true, false} {
+			t.Run(fmt.Sprint(f.name, ", detached: ", detach), func(t *testing.T) {
+				within(t, func(t *testing.T, g *group, ctx context.Context) {
+					if detach {
+						ctx = coalesce.Detach(ctx)
+					}
+					check := func(a answer, v int, circle ...any) {
+						t.Helper()
+						if detach {
+							wantAnswer(t, a, v)
+						} else {
+							wantCircle(t, a.err, circle...)
+						}
+					}
+					for _, ctx := range []context.Context{ctx, context.WithValue(ctx, ctxKey{}, 1)} {
+						if f.name != "DoFresh" || !detach {
+							go func() { check(f.call(ctx, g, "a", ctxValue(0)), 1, "a", "a") }()
+						}
+					}
+					go f.call(ctx, g, "b", func(ctx context.Context) (int, error) {
+						a := forms[2].call(ctx, g, "a", ctxValue(0))
+						check(a, 1, "b", "a", "b")
+						// The flight that was led with it counts like any other.
+						wantCircle(t, f.call(ctx, g, "b", ctxValue(0)).err, "b", "b")
+						return 0, nil
+					})
+					time.Sleep(time.Second)
+				})
+			})
+		}
+	}
+}
+
+// TestDetach_Context: a detached context is like the other in all that package
+// context knows of.
+func TestDetach_Context(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, cancel := context.WithCancelCause(context.WithValue(t.Context(), ctxKey{}, "mine"))
+		limited, stop := context.WithTimeout(parent, time.Hour)
+		defer stop()
+		ctx := coalesce.Detach(limited)
+		if d, ok := ctx.Deadline(); !ok || time.Until(d) != time.Hour {
+			t.Errorf("deadline %v, %v", d, ok)
+		}
+		if ctx.Value(ctxKey{}) != "mine" || ctx.Err() != nil || ctx.Done() != limited.Done() {
+			t.Error("it differs")
+		}
+		child, stopChild := context.WithCancel(ctx)
+		defer stopChild()
+		var called, stopped atomic.Bool
+		context.AfterFunc(ctx, func() { called.Store(true) })
+		if !context.AfterFunc(ctx, func() { stopped.Store(true) })() {
+			t.Error("stop came too late")
+		}
+		cancel(errTest)
+		synctest.Wait()
+		for _, c := range []context.Context{ctx, child} {
+			if c.Err() != context.Canceled || context.Cause(c) != errTest {
+				t.Errorf("%v, cause %v", c.Err(), context.Cause(c))
+			}
+		}
+		if !called.Load() || stopped.Load() {
+			t.Errorf("called %v, stopped %v", called.Load(), stopped.Load())
+		}
+		if never := coalesce.Detach(context.Background()); never.Done() != nil || never.Err() != nil {
+			t.Error("it can end")
+		}
+	})
+}
+
+// TestDetach_FlightsContext: likewise for a context that fn was given, which ends
+// when the flight is abandoned; and what is derived from it costs no goroutine.
+func TestDetach_FlightsContext(t *testing.T) {
+	withForms(t, func(t *testing.T, f form) {
+		var g group
+		var derived []context.Context
+		ctx, cancel := context.WithCancelCause(context.WithValue(t.Context(), ctxKey{}, "mine"))
+		goCall(ctx, f, &g, "k", func(ctx context.Context) (int, error) {
+			before := runtime.NumGoroutine()
+			ctx = coalesce.Detach(coalesce.Detach(ctx))
+			derived = append(derived, ctx)
+			for range 100 {
+				c, cancel := context.WithCancel(ctx)
+				t.Cleanup(cancel)
+				derived = append(derived, c)
+			}
+			if n := runtime.NumGoroutine() - before; n > 2 {
+				t.Errorf("%d goroutines for 100 derived contexts", n)
+			}
+			if _, ok := ctx.Deadline(); ok || ctx.Value(ctxKey{}) != "mine" || ctx.Err() != nil {
+				t.Error("it differs")
+			}
+			<-ctx.Done()
+			return 0, nil
+		})
+		synctest.Wait()
+		cancel(errTest)
+		synctest.Wait()
+		for _, c := range derived {
+			if c.Err() != context.Canceled || context.Cause(c) != errTest {
+				t.Fatalf("%v, cause %v", c.Err(), context.Cause(c))
+			}
+		}
+	})
+}
+
+// TestDetach_Nil panics.
+func TestDetach_Nil(t *testing.T) {
+	//lint:ignore SA1012 that is the test
+	if r := panicOf(func() { coalesce.Detach(nil) }); r != "coalesce: nil context" {
+		t.Errorf("panic: %v", r)
+	}
+}
+
+// A valueContext runs a function where its values are asked for.
+type valueContext struct {
+	context.Context
+	asked func()
+}
+
+func (c *valueContext) Value(key any) any {
+	c.asked()
+	return c.Context.Value(key)
+}
+
+// TestDeadlock_SlowValue: a context that takes its time to find a value, or
+// calls the group meanwhile, holds up nobody but its caller.
+func TestDeadlock_SlowValue(t *testing.T) {
+	for _, f := range nested {
+		t.Run(f.name, func(t *testing.T) {
+			within(t, func(t *testing.T, g *group, ctx context.Context) {
+				start := time.Now()
+				var inValue atomic.Int32
+				slow := &valueContext{ctx, func() {
+					if inValue.Add(1) == 1 {
+						wantCircle(t, f.call(ctx, g, "a", ctxValue(0)).err, "a", "a")
+						wantAnswer(t, f.call(ctx, g, "d", ctxValue(4)), 4)
+						time.Sleep(time.Hour)
+					}
+				}}
+				a, done := goCall(slow, f, g, "b", ctxValue(2))
+				synctest.Wait()
+				wantAnswer(t, f.call(ctx, g, "b", ctxValue(3)), 3)
+				wantAnswer(t, forms[0].call(ctx, g, "c", ctxValue(3)), 3)
+				if g.Len() != 1 || time.Since(start) != 0 {
+					t.Errorf("Len %d after %v", g.Len(), time.Since(start))
+				}
+				<-done
+				wantAnswer(t, *a, 2)
+			})
+		})
+	}
+}
+
+// TestDeadlock_PanickingValue: a context whose Value panics, or exits, is the
+// caller's misfortune; the call has not begun.
+func TestDeadlock_PanickingValue(t *testing.T) {
+	for _, f := range nested {
+		t.Run(f.name, func(t *testing.T) {
+			within(t, func(t *testing.T, g *group, ctx context.Context) {
+				before := g.Stats()
+				a := f.call(&valueContext{ctx, func() { panic(errTest) }}, g, "b", ctxValue(0))
+				if a.panic != errTest {
+					t.Errorf("%+v", a)
+				}
+				_, done := goCall(&valueContext{ctx, runtime.Goexit}, f, g, "b", ctxValue(0))
+				<-done
+				if got := g.Stats(); got != before || g.Len() != 1 {
+					t.Errorf("%+v, Len %d", got, g.Len())
+				}
+				wantCircle(t, f.call(ctx, g, "a", ctxValue(0)).err, "a", "a")
+				wantAnswer(t, f.call(ctx, g, "b", ctxValue(3)), 3)
+			})
+		})
+	}
+}
+
+// TestDeadlock_ForeignContext: who makes a call is told by its context, not by
+// the goroutine that it is made on.
+func TestDeadlock_ForeignContext(t *testing.T) {
+	within(t, func(t *testing.T, g *group, ctxA context.Context) {
+		_, _, err := g.DoContext(ctxA, "b", func(ctxB context.Context) (int, error) {
+			wantCircle(t, forms[2].call(ctxA, g, "a", ctxValue(0)).err, "a", "a")
+			wantCircle(t, forms[2].call(ctxB, g, "a", ctxValue(0)).err, "b", "a", "b")
+			// As a's, this is no circle: it would be told as b's.
+			limit, cancel := context.WithTimeout(ctxA, time.Minute)
+			defer cancel()
+			if a := forms[2].call(limit, g, "b", ctxValue(0)); a.err != context.DeadlineExceeded {
+				t.Errorf("%+v", a)
+			}
+			wantCircle(t, forms[2].call(ctxB, g, "b", ctxValue(0)).err, "b", "b")
+			return 0, nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A web is a crowd of calls whose fns call for each other's keys at random. It
+// keeps account of who waits for what, to judge what the calls are told by.
+type web struct {
+	t       *testing.T
+	groups  [2]coalesce.Group[int, int]
+	keys    int
+	ordered bool // fns call for greater keys only: there is no circle
+	flows   bool // calls leave, flights are forgotten, work is detached
+
+	mu   sync.Mutex
+	runs map[*webRun]bool // executions that have not ended
+	told int
+}
+
+// A webRun is an execution of fn.
+type webRun struct {
+	keys  []int
+	asked map[int]int // calls for each key that have not returned
+	depth int
+}
+
+// fn is what runs for the given keys.
+func (w *web) fn(ctx context.Context, depth int, keys []int) {
+	r := &webRun{keys: keys, asked: map[int]int{}, depth: depth}
+	w.mu.Lock()
+	w.runs[r] = true
+	w.mu.Unlock()
+	if depth < 4 {
+		var calls sync.WaitGroup
+		for range rand.IntN(4) {
+			if rand.IntN(2) == 0 {
+				calls.Go(func() { w.call(ctx, r) })
+			} else {
+				w.call(ctx, r)
+			}
+		}
+		calls.Wait()
+	}
+	w.mu.Lock()
+	delete(w.runs, r)
+	w.mu.Unlock()
+}
+
+// call makes a call with the context of r.
+func (w *web) call(ctx context.Context, r *webRun) {
+	least := 0
+	if w.ordered {
+		least = slices.Max(r.keys) + 1
+	}
+	if least >= w.keys {
+		return
+	}
+	keys := rand.Perm(w.keys - least)
+	for i := range keys {
+		keys[i] += least
+	}
+	if w.flows {
+		switch rand.IntN(8) {
+		case 0:
+			w.groups[keys[0]%2].Forget(keys[0])
+		case 1:
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, time.Duration(rand.IntN(50))*time.Microsecond)
+			defer cancel()
+		case 2:
+			if w.ordered { // or it might hang
+				ctx = coalesce.Detach(ctx)
+			}
+		}
+	}
+	form := rand.IntN(4)
+	if form < 3 {
+		keys = keys[:1]
+	} else {
+		keys = slices.DeleteFunc(keys[:min(len(keys), 1+rand.IntN(4))], func(k int) bool { return k%2 != keys[0]%2 })
+	}
+	w.mu.Lock()
+	for _, k := range keys {
+		r.asked[k]++
+	}
+	w.mu.Unlock()
+	results := w.do(ctx, form, keys, r.depth+1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for k, res := range results {
+		var e *coalesce.DeadlockError
+		if errors.As(res.Err, &e) {
+			w.judge(r, k, e.Keys)
+		}
+	}
+	for _, k := range keys {
+		r.asked[k]--
+	}
+}
+
+// do makes a call in the given form.
+func (w *web) do(ctx context.Context, form int, keys []int, depth int) map[int]coalesce.Result[int] {
+	g, key := &w.groups[keys[0]%2], keys[0]
+	fn := func(ctx context.Context) (int, error) { w.fn(ctx, depth, []int{key}); return key, nil }
+	var res coalesce.Result[int]
+	switch form {
+	case 0:
+		res.Val, res.Shared, res.Err = g.DoContext(ctx, key, fn)
+	case 1:
+		res.Val, res.Shared, res.Err = g.DoFresh(ctx, key, fn)
+	case 2:
+		res = <-g.DoChan(ctx, key, fn)
+	case 3:
+		return g.DoMulti(ctx, keys, func(ctx context.Context, keys []int) (map[int]int, error) {
+			w.fn(ctx, depth, keys)
+			m := map[int]int{}
+			for _, k := range keys {
+				m[k] = k
+			}
+			return m, nil
+		})
+	}
+	return map[int]coalesce.Result[int]{key: res}
+}
+
+// judge checks that each of the keys of a circle has an execution that waits for
+// the next one. w.mu must be held.
+func (w *web) judge(r *webRun, key int, circle []any) {
+	w.told++
+	first, last := circle[0], circle[len(circle)-1]
+	if first != last || circle[1] != any(key) || !slices.Contains(r.keys, first.(int)) {
+		w.t.Errorf("fn of %v asked for %d and was told %v", r.keys, key, circle)
+	}
+	if w.flows {
+		return // the others may have left, or been promoted, since
+	}
+	for i := 1; i+1 < len(circle); i++ {
+		found := false
+		for r := range w.runs {
+			found = found || slices.Contains(r.keys, circle[i].(int)) && r.asked[circle[i+1].(int)] > 0
+		}
+		if !found {
+			w.t.Errorf("told %v, but no fn of %v waits for %v", circle, circle[i], circle[i+1])
+		}
+	}
+}
+
+// run makes calls from outside and waits until all have ended.
+func (w *web) run(callers int) {
+	w.runs = map[*webRun]bool{}
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(w.t.Context())
+			defer cancel()
+			if w.flows && rand.IntN(3) == 0 {
+				ctx, cancel = context.WithTimeout(ctx, time.Duration(rand.IntN(200))*time.Microsecond)
+				defer cancel()
+			}
+			w.do(ctx, rand.IntN(4), []int{rand.IntN(w.keys)}, 0)
+		})
+	}
+	wg.Wait()
+	for i := range w.groups {
+		if err := w.groups[i].Shutdown(w.t.Context()); err != nil {
+			w.t.Error(err)
+		}
+		if n := w.groups[i].Len(); n != 0 {
+			w.t.Errorf("Len = %d", n)
+		}
+	}
+}
+
+// TestDeadlock_RandomCircles: whatever waits for whatever, all calls end, and who
+// is told of a circle is told of one that is there. In a bubble, a circle that
+// was missed ends the test at once.
+func TestDeadlock_RandomCircles(t *testing.T) {
+	setProcs(t, 4)
+	told := 0
+	for round := range 150 {
+		for _, keys := range []int{2, 5, 20} {
+			w := &web{t: t, keys: keys}
+			if round%2 == 0 {
+				w.run(10)
+			} else {
+				synctest.Test(t, func(t *testing.T) { w.t = t; w.run(10) })
+			}
+			told += w.told
+		}
+	}
+	if told < 100 {
+		t.Errorf("only %d calls were told", told)
+	}
+	t.Logf("%d calls were told", told)
+}
+
+// TestDeadlock_RandomOrder: where there is no circle, nobody is told of one,
+// though calls leave, flights are abandoned, forgotten and taken over from.
+func TestDeadlock_RandomOrder(t *testing.T) {
+	setProcs(t, 4)
+	for range 150 {
+		w := &web{t: t, keys: 12, ordered: true, flows: true}
+		w.groups[1].MaxAge = 100 * time.Microsecond
+		w.groups[0].Linger = 50 * time.Microsecond
+		w.run(30)
+		if w.told != 0 {
+			t.Fatalf("%d calls were told", w.told)
+		}
+	}
+}
+
+// TestDeadlock_RandomFlow: with all of that, and circles, nothing hangs but what
+// a context ends.
+func TestDeadlock_RandomFlow(t *testing.T) {
+	setProcs(t, 4)
+	for range 150 {
+		synctest.Test(t, func(t *testing.T) {
+			w := &web{t: t, keys: 6, flows: true}
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(func() {
+					for range 20 {
+						w.groups[rand.IntN(2)].Forget(rand.IntN(w.keys))
+						for range w.groups[rand.IntN(2)].Flights() {
+							runtime.Gosched()
+						}
+					}
+				})
+			}
+			w.run(15)
+			wg.Wait()
+		})
+	}
+}
