@@ -122,6 +122,41 @@ func TestAllocs_DoMulti(t *testing.T) {
 	}
 }
 
+// TestAllocs_Nested: to look for the flight whose fn makes a call costs no
+// allocation, whatever the context, and a Do inside an fn is as cheap as outside.
+// Only a call that has to be watched makes more: the edge, and the key in it.
+func TestAllocs_Nested(t *testing.T) {
+	var g group
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 5 {
+		ctx = context.WithValue(ctx, new(int), 1)
+	}
+	n := 0
+	check := func(name string, want float64, call func()) {
+		t.Helper()
+		call()
+		if got := testing.AllocsPerRun(500, call); got > want {
+			t.Errorf("%s: %v allocations, want %v", name, got, want)
+		}
+	}
+	check("deep", 3, func() { g.DoContext(ctx, "k", ctxNothing) })
+	check("TODO", 0, func() { g.DoContext(context.TODO(), "k", ctxNothing) })
+	detached := coalesce.Detach(ctx)
+	check("detached", 3, func() { g.DoContext(detached, "k", ctxNothing) })
+	if _, _, err := g.DoContext(ctx, "outer", func(ctx context.Context) (int, error) {
+		ctx.Done()
+		check("Do", 0, func() { g.Do("k", func() (int, error) { n++; return n, nil }) })
+		check("cannot end", 0, func() { g.DoContext(context.Background(), "k", ctxNothing) })
+		detached := coalesce.Detach(ctx)
+		check("detached inside", 3, func() { g.DoContext(detached, "k", ctxNothing) })
+		check("nested", 5, func() { g.DoContext(ctx, "k", ctxNothing) })
+		return 0, nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAllocs_Joined: a flight that was joined costs two allocations, its record
 // and the channel, and its followers none, up to the number that the leader
 // wakes by itself. What goroutines cost is not counted: they are there before.

@@ -354,6 +354,66 @@ func ExamplePanicError() {
 	// Output: panic: out of cheese
 }
 
+// Two templates include each other. Whose call would wait for itself is told so,
+// and everybody gets an answer.
+func ExampleDeadlockError() {
+	var templates coalesce.Group[string, string]
+	includes := map[string]string{"page": "header", "header": "page"}
+
+	var render func(ctx context.Context, name string) (string, error)
+	render = func(ctx context.Context, name string) (string, error) {
+		text, _, err := templates.DoContext(ctx, name, func(ctx context.Context) (string, error) {
+			inner, err := render(ctx, includes[name]) // with the context of the flight
+			return "<" + inner + ">", err
+		})
+		return text, err
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_, err := render(ctx, "page")
+	fmt.Println(errors.Is(err, coalesce.ErrDeadlock))
+	fmt.Println(err)
+
+	var circle *coalesce.DeadlockError
+	if errors.As(err, &circle) {
+		fmt.Println(len(circle.Keys)-1, "templates, starting with", circle.Keys[0])
+	}
+	// Output:
+	// true
+	// coalesce: deadlock: header → page → header
+	// 2 templates, starting with header
+}
+
+// A page is loaded and starts to load the one that follows, for which it does not
+// wait. That one asks for the page before it.
+func ExampleDetach() {
+	var pages coalesce.Group[int, string]
+	ahead := make(chan string, 1)
+	unused := func(context.Context) (string, error) { return "", nil }
+	load := func(ctx context.Context) (string, error) {
+		go func() {
+			ctx := coalesce.Detach(ctx) // with ctx itself, the last call would be told of a deadlock
+			next, _, err := pages.DoContext(ctx, 2, func(ctx context.Context) (string, error) {
+				before, _, err := pages.DoContext(ctx, 1, unused)
+				return "page 2, after " + before, err
+			})
+			ahead <- fmt.Sprint(next, " ", err)
+		}()
+		waitFor(&pages, 1, 1) // the other page has asked for this one
+		return "page 1", nil
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	page, _, err := pages.DoContext(ctx, 1, load)
+	fmt.Println(page, err)
+	fmt.Println(<-ahead)
+	// Output:
+	// page 1 <nil>
+	// page 2, after page 1 <nil>
+}
+
 func ExampleHashString() {
 	g := coalesce.Group[string, int]{Hash: coalesce.HashString}
 	v, _, err := g.Do("short key", func() (int, error) { return 1, nil })
