@@ -95,8 +95,8 @@ type part[K comparable, V any] struct {
 // gets ErrAbsent. [Stats] counts a call for each key.
 //
 // Shards are locked one after the other. Beside the map that it returns and what
-// fn allocates, a DoMulti makes seven allocations, and none for a single
-// key but for one that is queued; a key takes some 350 bytes while the call lasts.
+// fn allocates, a DoMulti makes six allocations, some 350 bytes a key, for as
+// long as the call lasts; a key that is queued costs a few more.
 func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Context, []K) (map[K]V, error)) map[K]Result[V] {
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)
