@@ -117,27 +117,38 @@ func (r *entry[K, V]) lead() {
 
 // launch is the shard's launch for a receiver that leads at once.
 func (r *entry[K, V]) launch(f *flight[K, V]) {
-	if r.announced != nil {
-		defer sched.Complete(r.announced)
+	s := r.shard
+	if r.announced == nil {
+		sched.Go(func() { s.runOwn(f) })
+		return
 	}
-	r.shard.launch(f)
+	told := false
+	defer func() {
+		sched.Go(func() { s.runOwn(f) })
+		r.announce(told)
+	}()
+	s.tellStart(f)
+	told = true
 }
 
-// tellJoin is the shard's tellJoin for a receiver or a key of DoMulti. No lock
-// may be held.
+// tellJoin is the shard's tellJoin for a receiver. No lock may be held.
 func (r *entry[K, V]) tellJoin() {
 	if r.announced == nil {
 		return
 	}
 	told := false
-	defer func() {
-		sched.Complete(r.announced)
-		if !told {
-			r.leave()
-		}
-	}()
+	defer func() { r.announce(told) }()
 	r.shard.table.hooks.tell(r.shard.table.hooks.Join, r.event)
 	told = true
+}
+
+// announce lets the other goroutine of r's go on, as a hook has been told that r
+// takes part. If that has exited the caller's goroutine, r leaves.
+func (r *entry[K, V]) announce(told bool) {
+	sched.Complete(r.announced)
+	if !told {
+		r.leave()
+	}
 }
 
 // awaitAnnounced waits until the hook for what r did before has returned.

@@ -322,7 +322,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		c.w = f.wait()
 		point(e, f)
 		s.unlock(e)
-		s.launch(f)
+		s.launch(&c, f)
 	case joins:
 		c.w, c.event = f.wait(), a.event
 		point(e, f)
@@ -337,7 +337,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 			if c.fn == nil {
 				return s.runInline(f, func() (V, error) { return fn(ctx) })
 			}
-			s.launch(f)
+			s.launch(&c, f)
 		}
 	case answered:
 		s.unlock(e)

@@ -206,16 +206,24 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	return v, shared, err
 }
 
-// launch starts the goroutine of f, which is running and has its own. The
-// shard's lock must not be held. (A closure in the caller would move the
-// caller's variables to the heap in every case.)
-func (s *shard[K, V]) launch(f *flight[K, V]) {
-	if s.table.hooks != nil {
-		defer sched.Go(func() { s.runOwn(f) }) // though the hook exits
-		s.tellStart(f)
+// launch starts the goroutine of f, which is running, has its own, and is led by
+// c. If the hook exits the caller's goroutine, c leaves. The shard's lock must
+// not be held. (A closure in the caller would move the caller's variables to the
+// heap in every case.)
+func (s *shard[K, V]) launch(c *call[K, V], f *flight[K, V]) {
+	if s.table.hooks == nil {
+		sched.Go(func() { s.runOwn(f) })
 		return
 	}
-	sched.Go(func() { s.runOwn(f) })
+	told := false
+	defer func() {
+		sched.Go(func() { s.runOwn(f) })
+		if !told {
+			s.forsake(c, f)
+		}
+	}()
+	s.tellStart(f)
+	told = true
 }
 
 // runOwn runs f's fn on the goroutine that was started for it.

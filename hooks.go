@@ -216,6 +216,19 @@ func (h *hooks[K]) tell(hook func(Event[K]), e *Event[K]) {
 	hook(*e)
 }
 
+// each calls tell for i and all numbers up to n. If a hook exits the goroutine,
+// the rest is told on its way out.
+func each(i, n int, tell func(i int)) {
+	defer func() {
+		if i < n {
+			each(i+1, n, tell)
+		}
+	}()
+	for ; i < n; i++ {
+		tell(i)
+	}
+}
+
 // recovered is deferred around each hook.
 func (h *hooks[K]) recovered() {
 	r := recover()

@@ -403,6 +403,107 @@ func TestHooks_JoinGoexitLeaves(t *testing.T) {
 	}
 }
 
+// TestHooks_StartGoexitLeaves: a call that leads does not count any more either,
+// if it was its own goroutine that the hook has exited.
+func TestHooks_StartGoexitLeaves(t *testing.T) {
+	for _, f := range forms[2:] {
+		for _, queued := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s queued %t", f.name, queued), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					on := false
+					g := group{Hooks: coalesce.Hooks[string]{Start: func(coalesce.Event[string]) {
+						if on {
+							runtime.Goexit()
+						}
+					}}}
+					h := hold()
+					close(h.release)
+					if queued {
+						h = abandon(t, &g, "k")
+					}
+					on = true
+					canceled := false
+					goCall(t.Context(), f, &g, "k", func(ctx context.Context) (int, error) {
+						select {
+						case <-ctx.Done():
+							canceled = true
+						case <-time.After(time.Second):
+						}
+						return 1, nil
+					})
+					synctest.Wait()
+					if queued {
+						close(h.release)
+					}
+					time.Sleep(time.Minute)
+					// The lead of these was taken on a goroutine of the package's.
+					own := queued && (f.name == "DoChan" || f.name == "DoMulti")
+					if canceled == own || g.Len() != 0 {
+						t.Errorf("fn's context ended: %t, %d keys are in flight", canceled, g.Len())
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestHooks_GoexitInMulti: a hook that exits the goroutine of a DoMulti, or of
+// its fn, leaves no key dead, none of its flights without its events, and none
+// without a caller running.
+func TestHooks_GoexitInMulti(t *testing.T) {
+	for _, exits := range []string{"start", "join", "leave", "finish"} {
+		t.Run(exits, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var r recorder
+				on := false
+				hook := func(name string) func(coalesce.Event[string]) {
+					record := r.hook(name)
+					return func(e coalesce.Event[string]) {
+						record(e)
+						if on && name == exits {
+							runtime.Goexit()
+						}
+					}
+				}
+				g := group{Hooks: coalesce.Hooks[string]{
+					Start: hook("start"), Join: hook("join"), Leave: hook("leave"), Finish: hook("finish"),
+				}}
+				first, running := abandon(t, &g, "q"), hold()
+				ctx, cancel := context.WithCancel(t.Context())
+				goCall(ctx, forms[2], &g, "r", running.ctxFn(1))
+				<-running.started
+				on = true
+				go g.DoMulti(ctx, []string{"a", "q", "r", "b"},
+					func(ctx context.Context, _ []string) (map[string]int, error) {
+						<-ctx.Done()
+						return nil, nil
+					})
+				synctest.Wait()
+				cancel()
+				synctest.Wait()
+				for f := range g.Flights() {
+					if (f.Key == "q" || f.Key == "r") != (f.State == coalesce.StateAbandoned) {
+						t.Errorf("%+v", f)
+					}
+				}
+				close(first.release)
+				close(running.release)
+				synctest.Wait()
+				if n := g.Len(); n != 0 {
+					t.Errorf("%d keys are in flight", n)
+				}
+				told := map[string]int{}
+				for _, e := range r.all {
+					told[e.hook]++
+				}
+				if told["start"] != 4 || told["finish"] != 4 || told["join"] != 2 || told["leave"] != 6 {
+					t.Errorf("told %v", told)
+				}
+			})
+		})
+	}
+}
+
 // TestHooks_UseTheGroup: they may, as no lock is held.
 func TestHooks_UseTheGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -120,12 +120,7 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 		}
 		b = t.claim(p, b, len(parts)-i, ctx, fn)
 	}
-	if b != nil {
-		b.launch()
-	}
-	if t.hooks != nil {
-		t.tellJoins(parts)
-	}
+	t.begin(b, parts)
 	ended := b != nil && !sched.WaitEither(b.done, ctx.Done())
 	for i := range parts {
 		p := &parts[i]
@@ -241,9 +236,16 @@ func (t *table[K, V]) answerPart(p *part[K, V], left error) (r Result[V]) {
 	return p.flight.report(t.clone)
 }
 
-// tellJoins tells the hook of all that the call has joined. If the hook exits
-// the goroutine, the call leaves all its flights.
-func (t *table[K, V]) tellJoins(parts []part[K, V]) {
+// begin starts b, if that is not nil, and tells the hooks of the flights that the
+// call leads and has joined. If one exits the goroutine, the call leaves all of
+// them. No lock may be held.
+func (t *table[K, V]) begin(b *batch[K, V], parts []part[K, V]) {
+	if t.hooks == nil {
+		if b != nil {
+			sched.Go(b.run)
+		}
+		return
+	}
 	told := false
 	defer func() {
 		for i := range parts {
@@ -259,9 +261,13 @@ func (t *table[K, V]) tellJoins(parts []part[K, V]) {
 			_ = t.leaveAll(parts, context.Background(), true)
 		}
 	}()
-	for i := range parts {
-		t.hooks.tell(t.hooks.Join, parts[i].event)
-	}
+	each(-1, len(parts), func(i int) {
+		if i >= 0 {
+			t.hooks.tell(t.hooks.Join, parts[i].event)
+		} else if b != nil {
+			b.launch()
+		}
+	})
 	told = true
 }
 
@@ -278,7 +284,7 @@ func (t *table[K, V]) leaveAll(parts []part[K, V], ctx context.Context, ended bo
 	if !left {
 		return nil
 	}
-	defer tellLeaves(t, parts)
+	defer each(0, len(parts), func(i int) { parts[i].shard.tellLeave(parts[i].after) })
 	cause := context.Canceled
 	defer func() { // though ctx panics
 		for i := range parts {
@@ -292,20 +298,6 @@ func (t *table[K, V]) leaveAll(parts []part[K, V], ctx context.Context, ended bo
 	}
 	cause = context.Cause(ctx)
 	return reasonOf(ctx)
-}
-
-// tellLeaves tells the hook of all that the call has left, though the hook exits
-// the goroutine.
-func tellLeaves[K comparable, V any](t *table[K, V], parts []part[K, V]) {
-	i := 0
-	defer func() {
-		if i < len(parts) {
-			tellLeaves(t, parts[i+1:])
-		}
-	}()
-	for ; i < len(parts); i++ {
-		parts[i].shard.tellLeave(parts[i].after)
-	}
 }
 
 // leave makes the call leave p's flight if its context has ended, and notes
@@ -365,13 +357,10 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 	return f
 }
 
-// launch starts the goroutine of b.
+// launch starts the goroutine of b, though a hook exits that of the caller.
 func (b *batch[K, V]) launch() {
-	defer sched.Go(b.run) // though a hook exits
-	for i := range b.parts {
-		p := &b.parts[i]
-		p.shard.tellStart(&p.flight)
-	}
+	defer sched.Go(b.run)
+	each(0, len(b.parts), func(i int) { b.parts[i].shard.tellStart(&b.parts[i].flight) })
 }
 
 // run runs fn on the goroutine that was started for b.
@@ -433,9 +422,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	if untold {
 		logUntold(keysOf(parts), err.(*PanicError))
 	}
-	for _, e := range endings {
-		e.tellHook()
-	}
+	each(0, len(endings), func(i int) { endings[i].tellHook() })
 }
 
 // keysOf returns the keys of some flights of a batch.

@@ -240,7 +240,7 @@ func (s *shard[K, V]) forsake(c *call[K, V], f *flight[K, V]) {
 	s.mu.Lock()
 	if f.state != finished {
 		f.unwait(c.w)
-		after = s.depart(f, c.r, false, c.event)
+		after = s.depart(f, c.r, c.leads, c.event)
 	}
 	s.mu.Unlock()
 	after.run(context.Background())

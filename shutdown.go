@@ -56,10 +56,8 @@ func (t *table[K, V]) close() (running []sched.Completion) {
 	for _, w := range rejected {
 		w.wake(nil, true)
 	}
-	for _, w := range rejected {
-		if w.event != nil {
-			t.hooks.tell(t.hooks.Finish, w.event)
-		}
+	if t.hooks != nil {
+		each(0, len(rejected), func(i int) { t.hooks.tell(t.hooks.Finish, rejected[i].event) })
 	}
 	return running
 }
