@@ -18,7 +18,8 @@
 //
 //	go run ./examples/bootstorm
 //
-// and see the flags with -h. The exit status is 0 when every check held, 1 when
+// and see the flags with -h. With -cycle it loads two modules that need each other
+// instead, and shows what each policy makes of that. The exit status is 0 when every check held, 1 when
 // one failed, 2 when a flag or an input is wrong, and 130 when the run was
 // interrupted.
 package main
@@ -66,7 +67,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 	if terminal {
 		prog = &progress{w: stderr}
 	}
-	rep, err := execute(ctx, opts, prog)
+	var rep outcome
+	if opts.cycle {
+		rep, err = executeCycle(ctx, opts)
+	} else {
+		rep, err = execute(ctx, opts, prog)
+	}
 	switch {
 	case err != nil && ctx.Err() != nil:
 		fmt.Fprintf(stderr, "bootstorm: stopped: %v\n", err)
@@ -89,6 +95,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 		return exitFailed
 	}
 	return exitOK
+}
+
+// An outcome is what the command has to tell.
+type outcome interface {
+	write(w io.Writer, asJSON bool) error
+	problems() []string // the checks that did not hold
 }
 
 // execute prepares the files of the storm, runs it once under each policy, and

@@ -69,6 +69,9 @@ func TestRun_BadUsageExits2(t *testing.T) {
 		{"-rate 1e300 -arrivals poisson", "-rate is 1e+300"},
 		{"-root=", "-root is empty"},
 		{"-root /no/such/tree", "/no/such/tree"},
+		{"-cycle -workers 3", "-workers has no effect with -cycle"},
+		{"-cycle -root /tmp -init 5ms", "-init has no effect with -cycle"},
+		{"-cycle -policy none,luck", `unknown policy "luck"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			status, stdout, stderr := command(t, strings.Fields(tt.args)...)
@@ -85,7 +88,7 @@ func TestRun_HelpExits0(t *testing.T) {
 	if status != exitOK || stderr != "" {
 		t.Errorf("status %d, stderr %q", status, stderr)
 	}
-	for _, name := range []string{"-root", "-storm", "-workers", "-arrivals", "-policy", "-json"} {
+	for _, name := range []string{"-root", "-storm", "-workers", "-arrivals", "-policy", "-json", "-cycle"} {
 		if !strings.Contains(stdout, name) {
 			t.Errorf("the help does not tell %s", name)
 		}
@@ -154,12 +157,17 @@ func TestRun_UnwritableReportExits1(t *testing.T) {
 }
 
 func TestRun_CancelledExits130(t *testing.T) {
+	t.Run("storm", func(t *testing.T) { testCancelled(t) })
+	t.Run("cycle", func(t *testing.T) { testCancelled(t, "-cycle") })
+}
+
+func testCancelled(t *testing.T, args ...string) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("somebody pressed a key"))
 	var out, errOut bytes.Buffer
-	status := run(ctx, nil, &out, &errOut, false)
+	status := run(ctx, args, &out, &errOut, false)
 	if status != exitInterrupted || !strings.Contains(errOut.String(), "somebody pressed a key") {
 		t.Errorf("status %d, stderr %q", status, errOut.String())
 	}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,7 @@ type options struct {
 	seed     uint64  // of the arrivals, for poisson
 	init     time.Duration
 	policies []string
+	cycle    bool // demonstrate a circle instead of a storm
 	json     bool
 }
 
@@ -60,6 +62,9 @@ func newFlags(o *options, policies, modules *string) *flag.FlagSet {
 		"time that a module takes to come up after its file was read (burst, poisson)")
 	fs.StringVar(policies, "policy", strings.Join(policyNames, ","),
 		"policies to compare, separated by commas")
+	fs.BoolVar(&o.cycle, "cycle", false,
+		"instead of a storm, load two modules that need each other, and show which policy\n"+
+			"tells, with the circle, and which hangs (takes -policy and -json only)")
 	fs.BoolVar(&o.json, "json", false, "write one JSON document instead of the table")
 	return fs
 }
@@ -102,6 +107,13 @@ func parseOptions(args []string) (options, error) {
 		}
 	}
 	o.policies = splitList(policies)
+	if o.cycle {
+		for _, name := range slices.Sorted(maps.Keys(given)) {
+			if name != "cycle" && name != "policy" && name != "json" {
+				return o, fmt.Errorf("-%s has no effect with -cycle, which is no storm", name)
+			}
+		}
+	}
 	return o, o.check(given)
 }
 

@@ -91,6 +91,11 @@ func newReport(opts options, s *storm) report {
 
 // write writes the report to w, at once.
 func (rep report) write(w io.Writer, asJSON bool) error {
+	return writeReport(w, rep, asJSON, rep.writeText)
+}
+
+// writeReport writes rep as one JSON document, or what text makes of it, at once.
+func writeReport(w io.Writer, rep any, asJSON bool, text func(*bytes.Buffer)) error {
 	var b bytes.Buffer
 	if asJSON {
 		enc := json.NewEncoder(&b)
@@ -99,7 +104,7 @@ func (rep report) write(w io.Writer, asJSON bool) error {
 			return err
 		}
 	} else {
-		rep.writeText(&b)
+		text(&b)
 	}
 	_, err := w.Write(b.Bytes())
 	return err

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The text is for people: it must name the circle, and what does not see it.
+func TestCycle_Text(t *testing.T) {
+	status, stdout, stderr := command(t, "-cycle")
+	if status != exitOK || stderr != "" {
+		t.Fatalf("status %d, stderr %q", status, stderr)
+	}
+	// The wall times differ from run to run.
+	got := regexp.MustCompile(`(\d/\d   )[\d.]+(µs|ms|s)\n`).ReplaceAllString(stdout, "${1}WALL\n")
+	want := `Two modules that need each other: a.ko needs b.ko, b.ko needs a.ko. A worker loads b.ko.
+
+policy    outcome  files read  live  wall
+none      endless  64          0/2   WALL
+etxtbsy   busy     2           0/2   WALL
+seed      hung     2           0/2   WALL
+coalesce  told     2           0/2   WALL
+
+none: each load made another one; stopped when 64 ran inside one another.
+etxtbsy: the worker was told to come again (b.ko: a.ko: b.ko: text file busy: somebody else is loading it). That would never have helped.
+seed: each load waited for the other, for ever; the demonstration freed them after 250ms.
+coalesce: the circle was told instead of entered: a.ko → b.ko → a.ko.
+    The worker got: b.ko: a.ko: b.ko: coalesce: deadlock: a.ko → b.ko → a.ko
+    (Group.DoContext, given the context of the load that needs the file; Group.Do has
+    no context to tell it, and would hang like the seed.)
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestCycle_JSON(t *testing.T) {
+	status, stdout, stderr := command(t, "-cycle", "-json", "-policy", "coalesce,etxtbsy")
+	if status != exitOK || stderr != "" {
+		t.Fatalf("status %d, stderr %q", status, stderr)
+	}
+	var rep cycleReport
+	dec := json.NewDecoder(strings.NewReader(stdout))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&rep); err != nil {
+		t.Fatal(err)
+	}
+	if rep.Storm != "cycle" || len(rep.Results) != 2 ||
+		!slices.Equal(rep.Needs, [][2]string{{"a.ko", "b.ko"}, {"b.ko", "a.ko"}}) {
+		t.Errorf("%+v", rep)
+	}
+	r := rep.Results[0]
+	if r.Outcome != "told" || !slices.Equal(r.Circle, []string{"a.ko", "b.ko", "a.ko"}) || r.Loads != 2 {
+		t.Errorf("%+v", r)
+	}
+	if r := rep.Results[1]; r.Outcome != "busy" || r.Circle != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Only the seed hangs, and what hangs is freed: the bubble would not end.
+func TestCycle_OnlyTheSeedHangs(t *testing.T) {
+	for _, name := range policyNames {
+		synctest.Test(t, func(t *testing.T) {
+			set, err := writeCycle(t.Context(), t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := time.Duration(0)
+			if name == "seed" {
+				want = cyclePatience
+			}
+			res := set.loadCycle(t.Context(), name)
+			if res.Outcome != cycleOutcomes[name] || res.WallSeconds != want.Seconds() {
+				t.Errorf("%+v, want %s after %v", res, cycleOutcomes[name], want)
+			}
+		})
+	}
+}
+
+// A load whose context ends is no circle.
+func TestCycle_Cancelled(t *testing.T) {
+	set, err := writeCycle(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if res := set.loadCycle(ctx, "coalesce"); res.Outcome != cycleFailed || res.Loads != 0 {
+		t.Errorf("%+v", res)
+	}
+}
+
+// Without a circle, the same loader makes both modules live.
+func TestCycle_NoCircle(t *testing.T) {
+	for _, name := range policyNames {
+		set, err := writeCycle(t.Context(), t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.modules[set.byPath["a.ko"]].prereqs = nil
+		res := set.loadCycle(t.Context(), name)
+		if res.Error != "" || res.LiveModules != 2 || res.Loads != 2 {
+			t.Errorf("%s: %+v", name, res)
+		}
+		rep := cycleReport{Results: []cycleResult{res}}
+		if n := len(rep.problems()); n != 2 {
+			t.Errorf("%s: %d problems are told, want 2: %v", name, n, rep.problems())
+		}
+	}
+}
+
+// A circle is a circle of files, whatever the paths: one that is not known is
+// told as it is.
+func TestCycle_UnknownFile(t *testing.T) {
+	set := &moduleSet{modules: []module{{path: "a.ko", id: fileID{1, 2}}}}
+	if got, want := arrows(set.pathsOf([]any{fileID{1, 2}, "x", fileID{3, 4}})), "a.ko → x → {3 4}"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// What link refuses for a storm is what the demonstration is about.
+func TestCycle_LinkRefusesIt(t *testing.T) {
+	entries, err := parseDep(depFile, cycleDep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := link(depFile, entries); err == nil || !strings.Contains(err.Error(), "circle") {
+		t.Errorf("link: %v", err)
+	}
+}
