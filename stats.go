@@ -16,7 +16,7 @@ type Stats struct {
 	Led      uint64 // calls whose fn was run: the number of executions, those of DoMulti counted for each key
 	Joined   uint64 // calls that joined a flight, or were queued for one
 	Lingered uint64 // calls that a success answered which lingers
-	Rejected uint64 // calls that got ErrInFlight, ErrSaturated or ErrClosed
+	Rejected uint64 // calls that got ErrInFlight, ErrSaturated, ErrClosed or a *DeadlockError
 	Ended    uint64 // calls whose context had ended on entry
 
 	Left      uint64 // calls, led or joined, that left because their context ended
