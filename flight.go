@@ -29,7 +29,7 @@ import (
 //      state abandoned, and in no state before it. A flight whose fn runs on
 //      its leader's goroutine counts that leader until it finishes, and is
 //      therefore never abandoned. The flights of a batch are abandoned together
-//      (see multi.go).
+//      (see batch.go).
 //  F4. known says that others than its leader have had to do with a flight: it
 //      was joined, queued, forgotten, or its context handed out. Such a record
 //      is left to the garbage collector. No other goroutine has ever kept one of

@@ -1,0 +1,169 @@
+package coalesce
+
+import (
+	"context"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file holds batches: one execution of fn for the flights of several keys.
+//
+// Invariants, true whenever no lock is held:
+//  M1. The flights of a batch finish together: all of them before anybody is
+//      told of any, save who takes a shard's lock in between.
+//  M2. callers of a batch is the sum of those of its flights until they finish.
+//      It is 0 if and only if the batch is abandoned, for good, and all its
+//      flights with it: their state is running in their records, as they are in
+//      different shards, and current looks here.
+//  M3. A batch's lock is taken under a shard's lock, and nothing under it.
+
+// A batch is one execution of fn for several flights. Its context outlives it
+// with what fn returned; nothing else may.
+type batch[K comparable, V any] struct {
+	ctx   flightContext
+	fn    func(context.Context, []K) (map[K]V, error) // until it is called
+	parts []batched[K, V]                             // until they finish; with room for those to come
+	done  sched.Completion                            // complete when all have finished
+	born  int64                                       // sched.Now at the first claim
+
+	mu      sched.Mutex // guards what follows
+	callers int         // see M2
+	n       uint64      // flights
+}
+
+// A batched is a flight of a batch, with what only such a flight needs.
+type batched[K comparable, V any] struct {
+	flight[K, V]
+	rest  more[K, V]
+	shard *shard[K, V]
+}
+
+// newBatch returns a batch with room for n flights.
+func newBatch[K comparable, V any](ctx context.Context, fn func(context.Context, []K) (map[K]V, error), n int) *batch[K, V] {
+	b := &batch[K, V]{fn: fn, parts: make([]batched[K, V], 0, n), done: sched.NewCompletion(), born: sched.Now()}
+	b.ctx.values = ctx
+	return b
+}
+
+// leadBatched is lead for a flight of b. s.mu must be held.
+func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V] {
+	b.parts = append(b.parts, batched[K, V]{shard: s}) // there is room
+	p := &b.parts[len(b.parts)-1]
+	f := &p.flight
+	f.more, f.known = &p.rest, true
+	p.rest.ctx, p.rest.batch = &b.ctx, b
+	f.born = b.born
+	f.callers, f.leading = 1, true
+	f.key, f.hash = key, uint32(h)
+	if s.table.hooks != nil {
+		s.enroll(f)
+	}
+	s.led++
+	s.link(f)
+	b.mu.Lock()
+	b.callers++
+	b.n++
+	b.mu.Unlock()
+	return f
+}
+
+// launch starts the goroutine of b, though a hook exits that of the caller.
+func (b *batch[K, V]) launch() {
+	defer sched.Go(b.run)
+	each(0, len(b.parts), func(i int) { b.parts[i].shard.tellStart(&b.parts[i].flight) })
+}
+
+// run runs fn on the goroutine that was started for b.
+func (b *batch[K, V]) run() {
+	fn := b.fn
+	b.fn = nil
+	ended := false
+	defer func() {
+		if ended {
+			return
+		}
+		if r := recover(); r != nil {
+			b.finish(panicked, nil, newPanicError(r))
+		} else {
+			b.finish(exited, nil, ErrGoexit)
+		}
+	}()
+	b.parts[0].shard.table.hooks.label(&b.ctx, b.parts[0].key)
+	m, err := fn(&b.ctx, keysOf(b.parts))
+	ended = true
+	b.finish(returned, m, err)
+}
+
+// finish ends all flights of b, and then tells everybody.
+func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
+	parts := b.parts
+	b.parts = nil
+	var endings []ending[K, V]
+	for i := range parts {
+		p := &parts[i]
+		v, ok := m[p.key]
+		how, err := how, err
+		if how == returned && err == nil && !ok {
+			how, err = absent, ErrAbsent
+		}
+		s := p.shard
+		s.mu.Lock()
+		s.countOutcome(how)
+		if s.table.lingering != nil && s.lingers(&p.flight, how, v, err) {
+			how = kept
+		}
+		e := s.end(&p.flight, how, v, err)
+		s.mu.Unlock()
+		if e.concerns() {
+			endings = append(endings, e)
+		}
+	}
+	untold := how == panicked && b.abandoned()
+	if untold {
+		s := parts[0].shard
+		s.mu.Lock()
+		s.rare.untold++
+		s.mu.Unlock()
+	}
+	sched.Complete(b.done)
+	for _, e := range endings {
+		e.tell(true)
+	}
+	if untold {
+		logUntold(keysOf(parts), err.(*PanicError))
+	}
+	each(0, len(endings), func(i int) { endings[i].tellHook() })
+}
+
+// keysOf returns the keys of some flights of a batch.
+func keysOf[K comparable, V any](parts []batched[K, V]) []K {
+	keys := make([]K, len(parts))
+	for i := range parts {
+		keys[i] = parts[i].key
+	}
+	return keys
+}
+
+// abandoned reports whether all callers have left.
+func (b *batch[K, V]) abandoned() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.callers == 0
+}
+
+// leave counts a call that leaves a flight of b, and reports whether that
+// abandons b: not if fn has returned, and the flights are about to finish. The
+// lock of the flight's shard must be held.
+func (b *batch[K, V]) leave() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.callers--
+	return b.callers == 0 && b.ctx.ahead.Load() != ended
+}
+
+// size returns the number of b's flights.
+func (b *batch[K, V]) size() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.n
+}
