@@ -59,25 +59,25 @@ func ExampleGroup_Do() {
 // A caller that has lost its patience leaves; the flight goes on for the other.
 func ExampleGroup_DoContext() {
 	var g coalesce.Group[string, string]
+	impatient, giveUp := context.WithCancel(context.Background())
+	left := make(chan struct{})
 	slow := func(ctx context.Context) (string, error) {
-		waitFor(&g, "report", 1)
-		time.Sleep(20 * time.Millisecond)
+		waitFor(&g, "report", 1) // both have asked by now
+		giveUp()
+		<-left
 		return "ready", ctx.Err()
 	}
 
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-		defer cancel()
-		_, _, err := g.DoContext(ctx, "report", slow)
+	go func() {
+		_, _, err := g.DoContext(impatient, "report", slow)
 		fmt.Println("impatient:", err)
-	})
+		close(left)
+	}()
 	waitFor(&g, "report", 0)
 	v, _, err := g.DoContext(context.Background(), "report", slow)
-	wg.Wait()
 	fmt.Println("patient:", v, err)
 	// Output:
-	// impatient: context deadline exceeded
+	// impatient: context canceled
 	// patient: ready <nil>
 }
 
@@ -133,8 +133,9 @@ func ExampleGroup_DoMulti() {
 // A writer must not get what was read before it wrote.
 func ExampleGroup_DoFresh() {
 	var g coalesce.Group[string, string]
-	stored := "old"
-	read := func(context.Context) (string, error) { return stored, nil }
+	var stored atomic.Value
+	stored.Store("old")
+	read := func(context.Context) (string, error) { return stored.Load().(string), nil }
 
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -145,7 +146,7 @@ func ExampleGroup_DoFresh() {
 		})
 	})
 	waitFor(&g, "row", 0)
-	stored = "new"
+	stored.Store("new")
 	v, _, err := g.DoFresh(context.Background(), "row", read)
 	wg.Wait()
 	fmt.Println(v, err)
