@@ -22,6 +22,11 @@ import (
 //      which the successes expire, as they all linger equally long.
 //  L3. While the list is not empty and its successes expire, a sweep is due.
 //
+// L2 and L3 assume one clock. Each testing/synctest bubble has another: a success
+// of a bubble's has expired everywhere else, but not in the next bubble, which
+// begins at the same moment; and a sweep that was due in a bubble which is over
+// is not made before the next success shows that it is lost.
+//
 // A success is put in and forgotten under the lock of its key's shard, too, so
 // that what Forget has dropped cannot come back. Readers take no lock: a call
 // is answered at the moment when it finds the success in the index, and a Forget
@@ -107,11 +112,11 @@ func (l *successes[K, V]) remaining(p *success[K, V], now int64) time.Duration {
 // must be held.
 func (l *successes[K, V]) keep(key K, val V) {
 	p := &success[K, V]{key: key, val: val}
-	if l.linger != Forever {
-		p.since = sched.Now()
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.linger != Forever {
+		p.since = sched.Now() // under l.mu: the list is in this order
+	}
 	if l.n == l.max && l.max > 0 {
 		if l.linger == Forever || l.remaining(l.first, p.since) > 0 {
 			l.evicted++ // or it had expired, and the sweep has not come yet
