@@ -436,6 +436,7 @@ func TestHooks_StartGoexitLeaves(t *testing.T) {
 						close(h.release)
 					}
 					time.Sleep(time.Minute)
+					synctest.Wait()
 					// The lead of these was taken on a goroutine of the package's.
 					own := queued && (f.name == "DoChan" || f.name == "DoMulti")
 					if canceled == own || g.Len() != 0 {
