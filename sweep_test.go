@@ -96,7 +96,7 @@ func TestLinger_Sweep(t *testing.T) {
 			do(many + 1)
 			time.Sleep(11*time.Second - 1)
 			want(many + 2)
-			time.Sleep(1) // 16 s
+			time.Sleep(time.Nanosecond) // 16 s
 			want(2)
 			time.Sleep(time.Second)
 			want(1)
