@@ -29,6 +29,10 @@ type flightContext struct {
 	// For the detection of deadlocks (see deadlock.go).
 	ahead sched.Pointer[flightContext] // queued: of the flight in front; ended: of one that has finished
 	edges *edge                        // of the calls that fn waits for; guarded by graph
+
+	// waited counts the edges to this flight, and those to what was queued behind
+	// it when they were added; guarded by graph.
+	waited int
 }
 
 // An afterFunc is a function to be called when a flightContext ends.

@@ -33,6 +33,9 @@ import (
 //      moment to wake up and remove it. A call that leaves removes its edge
 //      before that, or with it, as until it has left it may be seen waiting for
 //      what it gives up.
+//  D5. A flight that no edge leads to, nor to what is queued behind it, is in no
+//      circle: waited says so without a search. What is queued has been put
+//      there before any edge leads to it, and is never put behind another flight.
 //
 // A flight that runs on its leader's goroutine has no context, hence no edges
 // from it: Do's cost stays what it is. The price is that a circle through a Do
@@ -45,6 +48,7 @@ var graph sched.Mutex
 type edge struct {
 	from, to   *flightContext
 	key        any             // of to
+	front      *flightContext  // that which to was queued behind, or nil
 	done       <-chan struct{} // of the call's context
 	prev, next *edge           // those of from
 }
@@ -109,6 +113,10 @@ func point[K comparable, V any](e *edge, f *flight[K, V]) {
 		return
 	}
 	e.to, e.key = f.context(), f.key
+	e.to.waited++
+	if e.front = e.to.ahead.Load(); e.front != nil {
+		e.front.waited++
+	}
 	e.next = e.from.edges
 	if e.next != nil {
 		e.next.prev = e
@@ -140,7 +148,11 @@ func (e *edge) remove() {
 	if e.next != nil {
 		e.next.prev = e.prev
 	}
-	e.to, e.key, e.prev, e.next = nil, nil, nil, nil
+	e.to.waited--
+	if e.front != nil {
+		e.front.waited--
+	}
+	e.to, e.front, e.key, e.prev, e.next = nil, nil, nil, nil, nil
 }
 
 // circle returns a *DeadlockError if e, pointed to f or to what is queued behind
@@ -148,6 +160,9 @@ func (e *edge) remove() {
 func circle[K comparable, V any](e *edge, f *flight[K, V]) error {
 	if e == nil || e.from.ahead.Load() == ended {
 		return nil
+	}
+	if e.from.waited == 0 && e.from != f.context() {
+		return nil // most calls are made by a flight that no other waits for
 	}
 	var w walk
 	if !w.find(e.from, f.context()) {

@@ -27,6 +27,13 @@ func edgesOf(t *testing.T, c *flightContext) (n int) {
 	return n
 }
 
+// waitedOf returns how many edges are counted to lead to c.
+func waitedOf(c *flightContext) int {
+	graph.Lock()
+	defer graph.Unlock()
+	return c.waited
+}
+
 // callIn makes a nested call in one of the forms and waits for its answer.
 func callIn(form int, ctx context.Context, g *Group[int, int], keys []int, fn func(context.Context, int) (int, error)) {
 	key := keys[0]
@@ -274,7 +281,7 @@ func TestDeadlock_GraphIsEmptyWhenAllIsOver(t *testing.T) {
 			for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
 				left := 0
 				for c := range seen {
-					left += edgesOf(t, c)
+					left += edgesOf(t, c) + waitedOf(c)
 					if c.ahead.Load() != ended {
 						t.Fatal("a flight has not ended")
 					}
@@ -366,8 +373,8 @@ func TestDeadlock_Walk(t *testing.T) {
 			e.drop()
 		}
 		for _, c := range nodes {
-			if c.edges != nil {
-				t.Fatalf("round %d: an edge is left", round)
+			if c.edges != nil || c.waited != 0 {
+				t.Fatalf("round %d: an edge is left, %d are counted", round, c.waited)
 			}
 		}
 	}
@@ -393,4 +400,28 @@ func TestDetach_LeavesNothing(t *testing.T) {
 		}
 		return 0, nil
 	})
+}
+
+// TestDeadlock_SearchesWhereThereMayBeACircle: calls of flights that no other
+// waits for do not look at what the flight that they join waits for: many of them
+// would hold up all nested calls of the process.
+func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
+	to := &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
+	for range 1000 {
+		point(&edge{from: to.more.ctx}, &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}})
+	}
+	from := new(flightContext)
+	search := func() {
+		if err := circle(&edge{from: from}, to); err != nil {
+			t.Error(err)
+		}
+	}
+	// A search allocates the set of what it has seen.
+	if n := testing.AllocsPerRun(10, search); n > 1 {
+		t.Errorf("%v allocations: it searches", n)
+	}
+	point(&edge{from: new(flightContext)}, &flight[int, int]{more: &more[int, int]{ctx: from}})
+	if n := testing.AllocsPerRun(10, search); n <= 1 {
+		t.Errorf("%v allocations: it does not search", n)
+	}
 }
