@@ -425,3 +425,41 @@ func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
 		t.Errorf("%v allocations: it does not search", n)
 	}
 }
+
+// TestDeadlock_GraphBeforeShard: a call that waits for the lock of the graph holds
+// no shard's: calls that nobody's fn made go on (D1).
+func TestDeadlock_GraphBeforeShard(t *testing.T) {
+	for form := range 4 {
+		var outer Group[int, int]
+		g := Group[int, int]{Shards: 1}
+		inFn, done := make(chan context.Context), make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		outer.DoChan(ctx, 0, func(ctx context.Context) (int, error) {
+			inFn <- ctx
+			<-done
+			return 0, nil
+		})
+		nested := <-inFn
+		graph.Lock()
+		called := make(chan struct{})
+		go func() {
+			callIn(form, nested, &g, []int{1}, nil2)
+			close(called)
+		}()
+		time.Sleep(2 * time.Millisecond) // it waits for the graph now
+		through := make(chan struct{})
+		go func() {
+			_, _, _ = g.Do(2, func() (int, error) { return g.Len(), nil })
+			close(through)
+		}()
+		select {
+		case <-through:
+		case <-time.After(10 * time.Second):
+			t.Errorf("form %d: it holds the shard's lock", form)
+		}
+		graph.Unlock()
+		<-called
+		close(done)
+		cancel()
+	}
+}
