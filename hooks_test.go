@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"runtime/pprof"
 	"slices"
@@ -246,7 +247,7 @@ func TestHooks_DoMulti(t *testing.T) {
 // goroutines tell them and the hooks are slow.
 func TestHooks_InOrder(t *testing.T) {
 	for _, f := range forms[2:] {
-		for _, role := range []string{"leads", "follows", "is queued"} {
+		for _, role := range []string{"leads", "follows", "is queued", "is promoted"} {
 			t.Run(f.name+" "+role, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var r recorder
@@ -254,10 +255,13 @@ func TestHooks_InOrder(t *testing.T) {
 					slow := func(name string) func(coalesce.Event[string]) {
 						record := r.hook(name)
 						return func(e coalesce.Event[string]) {
-							if on {
-								time.Sleep(time.Minute)
-								record(e)
+							if !on {
+								return
 							}
+							if name == "join" || role == "leads" && name == "start" {
+								time.Sleep(time.Minute) // and what comes next must not overtake it
+							}
+							record(e)
 						}
 					}
 					g := group{Hooks: coalesce.Hooks[string]{Start: slow("start"), Join: slow("join"), Leave: slow("leave")}}
@@ -265,14 +269,22 @@ func TestHooks_InOrder(t *testing.T) {
 					switch role {
 					case "follows":
 						h = lead(t, &g)
-					case "is queued":
+					case "is queued", "is promoted":
 						h = abandon(t, &g, "k")
 					}
 					on = true
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					if role == "is promoted" {
+						ctx = t.Context()
+					}
 					defer cancel()
 					h2 := hold()
 					goCall(ctx, f, &g, "k", h2.ctxFn(2))
+					if role == "is promoted" {
+						time.Sleep(time.Second)
+						close(h.release) // while the hook for Join runs
+						h = nil
+					}
 					time.Sleep(time.Hour)
 					synctest.Wait()
 					var got []string
@@ -280,8 +292,11 @@ func TestHooks_InOrder(t *testing.T) {
 						got = append(got, e.hook)
 					}
 					want := []string{"join", "leave"}
-					if role == "leads" {
+					switch role {
+					case "leads":
 						want[0] = "start"
+					case "is promoted":
+						want[1] = "start"
 					}
 					if !slices.Equal(got, want) {
 						t.Errorf("%q, want %q", got, want)
@@ -333,6 +348,17 @@ func TestHooks_Panic(t *testing.T) {
 			t.Errorf("%d panics logged, want %d", strings.Count(s, "a hook panicked"), want)
 		}
 	})
+}
+
+// TestHooks_PanicInLog: the log handler's own panic harms nobody either.
+func TestHooks_PanicInLog(t *testing.T) {
+	old := slog.Default()
+	defer slog.SetDefault(old)
+	slog.SetDefault(slog.New(panickingHandler{slog.DiscardHandler}))
+	g := group{Hooks: coalesce.Hooks[string]{Finish: func(coalesce.Event[string]) { panic("a hook's") }}}
+	if v, _, err := g.Do("k", value(1)); v != 1 || err != nil || g.Stats().HookPanics != 1 {
+		t.Errorf("%d, %v, %+v", v, err, g.Stats())
+	}
 }
 
 // TestHooks_Goexit: a hook that exits the goroutine ends that call, and the

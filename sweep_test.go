@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +132,72 @@ func TestLinger_SweepIsMadeAgain(t *testing.T) {
 	for end := time.Now().Add(5 * time.Second); size() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("outside: %d linger", size())
+		}
+	}
+}
+
+// A watchedContext tells what is asked of it, and ends when the test says so.
+type watchedContext struct {
+	context.Context
+	done    chan struct{}
+	watched chan func() // what is to be called at its end
+	stopped chan struct{}
+	ended   atomic.Bool
+}
+
+func (c *watchedContext) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+func (c *watchedContext) Done() <-chan struct{} { return c.done }
+
+func (c *watchedContext) AfterFunc(fn func()) (stop func() bool) {
+	c.watched <- fn
+	return func() bool { close(c.stopped); return true }
+}
+
+// TestLinger_AnswersAReceiverInTheMoment: a receiver that finds a success only
+// under the lock gets one Result, be its context about to end, and watches that
+// no more.
+func TestLinger_AnswersAReceiverInTheMoment(t *testing.T) {
+	for i := range 200 {
+		g := Group[int, int]{Linger: Forever, Shards: 1}
+		tab := g.use()
+		s := tab.shards[0]
+		w := &watchedContext{
+			Context: t.Context(), done: make(chan struct{}), watched: make(chan func(), 1), stopped: make(chan struct{}),
+		}
+		s.mu.Lock()
+		got := make(chan (<-chan Result[int]))
+		go func() {
+			got <- g.DoChan(w, 1, func(context.Context) (int, error) { return 2, nil })
+		}()
+		end := <-w.watched
+		tab.lingering.keep(1, 1)
+		if i%2 == 0 {
+			w.ended.Store(true)
+			go end()
+		}
+		s.mu.Unlock()
+		ch := <-got
+		r := <-ch
+		if i%2 == 1 {
+			<-w.stopped
+		}
+		if answered := r == (Result[int]{Val: 1, Shared: true}); !answered && r.Err != context.Canceled {
+			t.Fatalf("%+v", r)
+		}
+		runtime.Gosched()
+		if st := g.Stats(); st.Ended+st.Lingered != 1 || st.Led != 0 {
+			t.Fatalf("%+v, %+v", r, st)
+		}
+		select {
+		case r := <-ch:
+			t.Fatalf("a second Result: %+v", r)
+		default:
 		}
 	}
 }
