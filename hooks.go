@@ -16,7 +16,7 @@ import (
 //
 // An event is made under the shard's lock, in the critical section that it is
 // about, and told when the lock is released and everybody who waits for what
-// has happened has been woken: a slow hook delays its own caller only.
+// has happened has been woken, or a goroutine been started to do it.
 //
 // Invariants:
 //  H1. What a call has to do with its flight is told in order: of joining before
@@ -24,16 +24,18 @@ import (
 //      second waits for the first (entry.announced).
 //  H2. A hook that panics is logged and counted, and one that exits its
 //      goroutine ends that goroutine's call, as if its context had ended. The
-//      flight goes on, or ends by that, for everybody else.
+//      flight goes on, or ends by that, for everybody else, and what else that
+//      goroutine has to tell is told.
 
 // Hooks are functions that a group calls when something happens to a flight. Any
 // of them may be nil.
 //
 // They are called outside all locks, on the goroutine that it happens on, which
-// goes on when they return: a slow hook delays that call. They may use the
-// group, and are called concurrently. One that panics is logged to
-// [log/slog.Default] at error level and counted in [Stats]; it does no other
-// harm.
+// goes on when they return: a slow hook delays that call and, if the call leads
+// or is to lead, all who wait for the same flight. They may use the group, for
+// other keys than the event's, and are called concurrently. One that panics is
+// logged to [log/slog.Default] at error level and counted in [Stats]; it does no
+// other harm.
 //
 // The events of one call are told in order. Between calls no order is promised:
 // Event.Seq tells in which order things happened to a key. Calls that take part
@@ -53,9 +55,11 @@ type Hooks[K comparable] struct {
 	// Leave is called when a call has left, because its context has ended.
 	Leave func(Event[K])
 
-	// Finish is called when a flight has finished, after its waiters have been
-	// woken, by the goroutine that ran fn; or when Shutdown has refused a flight
-	// that had not started.
+	// Finish is called when a flight has finished, by the goroutine that ran fn,
+	// which does not wake the waiters later than that; or when Shutdown has
+	// refused a flight that had not started. A flight that all its calls left
+	// before it started is told of by Join and Leave only. Shutdown does not wait
+	// for hooks.
 	Finish func(Event[K])
 
 	// Labels returns profiler labels for the goroutine that runs fn for key, if
@@ -84,7 +88,7 @@ type Event[K comparable] struct {
 	// how long the flight had been queued before it started.
 	Wait time.Duration
 
-	// Run is, at Finish, how long fn ran.
+	// Run is, at Finish, how long fn ran, the hook for Start included.
 	Run time.Duration
 
 	// Outcome and Err tell, at Finish, how fn ended. Err is what callers get.
