@@ -165,8 +165,11 @@ func TestMaxWaiters_Storm(t *testing.T) {
 	close(stop)
 	watch.Wait()
 	st := g.Stats()
-	if st.Calls != 8000 || st.Rejected != uint64(saturated.Load()) || g.Len() != 0 {
+	if st.Calls != 8000 || st.Rejected != uint64(saturated.Load()) {
 		t.Errorf("%+v, %d saturated", st, saturated.Load())
+	}
+	if !eventually(func() bool { return g.Len() == 0 }) { // an abandoned flight may still run
+		t.Error("the key is in flight")
 	}
 }
 
