@@ -65,9 +65,9 @@ type Group[K comparable, V any] struct {
 	// Linger is for how long a success, a value that fn returned with a nil
 	// error, goes on answering calls after its flight has finished. Calls of all
 	// forms but DoFresh are answered by it at once, without a lock, and are told
-	// that it is shared. [Group.Forget] and Shutdown drop it, and so does the end
-	// of the next flight of its key, which a DoFresh has led. Errors, panics and
-	// Goexit never linger, nor does what was returned by a flight that had been
+	// that it is shared. [Group.Forget] and Shutdown drop it, and so does the
+	// next flight of its key, which a DoFresh has led, when it ends or is taken
+	// over from because of MaxAge. Errors, panics and Goexit never linger, nor does what was returned by a flight that had been
 	// forgotten or abandoned, or that a successor was queued behind.
 	//
 	// Zero means not at all; a negative duration panics at first use. With

@@ -18,8 +18,8 @@ func (g *Group[K, V]) Forget(key K) bool {
 
 // ForgetUnshared is like [Group.Forget], but forgets a flight only if no other
 // call has joined it, and reports whether the next call starts a fresh one:
-// false means that the flight was joined and stays, as does what lingers. It is
-// true if the key has no flight, and if all callers of its flight have left. Calls that are queued
+// false means that the flight was joined and stays. It is true if the key has no
+// flight, and if all callers of its flight have left. Calls that are queued
 // behind a flight do not share it.
 func (g *Group[K, V]) ForgetUnshared(key K) bool {
 	found, forgotten := g.forget(key, false)

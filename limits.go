@@ -9,7 +9,8 @@ import (
 // This file holds the limits of a flight: MaxWaiters, how many may wait for it,
 // and MaxAge, how long it keeps others from starting.
 //
-// Taking over is forgetting: the overdue flight is detached and runs on. A queue
+// Taking over is forgetting: the overdue flight is detached and runs on, and
+// what lingers for its key is dropped. A queue
 // behind it must not depend on the next call, so the first to queue arms a timer
 // that does the same at that moment. While there is a queue, the timer alone
 // takes over: a call that comes when it is due, but has not run, queues, too.
@@ -68,6 +69,9 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 		return
 	}
 	s.rare.overdue++
+	if l := s.table.lingering; l != nil {
+		l.drop(f.key) // f was led by a DoFresh, and may return before q does
+	}
 	next := s.detach(f)
 	s.mu.Unlock()
 	next.notify()

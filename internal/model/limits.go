@@ -23,9 +23,11 @@ func (g *Group) overdue(f *Flight) bool {
 	return g.MaxAge > 0 && f.Leader != nil && g.Age(f) >= g.MaxAge
 }
 
-// takeOver lets another flight start beside f, which is overdue.
+// takeOver lets another flight start beside f, which is overdue, and drops what
+// lingers for its key.
 func (g *Group) takeOver(f *Flight) {
 	g.Stats.Overdue++
+	g.drop(f.Key)
 	g.detach(f)
 }
 
