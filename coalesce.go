@@ -67,8 +67,9 @@ type Group[K comparable, V any] struct {
 	// forms but DoFresh are answered by it at once, without a lock, and are told
 	// that it is shared. [Group.Forget] and Shutdown drop it, and so does the
 	// next flight of its key, which a DoFresh has led, when it ends or is taken
-	// over from because of MaxAge. Errors, panics and Goexit never linger, nor does what was returned by a flight that had been
-	// forgotten or abandoned, or that a successor was queued behind.
+	// over from because of MaxAge. Errors, panics and Goexit never linger, nor
+	// does what was returned by a flight that had been forgotten or abandoned,
+	// or that a successor was queued behind.
 	//
 	// Zero means not at all; a negative duration panics at first use. With
 	// [Forever] and no LingerMax, each key is loaded once, and errors are

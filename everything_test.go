@@ -266,7 +266,7 @@ func TestStorm_Everything(t *testing.T) {
 			for range s.g.Flights() {
 				return false
 			}
-			return runtime.NumGoroutine() <= goroutines
+			return runtime.NumGoroutine() <= goroutines && s.toldOfEnds()
 		}) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("flights or goroutines are left:\n%s", buf[:runtime.Stack(buf, true)])
@@ -281,6 +281,19 @@ func TestStorm_Everything(t *testing.T) {
 		sum.Overdue == 0 || sum.Evicted == 0 || sum.Abandoned == 0 {
 		t.Errorf("something did not happen: %+v", sum)
 	}
+}
+
+// toldOfEnds reports whether the hook for Finish has been told of all flights that
+// the hook for Start has been told of.
+func (s *sea) toldOfEnds() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, told := range s.flights {
+		if told["finish"] < told["start"] {
+			return false
+		}
+	}
+	return true
 }
 
 // account compares what was told, counted and answered.

@@ -10,12 +10,12 @@ import (
 // and MaxAge, how long it keeps others from starting.
 //
 // Taking over is forgetting: the overdue flight is detached and runs on, and
-// what lingers for its key is dropped. A queue
-// behind it must not depend on the next call, so the first to queue arms a timer
-// that does the same at that moment. While there is a queue, the timer alone
-// takes over: a call that comes when it is due, but has not run, queues, too.
-// Otherwise both could, one after the other, and the flight that had just been
-// promoted would be taken for the old one.
+// what lingers for its key is dropped. A queue behind it must not depend on the
+// next call, so the first to queue arms a timer that does the same at that
+// moment. While there is a queue, the timer alone takes over: a call that comes
+// when it is due, but has not run, queues, too. Otherwise both could, one after
+// the other, and the flight that had just been promoted would be taken for the
+// old one.
 
 // overdue reports whether f has reached MaxAge. s.mu must be held.
 func (s *shard[K, V]) overdue(f *flight[K, V]) bool {
