@@ -750,7 +750,7 @@ func TestG16_KeysOfABatchDoNotDisturbEachOther(t *testing.T) {
 		if many <= limit && manyOther <= limitOther {
 			return
 		}
-		if try == 3 { // a busy machine can do that once
+		if try == 6 { // a busy machine can do that now and then
 			t.Fatalf("%v and %v with 10000 waiters, more than %v and %v", many, manyOther, limit, limitOther)
 		}
 	}
