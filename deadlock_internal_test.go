@@ -151,6 +151,7 @@ func TestDeadlock_NoEdges(t *testing.T) {
 		}
 		go g.DoContext(t.Context(), 2, nothing)
 		go g.Do(3, func() (int, error) { <-hold; return 0, nil }) // has no context
+		synctest.Wait()
 		_ = shut.Shutdown(t.Context())
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
