@@ -362,7 +362,7 @@ func (g *Group[K, V]) use() *table[K, V] {
 //
 //go:noinline
 func (g *Group[K, V]) useSlow() *table[K, V] {
-	t := newTable(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge, g.Linger, g.LingerMax, g.Hooks})
+	t := newTable(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge, g.Linger, g.LingerMax}, g.Hooks)
 	if !g.table.CompareAndSwap(nil, t) {
 		t = g.table.Load() // another call was first; nobody has seen ours
 	}

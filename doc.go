@@ -118,8 +118,10 @@
 // An fn that calls for its own key, or for a key whose fn calls for its own,
 // would wait for itself. A call made with the context that fn was given is
 // refused with a *[DeadlockError] then, which names the keys; groups of different
-// types may be part of the circle. [Detach] exempts work that fn does not wait
-// for. What cannot be seen is a call that does not carry such a context: a
+// types may be part of the circle. So is one that MaxAge would release, as a
+// DoFresh for fn's own key. [Detach] exempts work that fn does not wait for.
+//
+// What cannot be seen is a call that does not carry such a context: a
 // [Group.Do] or [Group.TryDo], whichever end of the wait it is; a DoContext that
 // runs fn on its caller's goroutine, as with [context.WithoutCancel]; and a wait
 // for something that is not a flight. The check costs nothing where the context

@@ -113,11 +113,10 @@ type config[K comparable, V any] struct {
 	maxAge     time.Duration
 	linger     time.Duration
 	lingerMax  int
-	userHooks  Hooks[K]
 }
 
-// newTable builds the table of a group with the given configuration.
-func newTable[K comparable, V any](c config[K, V]) *table[K, V] {
+// newTable builds the table of a group with the given configuration and hooks.
+func newTable[K comparable, V any](c config[K, V], h Hooks[K]) *table[K, V] {
 	switch {
 	case c.nshards < 0:
 		panic("coalesce: Group.Shards is negative")
@@ -144,7 +143,7 @@ func newTable[K comparable, V any](c config[K, V]) *table[K, V] {
 		ended:  xsync.NewCounter(),
 	}
 	t.lingering = newSuccesses(c, t.seed)
-	t.hooks = newHooks(c.userHooks)
+	t.hooks = newHooks(h)
 	plain := c.maxAge == 0 && c.linger == 0 && t.hooks == nil
 	for i := range t.shards {
 		t.shards[i] = &shard[K, V]{table: t, plain: plain, events: uint64(i)}
