@@ -25,13 +25,13 @@ type loot struct {
 
 // A sea is where the storm rages.
 type sea struct {
-	t      *testing.T
-	g      coalesce.Group[int, *loot]
-	keys   int
-	clock  atomic.Int64
-	asked  atomic.Int64 // calls, one for each distinct key
-	got    atomic.Int64 // answers
-	leaked sync.WaitGroup
+	t     *testing.T
+	g     coalesce.Group[int, *loot]
+	keys  int
+	clock atomic.Int64
+	asked atomic.Int64 // calls, one for each distinct key
+	got   atomic.Int64 // answers
+	loose atomic.Int64 // goroutines that an fn has left behind
 
 	circles *atomic.Int64 // deadlocks told of
 
@@ -78,7 +78,11 @@ func (s *sea) fn(key int, seed uint64) func(context.Context) (*loot, error) {
 			s.call(ctx, r, false)
 		}
 		if ctx != context.Background() && r.IntN(10) == 0 {
-			s.leaked.Go(func() { s.call(coalesce.Detach(ctx), r, false) })
+			s.loose.Add(1)
+			go func() {
+				defer s.loose.Add(-1)
+				s.call(coalesce.Detach(ctx), r, false)
+			}()
 			runtime.Gosched()
 			return l, nil
 		}
@@ -261,12 +265,11 @@ func TestStorm_Everything(t *testing.T) {
 			cancel()
 		}
 		wg.Wait()
-		s.leaked.Wait()
 		if !eventually(func() bool {
 			for range s.g.Flights() {
 				return false
 			}
-			return runtime.NumGoroutine() <= goroutines && s.toldOfEnds()
+			return s.loose.Load() == 0 && runtime.NumGoroutine() <= goroutines && s.toldOfEnds()
 		}) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("flights or goroutines are left:\n%s", buf[:runtime.Stack(buf, true)])
