@@ -124,7 +124,7 @@ type Result[V any] struct {
 // Do allocates nothing when nobody joins, however much fn captures, nor for a
 // call that follows. The first to follow adds a channel and keeps the flight's
 // record from being used again: two allocations for a flight that was joined.
-// Beyond that, each thousand of waiters has a channel of its own; a leader with
+// Beyond that, each 128 waiters have a channel of their own; a leader with
 // more than 16 of them starts a goroutine to wake them and does not wait for
 // it; and a call that is queued makes two allocations.
 func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err error) {

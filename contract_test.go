@@ -934,6 +934,54 @@ func TestG16_OtherKeysWhileWaking(t *testing.T) {
 	})
 }
 
+// TestG16_WakingGoesOnWhereOthersWork: goroutines that never block, two for each P,
+// do not keep the waker from going on. If it gave way to them after every block,
+// the last of ten thousand would return after more than a second.
+func TestG16_WakingGoesOnWhereOthersWork(t *testing.T) {
+	setProcs(t, 2)
+	for try := 1; ; try++ {
+		took := lastReturnAmongHogs(10_000, 4)
+		t.Logf("the last returned after %v", took)
+		if took < 700*time.Millisecond {
+			return
+		}
+		if try == 3 {
+			t.Fatalf("%v until the last had returned", took)
+		}
+	}
+}
+
+// lastReturnAmongHogs is the time from the end of fn to the return of the last
+// waiter, while so many goroutines use the processors.
+func lastReturnAmongHogs(waiters, hogs int) time.Duration {
+	var g group
+	var calls, work sync.WaitGroup
+	var enough atomic.Bool
+	var end time.Time
+	g.Do("k", func() (int, error) {
+		for range waiters {
+			calls.Go(func() { g.Do("k", value(0)) })
+		}
+		for waitersOf(&g, "k") < waiters {
+			runtime.Gosched()
+		}
+		for range hogs {
+			work.Go(func() {
+				for !enough.Load() {
+				}
+			})
+		}
+		time.Sleep(20 * time.Millisecond)
+		end = time.Now()
+		return 1, nil
+	})
+	calls.Wait()
+	took := time.Since(end)
+	enough.Store(true)
+	work.Wait()
+	return took
+}
+
 // TestG17_MemoryModel: what fn wrote without synchronization is seen by every
 // call that shares its result, and after Shutdown. The race detector judges.
 func TestG17_MemoryModel(t *testing.T) {

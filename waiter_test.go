@@ -7,7 +7,7 @@ import (
 )
 
 // TestWaiter_Blocks: no more than perCompletion wait on one channel (W1), and
-// blocks that all have left are dropped when another is added (W2).
+// blocks that all have left are dropped (W2).
 func TestWaiter_Blocks(t *testing.T) {
 	f := new(flight[int, int])
 	var ws []waiter

@@ -9,6 +9,7 @@ package sched
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,9 @@ func WaitAny(a, b Completion, done <-chan struct{}) {
 	case <-done:
 	}
 }
+
+// Yield lets other goroutines run.
+func Yield() { runtime.Gosched() }
 
 // Go starts a goroutine.
 func Go(fn func()) { go fn() }
