@@ -4,78 +4,149 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
+	samber "github.com/samber/go-singleflightx"
 	"golang.org/x/sync/singleflight"
 	resenje "resenje.org/singleflight"
+	tailscale "tailscale.com/util/singleflight"
 
 	"github.com/seed342dcb2d/coalesce"
 )
 
 // This file holds the workloads in which no call ever meets another: what a
-// call costs that needed no coalescing. The loops are the same for all
-// implementations, and are written out for each (see peer for the reason). The
-// closures capture, as those of real callers do.
-//
-// The serial ones make the call in a function of its own: b.Loop keeps every
-// variable of its body alive, and with it a captured k on the heap, for which
-// a real caller does not pay.
+// call costs that needed no coalescing.
 
 // nkeys is how many distinct keys a goroutine goes through, over and over. It
 // is a power of two.
 const nkeys = 1024
 
-// makeKeys returns n distinct keys, which differ from those of other owners.
-func makeKeys(owner, n int) []string {
-	keys := make([]string, n)
-	for i := range keys {
-		keys[i] = fmt.Sprintf("key-%02d-%07d", owner, i)
-	}
-	return keys
+// A structKey is a key with several fields.
+type structKey struct {
+	tenant uint64
+	path   string
 }
 
-func serialCoalesce(b *testing.B) {
-	var g coalesce.Group[string, *page]
-	keys, pages := makeKeys(0, nkeys), make([]page, nkeys)
-	call := func(k int) {
-		g.Do(keys[k], func() (*page, error) { return &pages[k], nil })
+func serialWorkloads() []Workload {
+	workload := func(keys, of string, runs []Run) Workload {
+		return Workload{
+			Name:  "work=serial/keys=" + keys,
+			Title: "`Do`, one goroutine, distinct keys: " + of,
+			Units: []string{nsPerOp},
+			Quick: keys == "string16",
+			Runs:  runs,
+		}
 	}
+	long := strings.Repeat("/part", 1024)
+	return []Workload{
+		workload("int", "ints", serialRuns(
+			func(i int, _ string) int { return 1_000_000 + i }, strconv.Itoa)),
+		workload("string16", "strings of 16 bytes", serialRuns(
+			func(_ int, key string) string { return key }, nil)),
+		workload("string1k", "strings of 1,024 bytes", serialRuns(
+			func(_ int, key string) string { return long[:1024-keyLen] + key }, nil)),
+		workload("struct", "structs of an integer and a string", serialRuns(
+			func(i int, key string) structKey { return structKey{uint64(i), key} },
+			func(k structKey) string { return strconv.FormatUint(k.tenant, 10) + ":" + k.path })),
+		workload("string16/closure=plain", "strings of 16 bytes, a closure that captures nothing", plainRuns()),
+	}
+}
+
+// serialRuns returns the runs for keys that key makes, of a number and a string
+// that are distinct.
+func serialRuns[K comparable](key func(int, string) K, text func(K) string) []Run {
+	keys := make([]K, nkeys)
+	for i, s := range makeKeys(0, nkeys) {
+		keys[i] = key(i, s)
+	}
+	var runs []Run
+	for _, impl := range implementations(text) {
+		runs = append(runs, Run{Impl: impl.name, Note: impl.note, Bench: func(b *testing.B) {
+			serial(b, impl.make(), keys)
+		}})
+	}
+	return append(runs, floorRun(floorLocks, func(b *testing.B) {
+		serial(b, newFloorLocks[K](), keys)
+	}))
+}
+
+func serial[K comparable](b *testing.B, do call[K], keys []K) {
+	tasks := makeTasks(nkeys)
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		call(i & (nkeys - 1))
+		do(keys[i&(nkeys-1)], &tasks[i&(nkeys-1)])
 		i++
 	}
 }
 
-func serialXSync(b *testing.B) {
-	var g singleflight.Group
-	keys, pages := makeKeys(0, nkeys), make([]page, nkeys)
-	call := func(k int) {
-		g.Do(keys[k], func() (any, error) { return &pages[k], nil })
+// aPage is the result of closures that capture nothing.
+var aPage = new(page)
+
+// plainRuns returns the runs with closures that capture nothing.
+func plainRuns() []Run {
+	run := func(name, note string, make func() func(key string)) Run {
+		return Run{Impl: name, Note: note, Bench: func(b *testing.B) {
+			do, keys := make(), makeKeys(0, nkeys)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				do(keys[i&(nkeys-1)])
+				i++
+			}
+		}}
 	}
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		call(i & (nkeys - 1))
-		i++
+	return []Run{
+		run(Coalesce, "", func() func(string) {
+			g := new(coalesce.Group[string, *page])
+			return func(key string) { g.Do(key, func() (*page, error) { return aPage, nil }) }
+		}),
+		run(XSync, "", func() func(string) {
+			g := new(singleflight.Group)
+			return func(key string) { g.Do(key, func() (any, error) { return aPage, nil }) }
+		}),
+		run(Resenje, "runs every fn on a goroutine of its own", func() func(string) {
+			g, ctx := new(resenje.Group[string, *page]), context.Background()
+			return func(key string) { g.Do(ctx, key, func(context.Context) (*page, error) { return aPage, nil }) }
+		}),
+		run(Samber, "", func() func(string) {
+			g := new(samber.Group[string, *page])
+			return func(key string) { g.Do(key, func() (*page, error) { return aPage, nil }) }
+		}),
+		run(Tailscale, "", func() func(string) {
+			g := new(tailscale.Group[string, *page])
+			return func(key string) { g.Do(key, func() (*page, error) { return aPage, nil }) }
+		}),
 	}
 }
 
-func serialResenje(b *testing.B) {
-	var g resenje.Group[string, *page]
-	keys, pages := makeKeys(0, nkeys), make([]page, nkeys)
-	ctx := context.Background()
-	call := func(k int) {
-		g.Do(ctx, keys[k], func(context.Context) (*page, error) { return &pages[k], nil })
+func parallelWorkloads(s sizes) []Workload {
+	w := Workload{
+		Name:  "work=parallel/keys=string16",
+		Title: "`Do`, a goroutine on each P, distinct keys",
+		Units: []string{nsPerOp},
+		Quick: true,
+		Runs: append(doRuns(parallel), floorRun(floorLocks, func(b *testing.B) {
+			parallel(b, newFloorLocks[string]())
+		})),
 	}
+	return append([]Workload{w}, onProcs(w, s.procs)...)
+}
+
+func parallel(b *testing.B, do call[string]) {
+	next := ownKeys()
 	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		call(i & (nkeys - 1))
-		i++
-	}
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		keys, tasks, i := next(), makeTasks(nkeys), 0
+		for pb.Next() {
+			do(keys[i&(nkeys-1)], &tasks[i&(nkeys-1)])
+			i++
+		}
+	})
 }
 
 // ownKeys returns keys for each of the goroutines that RunParallel starts, and
@@ -89,80 +160,53 @@ func ownKeys() (next func() []string) {
 	return func() []string { return sets[taken.Add(1)-1] }
 }
 
-func parallelCoalesce(b *testing.B) {
-	var g coalesce.Group[string, *page]
-	next, pages := ownKeys(), make([]page, nkeys)
-	b.ReportAllocs()
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		keys, i := next(), 0
-		for pb.Next() {
-			k := i & (nkeys - 1)
-			g.Do(keys[k], func() (*page, error) { return &pages[k], nil })
-			i++
-		}
-	})
+func cancellableWorkloads(s sizes) []Workload {
+	serial := Workload{
+		Name:  "work=cancellable/keys=string16",
+		Title: "`DoContext`, a context that can end, one goroutine, distinct keys",
+		Units: []string{nsPerOp},
+		Quick: true,
+		Runs: append(contextRuns(cancellable), floorRun(floorCancellable, func(b *testing.B) {
+			cancellable(b, newFloorCancellable)
+		})),
+	}
+	parallel := Workload{
+		Name:  "work=cancellable-parallel/keys=string16",
+		Title: "the same, a goroutine on each P",
+		Units: []string{nsPerOp},
+		Runs: append(contextRuns(cancellableParallel), floorRun(floorCancellable, func(b *testing.B) {
+			cancellableParallel(b, newFloorCancellable)
+		})),
+	}
+	return append([]Workload{serial, parallel}, onProcs(serial, s.procs)...)
 }
 
-func parallelXSync(b *testing.B) {
-	var g singleflight.Group
-	next, pages := ownKeys(), make([]page, nkeys)
-	b.ReportAllocs()
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		keys, i := next(), 0
-		for pb.Next() {
-			k := i & (nkeys - 1)
-			g.Do(keys[k], func() (any, error) { return &pages[k], nil })
-			i++
-		}
-	})
-}
-
-func parallelResenje(b *testing.B) {
-	var g resenje.Group[string, *page]
-	next, pages := ownKeys(), make([]page, nkeys)
-	ctx := context.Background()
-	b.ReportAllocs()
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		keys, i := next(), 0
-		for pb.Next() {
-			k := i & (nkeys - 1)
-			g.Do(ctx, keys[k], func(context.Context) (*page, error) { return &pages[k], nil })
-			i++
-		}
-	})
-}
-
-func cancellableCoalesce(b *testing.B) {
-	var g coalesce.Group[string, *page]
-	keys, pages := makeKeys(0, nkeys), make([]page, nkeys)
+func cancellable(b *testing.B, make func() contextCall) {
+	do, keys, tasks := make(), makeKeys(0, nkeys), makeTasks(nkeys)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	call := func(k int) {
-		g.DoContext(ctx, keys[k], func(context.Context) (*page, error) { return &pages[k], nil })
-	}
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		call(i & (nkeys - 1))
+		do(ctx, keys[i&(nkeys-1)], &tasks[i&(nkeys-1)])
 		i++
 	}
 }
 
-func cancellableResenje(b *testing.B) {
-	var g resenje.Group[string, *page]
-	keys, pages := makeKeys(0, nkeys), make([]page, nkeys)
+func cancellableParallel(b *testing.B, make func() contextCall) {
+	do, next := make(), ownKeys()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	call := func(k int) {
-		g.Do(ctx, keys[k], func(context.Context) (*page, error) { return &pages[k], nil })
-	}
 	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		call(i & (nkeys - 1))
-		i++
-	}
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		keys, tasks, i := next(), makeTasks(nkeys), 0
+		for pb.Next() {
+			do(ctx, keys[i&(nkeys-1)], &tasks[i&(nkeys-1)])
+			i++
+		}
+	})
 }
+
+// waiters writes a number of waiters for a title.
+func waiters(n int) string { return fmt.Sprintf("%s waiters", grouped(n)) }

@@ -3,6 +3,7 @@ package benchmarks
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/metrics"
 	"slices"
 	"sync"
@@ -11,84 +12,58 @@ import (
 	"time"
 )
 
-// This file holds the workloads in which many wait for one: a storm.
+// This file holds storms, in which many wait for one. Other files measure them.
 
-const (
-	leaderReturnUnit = "ns/leader-return"
-	lastReturnUnit   = "ns/last-return"
-)
-
-// leaderReturn measures how long a leader with n waiters takes from the moment
-// its fn returns to the return of its call.
-func leaderReturn(b *testing.B, p peer, n int) {
-	reportStorms(b, p, n, leaderReturnUnit, func(s storm) time.Duration { return s.leader })
-}
-
-// lastReturn measures how long it takes from the moment fn returns until the
-// last of n waiters has returned from its call.
-func lastReturn(b *testing.B, p peer, n int) {
-	reportStorms(b, p, n, lastReturnUnit, func(s storm) time.Duration { return s.last })
-}
-
-// reportStorms makes storms and reports the median of what pick takes from
-// each. The time of the whole, most of which is spent on starting goroutines,
-// says nothing and is not reported.
-func reportStorms(b *testing.B, p peer, n int, unit string, pick func(storm) time.Duration) {
-	var took []time.Duration
-	for b.Loop() {
-		s, err := raise(p, n)
-		if err != nil {
-			b.Fatal(err)
-		}
-		took = append(took, pick(s))
-	}
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)/2]), unit)
-	b.ReportMetric(0, "ns/op")
-}
-
-// A storm is what was measured of one.
+// A storm is what was measured of one. All times are from the return of fn.
 type storm struct {
-	leader time.Duration // from the return of fn to that of the leader's call
-	last   time.Duration // from the return of fn to that of the last waiter's
+	leader time.Duration // to the return of the leader's call
+	first  time.Duration // to that of the first waiter's
+	last   time.Duration // to that of the last waiter's
 }
 
 // raise makes a storm: one call leads, n more wait for it, and when they all
-// do, fn returns. It returns when all have been answered.
-func raise(p peer, n int) (storm, error) {
+// do, fn calls ready, if there is one, and returns. raise returns when all have
+// been answered. left is the number of waiters that have not been.
+func raise(do call[string], n int, ready func(left *atomic.Int64)) (storm, error) {
 	const key = "key"
 	var (
 		s       storm
 		wg      sync.WaitGroup
-		left    atomic.Int64 // waiters that have not been answered
+		left    atomic.Int64
 		entered atomic.Int64 // waiters that are about to call
 		strays  atomic.Int64 // waiters that got another result, or led
+		first   atomic.Bool  // a waiter has been answered
 		end     time.Time    // set by fn before it returns
 		parkErr error
 	)
 	left.Store(int64(n))
 	want := new(page)
 
+	stray := &task{fn: func() (*page, error) { return nil, errors.New("a waiter led") }}
 	waiter := func() {
 		entered.Add(1)
-		got, shared, err := p.do(key, func() (*page, error) {
-			return nil, errors.New("a waiter led")
-		})
+		got, err := do(key, stray)
+		if !first.Load() && first.CompareAndSwap(false, true) {
+			s.first = time.Since(end)
+		}
+		if got != want || err != nil {
+			strays.Add(1)
+		}
 		if left.Add(-1) == 0 {
 			s.last = time.Since(end)
 		}
-		if got != want || !shared || err != nil {
-			strays.Add(1)
-		}
 	}
-	got, _, err := p.do(key, func() (*page, error) {
+	got, err := do(key, &task{fn: func() (*page, error) {
 		for range n {
 			wg.Go(waiter)
 		}
 		parkErr = awaitParked(&entered, n)
+		if ready != nil {
+			ready(&left)
+		}
 		end = time.Now()
 		return want, nil
-	})
+	}})
 	s.leader = time.Since(end)
 	wg.Wait()
 
@@ -104,8 +79,8 @@ func raise(p peer, n int) (storm, error) {
 }
 
 // awaitParked returns when n goroutines have entered and no goroutine but the
-// caller's, the leader's, is running or could. Each of the n is then waiting,
-// and for nothing but the leader's result: the group's lock is held by nobody,
+// caller's is running or could. Each of the n is then waiting, and for nothing
+// but a result, or the end of a context: the group's lock is held by nobody,
 // since its holder would be running, or woken, hence runnable.
 //
 // The scheduler's counts are read without stopping it, hence three times.
@@ -114,7 +89,7 @@ func awaitParked(entered *atomic.Int64, n int) error {
 		{Name: "/sched/goroutines/running:goroutines"},
 		{Name: "/sched/goroutines/runnable:goroutines"},
 	}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for seen := 0; seen < 3; {
 		time.Sleep(20 * time.Microsecond)
 		metrics.Read(counts)
@@ -130,4 +105,29 @@ func awaitParked(entered *atomic.Int64, n int) error {
 		}
 	}
 	return nil
+}
+
+// liveHeap collects the garbage and returns the bytes of the objects that are
+// left. What pools hold is garbage at the second time.
+func liveHeap() float64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+// A series holds what was measured again and again, by its unit. The medians are
+// reported: the time of a whole run, most of which is spent on starting
+// goroutines, says nothing.
+type series map[string][]time.Duration
+
+func (s series) add(unit string, d time.Duration) { s[unit] = append(s[unit], d) }
+
+func (s series) report(b *testing.B) {
+	for unit, took := range s {
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2]), unit)
+	}
+	b.ReportMetric(0, nsPerOp)
 }

@@ -1,0 +1,109 @@
+package benchmarks
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// This file holds the workload that asks whether keys disturb each other: calls
+// for other keys while a key finishes that many wait for.
+
+const (
+	bystanderKeys = 64
+
+	// bystanderCalls is how many calls a bystander has made before the flight
+	// of the hot key ends, and the most whose times it keeps.
+	bystanderWarmup = 100
+	bystanderCalls  = 1 << 20
+)
+
+func bystandersWorkloads(s sizes) []Workload {
+	bare := func(_ string, t *task) (*page, error) { return t.do() }
+	return []Workload{{
+		Name:  fmt.Sprintf("work=bystanders/keys=%d/waiters=%d", bystanderKeys, s.bystanders),
+		Title: fmt.Sprintf("calls for %d other keys while %s of a hot one are woken", bystanderKeys, waiters(s.bystanders)),
+		Units: []string{worstUnit, p99Unit},
+		Heavy: true,
+		Runs: append(
+			doRuns(func(b *testing.B, do call[string]) { bystanders(b, do, do, s.bystanders) }),
+			floorRun(floorClose, func(b *testing.B) { bystanders(b, newFloorClose(), bare, s.bystanders) }),
+		),
+	}}
+}
+
+// A bystander makes calls for its own keys and keeps the time of each.
+type bystander struct {
+	keys  []string
+	tasks []task
+	calls atomic.Int64
+	took  []time.Duration
+	worst time.Duration
+}
+
+// stand makes calls until nobody of the hot key's waiters is left.
+func (s *bystander) stand(do call[string], left *atomic.Int64) {
+	t := time.Now()
+	for i := 0; left.Load() > 0; i = (i + 1) % len(s.keys) {
+		do(s.keys[i], &s.tasks[i])
+		now := time.Now()
+		d := now.Sub(t)
+		t = now
+		s.worst = max(s.worst, d)
+		if len(s.took) < cap(s.took) {
+			s.took = append(s.took, d)
+		}
+		s.calls.Add(1)
+	}
+}
+
+// bystanders raises storms. Meanwhile a goroutine on each P but one, and at
+// least one, makes calls with other: from a little before fn returns, until all
+// waiters have.
+func bystanders(b *testing.B, do, other call[string], n int) {
+	all := make([]bystander, max(1, runtime.GOMAXPROCS(0)-1))
+	keys, tasks := makeKeys(1, bystanderKeys), makeTasks(bystanderKeys)
+	for i := range all {
+		from, to := i*bystanderKeys/len(all), (i+1)*bystanderKeys/len(all)
+		if from == to { // more goroutines than keys
+			from, to = 0, bystanderKeys
+		}
+		all[i].keys, all[i].tasks = keys[from:to], tasks[from:to]
+		all[i].took = make([]time.Duration, 0, bystanderCalls/len(all))
+	}
+	took := series{}
+	for b.Loop() {
+		var wg sync.WaitGroup
+		_, err := raise(do, n, func(left *atomic.Int64) {
+			for i := range all {
+				s := &all[i]
+				s.took, s.worst = s.took[:0], 0
+				s.calls.Store(0)
+				wg.Go(func() { s.stand(other, left) })
+			}
+			for i := range all {
+				for all[i].calls.Load() < bystanderWarmup {
+					time.Sleep(10 * time.Microsecond)
+				}
+			}
+		})
+		wg.Wait()
+		if err != nil {
+			b.Fatal(err)
+		}
+		var calls []time.Duration
+		var worst time.Duration
+		for i := range all {
+			calls = append(calls, all[i].took...)
+			worst = max(worst, all[i].worst)
+		}
+		slices.Sort(calls)
+		took.add(p99Unit, calls[len(calls)*99/100])
+		took.add(worstUnit, worst)
+	}
+	took.report(b)
+}

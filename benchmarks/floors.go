@@ -1,0 +1,107 @@
+package benchmarks
+
+import (
+	"context"
+	"hash/maphash"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// This file holds the floors: not implementations, as none of them coalesces
+// anything, but the least of what any implementation has to do for a workload.
+
+const (
+	floorLocks       = "floor-locks"       // two Lock/Unlock pairs and the hash
+	floorPark        = "floor-park"        // park and wake of one goroutine on a channel
+	floorCancellable = "floor-cancellable" // a channel, a goroutine and a select
+	floorClose       = "floor-close"       // closing one bare channel with all waiters
+)
+
+// floorRun returns the run of a floor.
+func floorRun(name string, bench func(b *testing.B)) Run {
+	return Run{Impl: name, Floor: true, Bench: bench}
+}
+
+// newFloorLocks returns what an undisturbed call cannot do without: to place
+// the key, and to take and release the lock that is there, before and after.
+// There are as many locks as package coalesce has.
+func newFloorLocks[K comparable]() call[K] {
+	type shard struct {
+		mu sync.Mutex
+		n  int
+		_  [112]byte // no two in one pair of cache lines
+	}
+	seed, shards := maphash.MakeSeed(), make([]shard, 8*runtime.GOMAXPROCS(0))
+	return func(key K, t *task) (*page, error) {
+		s := &shards[maphash.Comparable(seed, key)%uint64(len(shards))]
+		s.mu.Lock()
+		s.n++
+		s.mu.Unlock()
+		p, err := t.do()
+		s.mu.Lock()
+		s.n--
+		s.mu.Unlock()
+		return p, err
+	}
+}
+
+// newFloorCancellable returns what a call cannot do without whose caller can
+// leave while the work goes on.
+func newFloorCancellable() contextCall {
+	return func(ctx context.Context, _ string, t *task) (p *page, err error) {
+		done := make(chan struct{})
+		go func() {
+			p, err = t.do()
+			close(done)
+		}()
+		select {
+		case <-done:
+			return p, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// newFloorClose returns a storm's least: the first call leads, the others wait
+// on a bare channel, which it closes. They must all have come when the leader's
+// fn returns, and there is one key.
+func newFloorClose() call[string] {
+	type flight struct {
+		done chan struct{}
+		page *page
+	}
+	var (
+		led     atomic.Bool
+		current atomic.Pointer[flight]
+	)
+	current.Store(&flight{done: make(chan struct{})})
+	return func(_ string, t *task) (*page, error) {
+		f := current.Load()
+		if !led.CompareAndSwap(false, true) {
+			<-f.done
+			return f.page, nil
+		}
+		p, err := t.do()
+		f.page = p
+		current.Store(&flight{done: make(chan struct{})})
+		led.Store(false)
+		close(f.done)
+		return p, err
+	}
+}
+
+// newFloorPark returns the least for calls that join and leave: to park, and to
+// be woken by the end of the context. The first call leads.
+func newFloorPark() contextCall {
+	var led atomic.Bool
+	return func(ctx context.Context, _ string, t *task) (*page, error) {
+		if led.CompareAndSwap(false, true) {
+			return t.do()
+		}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,34 @@
+package benchmarks
+
+import "github.com/puzpuzpuz/xsync/v3"
+
+// This file holds the design that package coalesce rejected: all flights in one
+// concurrent map. It is right, and it is short; what it costs is here to be
+// measured. An entry is deleted before its waiters are woken, so that nobody
+// finds a flight that is over.
+
+// A mapOfCall is a flight.
+type mapOfCall struct {
+	done chan struct{} // closed when page and err are there
+	page *page
+	err  error
+}
+
+func newMapOfCall() *mapOfCall { return &mapOfCall{done: make(chan struct{})} }
+
+func newMapOf[K comparable]() call[K] {
+	m := xsync.NewMapOf[K, *mapOfCall]()
+	return func(key K, t *task) (*page, error) {
+		c, joined := m.LoadOrCompute(key, newMapOfCall)
+		if joined {
+			<-c.done
+			return c.page, c.err
+		}
+		defer func() {
+			m.Delete(key)
+			close(c.done)
+		}()
+		c.page, c.err = t.do()
+		return c.page, c.err
+	}
+}
