@@ -14,4 +14,7 @@ func BenchmarkDo(b *testing.B) {
 			b.Run(w.Name+"/impl="+r.Impl, r.Bench)
 		}
 	}
+	for _, why := range benchmarks.LeftOut(testing.Short()) {
+		b.Log("left out: " + why)
+	}
 }

@@ -65,7 +65,7 @@ func serialRuns[K comparable](key func(int, string) K, text func(K) string) []Ru
 	var runs []Run
 	for _, impl := range implementations(text) {
 		runs = append(runs, Run{Impl: impl.name, Note: impl.note, Bench: func(b *testing.B) {
-			serial(b, impl.make(), keys)
+			serial(b, impl.newCall(), keys)
 		}})
 	}
 	return append(runs, floorRun(floorLocks, func(b *testing.B) {
@@ -88,9 +88,9 @@ var aPage = new(page)
 
 // plainRuns returns the runs with closures that capture nothing.
 func plainRuns() []Run {
-	run := func(name, note string, make func() func(key string)) Run {
+	run := func(name, note string, newCall func() func(key string)) Run {
 		return Run{Impl: name, Note: note, Bench: func(b *testing.B) {
-			do, keys := make(), makeKeys(0, nkeys)
+			do, keys := newCall(), makeKeys(0, nkeys)
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
@@ -181,8 +181,8 @@ func cancellableWorkloads(s sizes) []Workload {
 	return append([]Workload{serial, parallel}, onProcs(serial, s.procs)...)
 }
 
-func cancellable(b *testing.B, make func() contextCall) {
-	do, keys, tasks := make(), makeKeys(0, nkeys), makeTasks(nkeys)
+func cancellable(b *testing.B, newCall func() contextCall) {
+	do, keys, tasks := newCall(), makeKeys(0, nkeys), makeTasks(nkeys)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	b.ReportAllocs()
@@ -193,8 +193,8 @@ func cancellable(b *testing.B, make func() contextCall) {
 	}
 }
 
-func cancellableParallel(b *testing.B, make func() contextCall) {
-	do, next := make(), ownKeys()
+func cancellableParallel(b *testing.B, newCall func() contextCall) {
+	do, next := newCall(), ownKeys()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	b.ReportAllocs()

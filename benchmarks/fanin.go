@@ -10,9 +10,12 @@ import (
 // This file holds the workload of a key that many wait for: how soon they
 // return, and what the group holds for each of them meanwhile.
 
-// fanInSample is the least number of waiters whose memory is measured. Where a
-// flight has fewer, there are several flights.
-const fanInSample = 10_000
+// The memory of at least so many waiters is measured, of several flights if one
+// has fewer, and of at most so many.
+const (
+	leastSample = 10_000
+	mostSample  = 100_000
+)
 
 func fanInWorkloads(s sizes) []Workload {
 	var all []Workload
@@ -59,9 +62,11 @@ func fanIn(b *testing.B, do call[string], n int) {
 
 // waiterBytes returns the bytes that a group holds for each of n waiters of a
 // flight, the flight's own included: the heap while they wait, less that while
-// as many goroutines wait in the same way on bare channels.
+// as many goroutines wait in the same way on bare channels. A million holds for
+// each of them what 100,000 do.
 func waiterBytes(do call[string], n int) (float64, error) {
-	keys := makeKeys(0, max(1, fanInSample/n))
+	n = min(n, mostSample)
+	keys := makeKeys(0, max(1, leastSample/n))
 	bare := make(map[string]call[string], len(keys))
 	for _, key := range keys {
 		bare[key] = newFloorClose()
@@ -71,7 +76,7 @@ func waiterBytes(do call[string], n int) (float64, error) {
 		return 0, err
 	}
 	heap, err := parkedHeap(do, keys, n)
-	return (heap - control) / float64(n*len(keys)), err
+	return max(0, heap-control) / float64(n*len(keys)), err // what is below is noise
 }
 
 // parkedHeap returns the live heap while a call for each of keys leads, and n
@@ -82,6 +87,7 @@ func parkedHeap(do call[string], keys []string, n int) (float64, error) {
 		entered      atomic.Int64
 		release      = make(chan struct{})
 	)
+	warm(len(keys) * (n + 1))
 	before := liveHeap()
 	t := &task{fn: func() (*page, error) {
 		leading.Done()

@@ -50,19 +50,28 @@ func newFloorLocks[K comparable]() call[K] {
 // newFloorCancellable returns what a call cannot do without whose caller can
 // leave while the work goes on.
 func newFloorCancellable() contextCall {
-	return func(ctx context.Context, _ string, t *task) (p *page, err error) {
-		done := make(chan struct{})
-		go func() {
-			p, err = t.do()
-			close(done)
-		}()
+	return func(ctx context.Context, _ string, t *task) (*page, error) {
+		r := &result{done: make(chan struct{})}
+		go r.of(t)
 		select {
-		case <-done:
-			return p, err
+		case <-r.done:
+			return r.page, r.err
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// A result is what a goroutine hands over.
+type result struct {
+	done chan struct{} // closed when page and err are there
+	page *page
+	err  error
+}
+
+func (r *result) of(t *task) {
+	r.page, r.err = t.do()
+	close(r.done)
 }
 
 // newFloorClose returns a storm's least: the first call leads, the others wait

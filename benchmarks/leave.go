@@ -13,7 +13,7 @@ import (
 // This file holds the workloads in which callers leave a flight that is stuck.
 
 func leaveWorkloads(s sizes) []Workload {
-	bench := func(b *testing.B, make func() contextCall) { leave(b, make, s.leave, s.batch) }
+	bench := func(b *testing.B, newCall func() contextCall) { leave(b, newCall, s.leave, s.batch) }
 	return []Workload{{
 		Name:  fmt.Sprintf("work=leave/keys=1/calls=%d", s.leave),
 		Title: grouped(s.leave) + " calls join a flight that is stuck, and leave",
@@ -24,7 +24,7 @@ func leaveWorkloads(s sizes) []Workload {
 }
 
 func cancelStormWorkloads(s sizes) []Workload {
-	bench := func(b *testing.B, make func() contextCall) { cancelStorm(b, make, s.cancelStorm) }
+	bench := func(b *testing.B, newCall func() contextCall) { cancelStorm(b, newCall, s.cancelStorm) }
 	return []Workload{{
 		Name:  fmt.Sprintf("work=cancel-storm/keys=1/waiters=%d", s.cancelStorm),
 		Title: "the context of " + waiters(s.cancelStorm) + " ends",
@@ -76,6 +76,7 @@ func depart(do contextCall, n int) (departure, error) {
 		strays  atomic.Int64 // calls that got a result, or led
 		end     time.Time
 	)
+	warm(n)
 	left.Store(int64(n))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -107,14 +108,14 @@ func depart(do contextCall, n int) (departure, error) {
 // leave makes calls join and leave, a batch at a time, and measures the time for
 // each and the heap that stays behind. The time includes the start of a goroutine
 // and the search for rest (see awaitParked), as the floor's does.
-func leave(b *testing.B, make func() contextCall, calls, batch int) {
+func leave(b *testing.B, newCall func() contextCall, calls, batch int) {
 	var took time.Duration
 	var heap float64
 	loops := 0
 	for b.Loop() {
-		do := make()
+		do := newCall()
 		release := getStuck(do)
-		if _, err := depart(do, batch); err != nil { // starts the goroutines that are used again
+		if _, err := depart(do, batch); err != nil { // what grows once, grows now
 			b.Fatal(err)
 		}
 		before := liveHeap()
@@ -131,16 +132,16 @@ func leave(b *testing.B, make func() contextCall, calls, batch int) {
 	}
 	n := float64(calls * loops)
 	b.ReportMetric(float64(took)/n, nsPerCall)
-	b.ReportMetric(heap/n, bytesPerCall)
+	b.ReportMetric(max(0, heap)/n, bytesPerCall) // what is below is noise
 	b.ReportMetric(0, nsPerOp)
 }
 
 // cancelStorm makes all n waiters of a flight leave at once, and measures how
 // long it takes until they have.
-func cancelStorm(b *testing.B, make func() contextCall, n int) {
+func cancelStorm(b *testing.B, newCall func() contextCall, n int) {
 	took := series{}
 	for b.Loop() {
-		do := make()
+		do := newCall()
 		release := getStuck(do)
 		d, err := depart(do, n)
 		if err != nil {

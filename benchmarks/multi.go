@@ -43,7 +43,7 @@ func multiWorkloads() []Workload {
 		case XSync, Resenje, Tailscale, MapOf:
 			note := join(fmt.Sprintf("%d times Do, with an fn for one key", multiKeys), impl.note)
 			runs = append(runs, Run{Impl: impl.name, Note: note, Bench: func(b *testing.B) {
-				do, tasks := impl.make(), makeTasks(multiKeys)
+				do, tasks := impl.newCall(), makeTasks(multiKeys)
 				multi(b, func(keys []string, _ pages) int {
 					results := make(pages, len(keys))
 					for i, key := range keys {

@@ -58,9 +58,9 @@ var Modules = map[string]string{
 
 // An implementation is one for keys of type K.
 type implementation[K comparable] struct {
-	name string
-	note string
-	make func() call[K]
+	name    string
+	note    string
+	newCall func() call[K]
 }
 
 // implementations returns all implementations of Do. text makes a string of a
@@ -95,12 +95,12 @@ func join(a, b string) string {
 }
 
 // byText returns the implementation for keys of type K that one for strings is.
-func byText[K comparable](make func() call[string], text func(K) string) func() call[K] {
-	if same, ok := any(make).(func() call[K]); ok {
+func byText[K comparable](newCall func() call[string], text func(K) string) func() call[K] {
+	if same, ok := any(newCall).(func() call[K]); ok {
 		return same
 	}
 	return func() call[K] {
-		do := make()
+		do := newCall()
 		return func(key K, t *task) (*page, error) { return do(text(key), t) }
 	}
 }
@@ -112,7 +112,7 @@ func doRuns(bench func(b *testing.B, do call[string]), except ...string) []Run {
 	for _, impl := range implementations[string](nil) {
 		if !slices.Contains(except, impl.name) {
 			runs = append(runs, Run{Impl: impl.name, Note: impl.note, Bench: func(b *testing.B) {
-				bench(b, impl.make())
+				bench(b, impl.newCall())
 			}})
 		}
 	}

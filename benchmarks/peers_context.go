@@ -20,9 +20,9 @@ import (
 
 // A contextImplementation is one whose callers can leave.
 type contextImplementation struct {
-	name string
-	note string
-	make func() contextCall
+	name    string
+	note    string
+	newCall func() contextCall
 }
 
 // contextImplementations returns them all.
@@ -46,11 +46,11 @@ func contextImplementations() []contextImplementation {
 
 // contextRuns returns a run of bench for each of them. bench makes its groups
 // itself.
-func contextRuns(bench func(b *testing.B, make func() contextCall)) []Run {
+func contextRuns(bench func(b *testing.B, newCall func() contextCall)) []Run {
 	var runs []Run
 	for _, impl := range contextImplementations() {
 		runs = append(runs, Run{Impl: impl.name, Note: impl.note, Bench: func(b *testing.B) {
-			bench(b, impl.make)
+			bench(b, impl.newCall)
 		}})
 	}
 	return runs

@@ -36,6 +36,7 @@ func raise(do call[string], n int, ready func(left *atomic.Int64)) (storm, error
 		end     time.Time    // set by fn before it returns
 		parkErr error
 	)
+	warm(n)
 	left.Store(int64(n))
 	want := new(page)
 
@@ -105,6 +106,27 @@ func awaitParked(entered *atomic.Int64, n int) error {
 		}
 	}
 	return nil
+}
+
+// warmed is the largest number of goroutines that warm has started. Benchmarks
+// run one after the other.
+var warmed int
+
+// warm starts n goroutines, all at once, unless that has been done before. The
+// runtime keeps their records for others to come: without this, the first to be
+// measured would pay for them.
+func warm(n int) {
+	if n <= warmed {
+		return
+	}
+	warmed = n
+	var wg sync.WaitGroup
+	end := make(chan struct{})
+	for range n {
+		wg.Go(func() { <-end })
+	}
+	close(end)
+	wg.Wait()
 }
 
 // liveHeap collects the garbage and returns the bytes of the objects that are

@@ -20,7 +20,8 @@ const (
 	zipfPicks = 1 << 20
 
 	// zipfYields is how many executions of a goroutine's there are for one in
-	// which it yields. It is a power of two.
+	// which it yields. Each goroutine begins elsewhere among them. It is a power
+	// of two.
 	zipfYields = 16
 )
 
@@ -74,7 +75,7 @@ func zipf(b *testing.B, do call[string], keys []string, picks []uint32, goroutin
 			t := &task{fn: func() (*page, error) {
 				n.executions++
 				p := work()
-				if n.executions&(zipfYields-1) == 0 {
+				if (i+n.executions)&(zipfYields-1) == 0 {
 					runtime.Gosched()
 				}
 				return p, nil
