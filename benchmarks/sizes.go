@@ -57,8 +57,8 @@ func sizesFor(short bool) sizes {
 	}
 }
 
-// needs returns the memory that w should find available, in bytes: for those
-// which are in danger, twice what they take.
+// needs returns the memory that w should find available, in bytes: a good deal
+// more than it takes, where that is much, and otherwise nothing.
 func needs(w Workload) uint64 {
 	switch {
 	case strings.Contains(w.Name, "/waiters=1000000"):
