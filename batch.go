@@ -51,7 +51,7 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 	p := &b.parts[len(b.parts)-1]
 	f := &p.flight
 	f.more, f.known = &p.rest, true
-	p.rest.ctx, p.rest.batch = &b.ctx, b
+	p.rest.batch = b
 	f.born = b.born
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)

@@ -56,9 +56,10 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 	a := s.admit(h, key, reflexive, anything, e)
 	switch a.verdict {
 	case leads:
-		f := s.leadOwn(h, key)
+		f := newEntryFlight[K, V]()
+		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
-		f.more.addEntry(r)
+		f.more.rare.addEntry(r)
 		r.flight, r.promoted = f, true
 		if s.table.hooks != nil {
 			r.announced = sched.NewCompletion()

@@ -317,7 +317,8 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 			s.unlock(e)
 			return s.runInline(f, func() (V, error) { return fn(ctx) })
 		}
-		f = s.leadOwn(h, key)
+		f = newOwnFlight[K, V]()
+		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
 		c.leads = true
 		c.w = f.wait()

@@ -306,9 +306,9 @@ func TestDeadlock_Walk(t *testing.T) {
 	for round := range 2000 {
 		rng := rand.New(rand.NewPCG(uint64(round), 1))
 		n := 1 + rng.IntN(8)
-		nodes := make([]*flightContext, n)
+		nodes := make([]*more[int, int], n)
 		for i := range nodes {
-			nodes[i] = new(flightContext)
+			nodes[i] = new(more[int, int])
 		}
 		reach := make([][]bool, n)
 		var all []*edge
@@ -320,13 +320,13 @@ func TestDeadlock_Walk(t *testing.T) {
 		for i := range over {
 			over[i] = rng.IntN(6) == 0
 			if over[i] {
-				nodes[i].ahead.Store(ended)
+				nodes[i].ctx.ahead.Store(ended)
 			}
 		}
 		for range rng.IntN(2 * n) {
 			i, j := rng.IntN(n), rng.IntN(n)
-			f := &flight[int, int]{key: j, more: &more[int, int]{ctx: nodes[j]}}
-			e := &edge{from: nodes[i]}
+			f := &flight[int, int]{key: j, own: true, more: nodes[j]}
+			e := &edge{from: &nodes[i].ctx}
 			point(e, f)
 			if rng.IntN(4) == 0 {
 				e.remove()
@@ -350,8 +350,8 @@ func TestDeadlock_Walk(t *testing.T) {
 				if over[j] || over[i] {
 					continue // circle has looked at the one, the lock keeps the other
 				}
-				f := &flight[int, int]{key: i, more: &more[int, int]{ctx: nodes[i]}}
-				err := circle(&edge{from: nodes[j]}, f)
+				f := &flight[int, int]{key: i, own: true, more: nodes[i]}
+				err := circle(&edge{from: &nodes[j].ctx}, f)
 				if (err != nil) != reach[i][j] {
 					t.Fatalf("round %d: from %d to %d: %v, want %v", round, i, j, err, reach[i][j])
 				}
@@ -364,7 +364,7 @@ func TestDeadlock_Walk(t *testing.T) {
 				}
 				for k := 1; k+1 < len(keys); k++ {
 					from, to := keys[k].(int), keys[k+1].(int)
-					if !slices.ContainsFunc(all, func(e *edge) bool { return e.from == nodes[from] && e.key == any(to) }) {
+					if !slices.ContainsFunc(all, func(e *edge) bool { return e.from == &nodes[from].ctx && e.key == any(to) }) {
 						t.Fatalf("round %d: %v: no edge from %d to %d", round, keys, from, to)
 					}
 				}
@@ -373,7 +373,8 @@ func TestDeadlock_Walk(t *testing.T) {
 		for _, e := range all {
 			e.drop()
 		}
-		for _, c := range nodes {
+		for _, o := range nodes {
+			c := &o.ctx
 			if c.edges != nil || c.waited != 0 {
 				t.Fatalf("round %d: an edge is left, %d are counted", round, c.waited)
 			}
@@ -407,13 +408,13 @@ func TestDetach_LeavesNothing(t *testing.T) {
 // waits for do not look at what the flight that they join waits for: many of them
 // would hold up all nested calls of the process.
 func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
-	to := &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
+	to := &flight[int, int]{own: true, more: new(more[int, int])}
 	for range 1000 {
-		point(&edge{from: to.more.ctx}, &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}})
+		point(&edge{from: &to.more.ctx}, &flight[int, int]{own: true, more: new(more[int, int])})
 	}
-	from := new(flightContext)
+	from := new(more[int, int])
 	search := func() {
-		if err := circle(&edge{from: from}, to); err != nil {
+		if err := circle(&edge{from: &from.ctx}, to); err != nil {
 			t.Error(err)
 		}
 	}
@@ -421,7 +422,7 @@ func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
 	if n := testing.AllocsPerRun(10, search); n > 1 {
 		t.Errorf("%v allocations: it searches", n)
 	}
-	point(&edge{from: new(flightContext)}, &flight[int, int]{more: &more[int, int]{ctx: from}})
+	point(&edge{from: new(flightContext)}, &flight[int, int]{own: true, more: from})
 	if n := testing.AllocsPerRun(10, search); n <= 1 {
 		t.Errorf("%v allocations: it does not search", n)
 	}

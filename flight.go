@@ -74,8 +74,9 @@ type flight[K comparable, V any] struct {
 	joined   bool // a second call has taken part
 	leading  bool // the leader is among callers
 	detached bool // forgotten: on the shard's list, not in its table
+	own      bool // may run on a goroutine of its own; set at birth
 	outcome  outcome
-	seated   uint16           // how many of the callers wait on done
+	seated   uint8            // how many of the callers wait on done
 	callers  int32            // see F3
 	done     sched.Completion // of the first waiters; made by the first of them
 	more     *more[K, V]      // nil until something asks for it, then for good
@@ -85,17 +86,21 @@ type flight[K comparable, V any] struct {
 	err error
 }
 
-// more is the part of a flight that is seldom needed. It is allocated together
-// with a flight that runs on a goroutine of its own, and added to another when
-// it is first asked for.
+// more is the part of a flight that most do without. It is allocated together
+// with a flight that may run on a goroutine of its own, and added to another
+// when it is first asked for.
 type more[K comparable, V any] struct {
-	// What the flight's own goroutine runs, and with which context. Set before
-	// that goroutine starts; nil in a flight that has none.
-	ctx *flightContext
+	// What the flight's own goroutine runs, nil until that is about to start,
+	// and with which context.
 	fn  func(context.Context) (V, error)
+	ctx flightContext
 
 	batch *batch[K, V] // whose fn runs for this flight, with others; or nil
+	rare  *rare[K, V]  // nil until something asks for it, then for good
+}
 
+// rare is the part of a flight that is seldom needed.
+type rare[K comparable, V any] struct {
 	queue  *flight[K, V] // the successor behind this flight
 	timer  sched.Timer   // queued: promotes this one when the one before reaches MaxAge
 	before *flight[K, V] // queued: what this one is queued behind; detached: the one before it in the list
@@ -123,12 +128,15 @@ func (f *flight[K, V]) batch() *batch[K, V] {
 	return f.more.batch
 }
 
-// context returns the context that f was given, or nil.
+// context returns the context that f's fn gets or will get, or nil.
 func (f *flight[K, V]) context() *flightContext {
-	if f.more == nil {
-		return nil
+	switch {
+	case f.own:
+		return &f.more.ctx
+	case f.batch() != nil:
+		return &f.more.batch.ctx
 	}
-	return f.more.ctx
+	return nil
 }
 
 // current returns f's state: a flight of a batch is abandoned with all of it.
@@ -140,19 +148,32 @@ func (f *flight[K, V]) current() state {
 	return f.state
 }
 
-// ownFlight is a flight, its more and its context in one allocation.
+// An ownFlight is a flight and its more in one allocation.
 type ownFlight[K comparable, V any] struct {
 	flight[K, V]
 	rest more[K, V]
-	ctx  flightContext
+}
+
+// An entryFlight is an ownFlight with its rare part, for a flight that has
+// entries from the beginning.
+type entryFlight[K comparable, V any] struct {
+	ownFlight[K, V]
+	rare rare[K, V]
 }
 
 // newOwnFlight returns a record for a flight that may run on a goroutine of its
 // own.
 func newOwnFlight[K comparable, V any]() *flight[K, V] {
 	o := new(ownFlight[K, V])
-	o.rest.ctx = &o.ctx
-	o.more, o.known = &o.rest, true
+	o.own, o.known, o.more = true, true, &o.rest
+	return &o.flight
+}
+
+// newEntryFlight is newOwnFlight for one that has entries.
+func newEntryFlight[K comparable, V any]() *flight[K, V] {
+	o := new(entryFlight[K, V])
+	o.own, o.known, o.more = true, true, &o.rest
+	o.rest.rare = &o.rare
 	return &o.flight
 }
 
@@ -160,18 +181,37 @@ func newOwnFlight[K comparable, V any]() *flight[K, V] {
 // carries the values of ctx. f must not have started. The shard's lock must be
 // held.
 func (f *flight[K, V]) setOwn(ctx context.Context, fn func(context.Context) (V, error)) {
-	m := f.more
-	m.ctx.values = ctx
-	m.fn = fn
+	f.more.ctx.values = ctx
+	f.more.fn = fn
 }
 
-// extend makes sure that f has its more. The shard's lock must be held.
-func (f *flight[K, V]) extend() *more[K, V] {
+// rare returns the part of f that is seldom needed, or nil.
+func (f *flight[K, V]) rare() *rare[K, V] {
+	if f.more == nil {
+		return nil
+	}
+	return f.more.rare
+}
+
+// extend makes sure that f has its rare part, and returns it. The shard's lock
+// must be held.
+func (f *flight[K, V]) extend() *rare[K, V] {
+	f.known = true
 	if f.more == nil {
 		f.more = new(more[K, V])
-		f.known = true
 	}
-	return f.more
+	if f.more.rare == nil {
+		f.more.rare = new(rare[K, V])
+	}
+	return f.more.rare
+}
+
+// queue returns the successor behind f, or nil.
+func (f *flight[K, V]) queue() *flight[K, V] {
+	if r := f.rare(); r != nil {
+		return r.queue
+	}
+	return nil
 }
 
 // runInline runs fn on the caller's goroutine for f, which the caller leads,
@@ -234,8 +274,9 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 			s.unwindOwn(f, recover())
 		}
 	}()
-	s.table.hooks.label(f.more.ctx, f.key)
-	v, err := f.more.fn(f.more.ctx)
+	m := f.more
+	s.table.hooks.label(&m.ctx, f.key)
+	v, err := m.fn(&m.ctx)
 	ended = true
 	how := returned
 	if err == errLacking {
@@ -299,12 +340,38 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 		return false, how == kept
 	}
 	shared, alias = f.joined, f.joined || how == kept
-	own := f.more != nil && f.more.fn != nil
+	own := f.own && f.more.fn != nil
+	if f.rare() == nil && s.drained == nil && f.callers > 0 && (own || f.callers <= wakeInline) {
+		// All that is left to do is to wake those who wait on done.
+		f.settle(how, v, err)
+		s.unlink(f)
+		f.next = nil
+		done := f.done
+		s.mu.Unlock()
+		if done != nil {
+			sched.Complete(done)
+		}
+		return shared, alias
+	}
 	e := s.end(f, how, v, err)
 	s.mu.Unlock()
 	e.tell(!own)
 	e.tellHook()
 	return shared, alias
+}
+
+// settle sets the outcome of f. The shard's lock must be held.
+func (f *flight[K, V]) settle(how outcome, v V, err error) {
+	f.outcome, f.val, f.err = how, v, err
+	f.state = finished
+	if f.own {
+		// What fn returned may hold its context, and with that the flight: an
+		// http.Response does. It need not hold fn as well.
+		f.more.fn = nil
+	}
+	if c := f.context(); c != nil {
+		c.ahead.Store(ended)
+	}
 }
 
 // An ending is what is left to do when a flight has finished and the lock is
@@ -321,19 +388,10 @@ type ending[K comparable, V any] struct {
 // end is what finish does under the lock with a flight that others have to do
 // with.
 func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K, V] {
-	f.outcome, f.val, f.err = how, v, err
-	f.state = finished
+	f.settle(how, v, err)
 	untold := how == panicked && f.callers == 0 && f.batch() == nil
 	if untold {
 		s.rare.untold++
-	}
-	if m := f.more; m != nil {
-		// What fn returned may hold its context, and with that the flight: an
-		// http.Response does. It need not hold fn as well.
-		m.fn = nil
-		if m.ctx != nil {
-			m.ctx.ahead.Store(ended)
-		}
 	}
 	next := s.remove(f)
 	w := f.takeWaiters()

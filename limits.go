@@ -32,7 +32,7 @@ func (s *shard[K, V]) remaining(f *flight[K, V]) time.Duration {
 // wants it fresh queues. s.mu must be held.
 func (s *shard[K, V]) meet(h uint64, key K, reflexive bool, wants wish) *flight[K, V] {
 	f := s.lookup(h, key, reflexive)
-	if f == nil || wants == fresh || !s.overdue(f) || f.more != nil && f.more.queue != nil {
+	if f == nil || wants == fresh || !s.overdue(f) || f.queue() != nil {
 		return f
 	}
 	s.rare.overdue++
@@ -50,7 +50,7 @@ func (s *shard[K, V]) watchAge(f, q *flight[K, V]) {
 	if f.state != promoted {
 		wait = max(0, s.remaining(f))
 	}
-	q.more.timer = sched.After(wait, func() { s.expire(q) })
+	q.more.rare.timer = sched.After(wait, func() { s.expire(q) })
 }
 
 // expire is what the timer of q does: it takes over from the flight that q is
@@ -61,7 +61,7 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 		s.mu.Unlock()
 		return
 	}
-	f := q.more.before
+	f := q.more.rare.before
 	if f.state == promoted || s.remaining(f) > 0 {
 		// f started later than had been assumed.
 		s.watchAge(f, q)
@@ -86,10 +86,10 @@ func (s *shard[K, V]) full(f *flight[K, V], joins bool, wants wish) bool {
 		return false
 	}
 	if !joins && (f.state != promoted || wants == fresh) {
-		if f.more == nil || f.more.queue == nil {
+		if f.queue() == nil {
 			return false
 		}
-		f = f.more.queue
+		f = f.more.rare.queue
 	}
 	if f.state != running {
 		// One of those who wait for the start of f is to lead it.

@@ -235,7 +235,7 @@ func (s *shard[K, V]) lingers(f *flight[K, V], how outcome, v V, err error) bool
 	}
 	l.drop(f.key)
 	if how != returned || err != nil || s.closed || f.current() != running ||
-		f.more != nil && f.more.queue != nil || !equal(f.key, f.key) {
+		f.queue() != nil || !equal(f.key, f.key) {
 		return false
 	}
 	l.keep(f.key, v)

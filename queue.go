@@ -68,7 +68,7 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flig
 		q.joined = true
 	}
 	q.callers++
-	q.more.addEntry(r)
+	q.more.rare.addEntry(r)
 	r.flight = q
 	if r.event = s.event(q); r.event != nil && r.turn == nil {
 		r.announced = sched.NewCompletion()
@@ -81,12 +81,12 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flig
 func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 	m := f.extend()
 	if m.queue == nil {
-		q := newOwnFlight[K, V]()
+		q := newEntryFlight[K, V]()
 		q.key, q.hash = f.key, f.hash
 		q.state = queued
 		q.born = sched.Now()
-		q.more.before = f
-		q.more.ctx.ahead.Store(m.ctx)
+		q.more.rare.before = f
+		q.more.ctx.ahead.Store(f.context())
 		if s.table.hooks != nil {
 			s.enroll(q)
 		}
@@ -99,11 +99,11 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 // dequeue takes f, which is queued, out of that state. Its predecessor no
 // longer refers to it. The shard's lock must be held.
 func (f *flight[K, V]) dequeue() {
-	f.more.before = nil
+	f.more.rare.before = nil
 	f.more.ctx.ahead.Store(nil)
-	if f.more.timer != nil {
-		f.more.timer.Stop()
-		f.more.timer = nil
+	if f.more.rare.timer != nil {
+		f.more.rare.timer.Stop()
+		f.more.rare.timer = nil
 	}
 }
 
@@ -111,11 +111,11 @@ func (f *flight[K, V]) dequeue() {
 // returns the entry that it is handed to, to be notified once the lock is
 // released; nil if nothing is queued. s.mu must be held.
 func (s *shard[K, V]) promote(f *flight[K, V]) *entry[K, V] {
-	if f.more == nil || f.more.queue == nil {
+	if f.queue() == nil {
 		return nil
 	}
-	q := f.more.queue
-	f.more.queue = nil
+	q := f.more.rare.queue
+	f.more.rare.queue = nil
 	q.dequeue()
 	q.state = promoted
 	s.link(q)
@@ -125,7 +125,7 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *entry[K, V] {
 // hand picks the call that must start f, which is promoted: the one that has
 // waited longest. s.mu must be held.
 func (f *flight[K, V]) hand() *entry[K, V] {
-	r := f.more.first
+	r := f.more.rare.first
 	r.promoted = true
 	return r
 }
@@ -167,7 +167,7 @@ func (s *shard[K, V]) evaporate(f *flight[K, V]) *entry[K, V] {
 	was := f.state
 	f.state, f.outcome = finished, rejected
 	if was == queued {
-		f.more.before.more.queue = nil
+		f.more.rare.before.more.rare.queue = nil
 		f.dequeue()
 		return nil
 	}
@@ -208,7 +208,7 @@ func (s *shard[K, V]) awaitTurn(c *call[K, V], f *flight[K, V]) bool {
 		return false
 	}
 	// The call is not to be told, nor to take the lead, any more.
-	f.more.removeEntry(c.r)
+	f.more.rare.removeEntry(c.r)
 	c.r, c.leads = nil, true
 	if c.fn != nil {
 		f.setOwn(c.ctx, c.fn)
@@ -248,7 +248,7 @@ func (s *shard[K, V]) forsake(c *call[K, V], f *flight[K, V]) {
 }
 
 // addEntry puts r at the end of the list. The shard's lock must be held.
-func (m *more[K, V]) addEntry(r *entry[K, V]) {
+func (m *rare[K, V]) addEntry(r *entry[K, V]) {
 	r.prev = m.last
 	if m.last == nil {
 		m.first = r
@@ -260,7 +260,7 @@ func (m *more[K, V]) addEntry(r *entry[K, V]) {
 
 // removeEntry takes r, which is in it, off the list. The shard's lock must be
 // held.
-func (m *more[K, V]) removeEntry(r *entry[K, V]) {
+func (m *rare[K, V]) removeEntry(r *entry[K, V]) {
 	if r.prev == nil {
 		m.first = r.next
 	} else {

@@ -231,10 +231,9 @@ func (s *shard[K, V]) vacate() *flight[K, V] {
 	return f
 }
 
-// leadOwn is lead for a flight that will run on a goroutine of its own; setOwn
-// has to be called for it. Such a flight always has a record.
-func (s *shard[K, V]) leadOwn(h uint64, key K) *flight[K, V] {
-	f := newOwnFlight[K, V]()
+// leadOwn is lead for a flight with the new record f that will run on a goroutine
+// of its own; setOwn has to be called for it.
+func (s *shard[K, V]) leadOwn(f *flight[K, V], h uint64, key K) {
 	f.born = sched.Now()
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)
@@ -243,7 +242,6 @@ func (s *shard[K, V]) leadOwn(h uint64, key K) *flight[K, V] {
 	}
 	s.led++
 	s.link(f)
-	return f
 }
 
 // take returns a record for a running flight with one caller, its leader. s.mu

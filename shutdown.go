@@ -82,9 +82,9 @@ func (s *shard[K, V]) rejectAll() (rejected []waking[K, V]) {
 		if f.state == promoted {
 			unstarted = append(unstarted, f) // unlinking now would upset all
 		}
-		if f.more != nil && f.more.queue != nil {
-			q := f.more.queue
-			f.more.queue = nil
+		if f.queue() != nil {
+			q := f.more.rare.queue
+			f.more.rare.queue = nil
 			q.dequeue()
 			rejected = append(rejected, s.reject(q))
 		}

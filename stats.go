@@ -184,8 +184,8 @@ func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 	now := sched.Now()
 	for f := range s.all() {
 		to = append(to, f.describe(now))
-		if f.more != nil && f.more.queue != nil {
-			to = append(to, f.more.queue.describe(now))
+		if f.queue() != nil {
+			to = append(to, f.more.rare.queue.describe(now))
 		}
 	}
 	return to

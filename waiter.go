@@ -118,7 +118,7 @@ type waking[K comparable, V any] struct {
 // held.
 func (f *flight[K, V]) takeWaiters() waking[K, V] {
 	w := waking[K, V]{flight: f, done: f.done, n: f.followers()}
-	if m := f.more; m != nil {
+	if m := f.rare(); m != nil {
 		w.blocks, w.entries = m.blocks, m.first
 		m.blocks, m.first, m.last = nil, nil, nil
 	}
@@ -231,7 +231,7 @@ func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool, joined
 		f.leading = false
 	}
 	if r != nil {
-		f.more.removeEntry(r)
+		f.more.rare.removeEntry(r)
 	}
 	after.event = s.leaving(f, joined)
 	last := f.callers == 0
@@ -247,11 +247,11 @@ func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool, joined
 	case !last:
 	case b != nil:
 		s.rare.abandoned += b.size()
-		after.cancel = f.more.ctx
+		after.cancel = f.context()
 	case f.state == running:
 		f.state = abandoned
 		s.rare.abandoned++
-		after.cancel = f.more.ctx
+		after.cancel = f.context()
 	default:
 		after.next = s.evaporate(f)
 	}
