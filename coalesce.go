@@ -263,9 +263,10 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // transaction, say, uses Do.
 //
 // A call that leads with a ctx that can end makes three allocations: the
-// flight, the channel it waits on and the goroutine; one more if fn asks its
-// context for Done. A call that follows makes none. A context that fn derives
-// from its own costs no goroutine; one derived through a [context.WithValue]
+// flight, the goroutine and the channel that it waits on, which is spared where
+// fn is over almost at once; one more if fn asks its context for Done. A call
+// that follows makes none. A context that fn derives from its own costs no
+// goroutine; one derived through a [context.WithValue]
 // does, until it is canceled.
 func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
 	return g.doContext(ctx, key, fn, anything)
@@ -321,10 +322,16 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
 		c.leads = true
-		c.w = f.wait()
+		yields := t.hooks == nil && s.yields.due()
+		if !yields {
+			c.w = f.wait()
+		}
 		point(e, f)
 		s.unlock(e)
 		s.launch(&c, f)
+		if yields && s.yield(&c, f) {
+			return f.result(t.clone)
+		}
 	case joins:
 		c.w, c.event = f.wait(), a.event
 		point(e, f)

@@ -50,7 +50,7 @@ const (
 	// shardPadding keeps what one shard writes away from what the next one
 	// does, by a cache line. On 64-bit machines it also fills a shard with keys
 	// of up to 16 bytes to 256 bytes, a size that the allocator aligns.
-	shardPadding = 48
+	shardPadding = 40
 )
 
 // A table is what a Group becomes at its first use: its configuration, copied
@@ -89,6 +89,7 @@ type shard[K comparable, V any] struct {
 	events   uint64        // the number of the last; the shard's index modulo the number of shards
 	free     *flight[K, V] // records to use again, linked by next
 	nfree    int
+	yields   yielding         // of the leaders of flights that have goroutines
 	detached list[K, V]       // forgotten flights, which still run or will
 	drained  sched.Completion // made by Shutdown, complete when nothing runs
 	rare     rareCounts
