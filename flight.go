@@ -234,11 +234,12 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	v, err = fn()
 	ended = true
 	s.mu.Lock()
-	if f == nil && s.solo.flight == nil && s.plain {
-		s.vacate()
-		s.mu.Unlock()
-		return v, false, err
-	}
+	return s.finishInline(f, v, err)
+}
+
+// finishInline finishes f, whose fn has returned v and err on the goroutine of
+// its leader, as finish does, and returns what the leader gets.
+func (s *shard[K, V]) finishInline(f *flight[K, V], v V, err error) (V, bool, error) {
 	shared, alias := s.finish(f, returned, v, err)
 	if alias && s.table.clone != nil {
 		v, err = cloned(s.table.clone, v, err)
