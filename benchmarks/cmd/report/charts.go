@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/seed342dcb2d/coalesce/benchmarks"
+)
+
+// This file decides which charts there are and what is in them.
+
+// chartDir is where the charts are, from the report.
+const chartDir = "docs/charts"
+
+// A chart is one that has been drawn.
+type chart struct {
+	file     string // in chartDir
+	title    string
+	sentence string // what is to be seen, Markdown
+	svg      string
+}
+
+// The values of Workload.XLabel that matter here.
+const procsLabel = "GOMAXPROCS"
+
+// charts draws all charts that there are results for.
+func (d *data) charts() []chart {
+	var cs []chart
+	if c, ok := d.ratioChart(); ok {
+		cs = append(cs, c)
+	}
+	return append(cs, d.seriesCharts()...)
+}
+
+// ratioChart compares everybody with x/sync in every workload that has both,
+// by its first unit. What differs from another workload in GOMAXPROCS only has
+// a chart of its own.
+func (d *data) ratioChart() (chart, bool) {
+	dots := dotChart{
+		title:   "Cost in proportion to x/sync",
+		legend:  styles(d.implNames()),
+		valueOf: benchmarks.Coalesce,
+	}
+	faster := 0
+	for i := range d.workloads {
+		w := &d.workloads[i]
+		x := w.impl(benchmarks.XSync)
+		if x == nil || w.impl(benchmarks.Coalesce) == nil || w.XLabel == procsLabel && w.Procs > 0 {
+			continue
+		}
+		row := dotRow{label: shortName(w.Name)}
+		for j := range w.impls {
+			p := &w.impls[j]
+			c, ok := compare(p, x, w.Units[0])
+			if !ok || c.ratio <= 0 || p == x {
+				continue
+			}
+			row.dots = append(row.dots, dot{name: p.name, at: c.ratio, low: c.low, high: c.high, hollow: p.wrong()})
+			if p.name == benchmarks.Coalesce && c.ratio < 1 {
+				faster++
+			}
+		}
+		if len(row.dots) > 0 {
+			dots.rows = append(dots.rows, row)
+		}
+	}
+	if len(dots.rows) == 0 {
+		return chart{}, false
+	}
+	return chart{
+		file:  "ratios.svg",
+		title: dots.title,
+		sentence: fmt.Sprintf("A row is a workload, and 1 is what x/sync takes: coalesce takes less in %d of %d. The figures on"+
+			" the right are coalesce's, and the thin line behind its dot goes from quartile to quartile.",
+			faster, len(dots.rows)),
+		svg: dots.draw(),
+	}, true
+}
+
+// seriesCharts draws a chart for each unit of each series of workloads.
+func (d *data) seriesCharts() []chart {
+	var names []string
+	series := map[string][]*workload{}
+	for i := range d.workloads {
+		w := &d.workloads[i]
+		if w.Series == "" {
+			continue
+		}
+		if series[w.Series] == nil {
+			names = append(names, w.Series)
+		}
+		series[w.Series] = append(series[w.Series], w)
+	}
+	var cs []chart
+	for _, name := range names {
+		ws := series[name]
+		slices.SortStableFunc(ws, func(a, b *workload) int { return int(a.X - b.X) })
+		if ws[0].X == ws[len(ws)-1].X {
+			continue // a single point is no curve
+		}
+		for _, unit := range ws[0].Units {
+			if c, ok := d.seriesChart(name, unit, ws); ok {
+				cs = append(cs, c)
+			}
+		}
+	}
+	return cs
+}
+
+// seriesChart draws one unit of a series, whose workloads are sorted by X.
+func (d *data) seriesChart(name, unit string, ws []*workload) (chart, bool) {
+	lines := lineChart{
+		title:  fmt.Sprintf("%s: %s", name, unitName(unit)),
+		unit:   unit,
+		xLabel: ws[0].XLabel,
+	}
+	if lines.xLabel == procsLabel {
+		lines.mark, lines.markLabel = float64(d.conditions.Cores), plural(d.conditions.Cores, "core")
+	}
+	for _, w := range ws {
+		if !slices.Contains(lines.xs, w.X) {
+			lines.xs = append(lines.xs, w.X)
+		}
+	}
+	for _, s := range styles(d.implNames()) {
+		c := curve{style: s}
+		for _, w := range ws {
+			p := w.impl(s.name)
+			if p == nil {
+				continue
+			}
+			if v, ok := p.median(unit); ok && v > 0 {
+				c.points = append(c.points, point{w.X, v})
+				c.wrong = c.wrong || p.wrong()
+			}
+		}
+		if len(c.points) > 0 {
+			lines.curves = append(lines.curves, c)
+		}
+	}
+	if len(lines.curves) == 0 {
+		return chart{}, false
+	}
+	return chart{
+		file:     fileName(name, unit),
+		title:    lines.title,
+		sentence: lines.sentence(),
+		svg:      lines.draw(),
+	}, true
+}
+
+// fileName makes a file's name of a series and a unit.
+func fileName(series, unit string) string {
+	_, of, _ := strings.Cut(unit, "/")
+	name := series
+	switch {
+	case strings.HasPrefix(unit, "B/"):
+		name += "-memory-" + of
+	case of != "op":
+		name += "-" + of
+	}
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
+			return r
+		}
+		return '-'
+	}, shortName(name))
+	return clean + ".svg"
+}
+
+// sentence says how the cost changes from one end to the other, of coalesce and
+// of x/sync or, where it is not among them, of the next.
+func (c lineChart) sentence() string {
+	shown := []curve{c.curves[0]}
+	for i, other := range c.curves {
+		if i > 0 && (len(shown) < 2 || other.style.name == benchmarks.XSync) {
+			shown = append(shown[:1], other)
+		}
+	}
+	var parts []string
+	for _, s := range shown {
+		first, last := s.points[0], s.points[len(s.points)-1]
+		parts = append(parts, fmt.Sprintf("%s takes %s with %s %s and %s with %s", display(s.style.name),
+			formatValue(first.y, c.unit), formatX(first.x), c.xLabel, formatValue(last.y, c.unit), formatX(last.x)))
+	}
+	text := strings.Join(parts, "; ") + "."
+	if c.xLabel == procsLabel {
+		text = strings.ReplaceAll(text, " with ", " at ")
+		for _, x := range c.xs {
+			text = strings.ReplaceAll(text, fmt.Sprintf(" %s %s ", formatX(x), procsLabel),
+				fmt.Sprintf(" %s %s ", procsLabel, formatX(x)))
+		}
+		if c.xs[len(c.xs)-1] > c.mark {
+			text += " The machine has " + c.markLabel + ": to the right of the dotted line they are shared."
+		}
+	}
+	return text
+}
+
+// formatX writes a number of waiters, or a GOMAXPROCS.
+func formatX(x float64) string { return formatCount(int(x)) }
+
+// signature is in every chart that this command has drawn.
+const signature = "<!-- drawn by benchmarks/cmd/report -->"
+
+// writeCharts writes the charts to dir, and removes those that are there from
+// before and are not drawn any more.
+func writeCharts(dir string, charts []chart) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	old, err := filepath.Glob(filepath.Join(dir, "*.svg"))
+	if err != nil {
+		return err
+	}
+	for _, name := range old {
+		if slices.ContainsFunc(charts, func(c chart) bool { return c.file == filepath.Base(name) }) {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err == nil && bytes.Contains(text, []byte(signature)) {
+			err = os.Remove(name)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for _, c := range charts {
+		if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.svg), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package main
+
+import "github.com/seed342dcb2d/coalesce/benchmarks"
+
+// This file holds what package coalesce is to reach, and which comparisons a
+// README shows. Allocations are no goals here, because tests hold them.
+
+// fastestCorrect stands for the peer that is fastest in a workload among those
+// that gave no wrong results in it.
+const fastestCorrect = "fastest correct peer"
+
+// A goal says that coalesce takes at most so much in proportion to another.
+type goal struct {
+	workload string
+	unit     string
+	against  string  // an implementation, or fastestCorrect
+	versus   string  // the workload that against does, if it is another one
+	most     float64 // the ratio of the medians
+}
+
+var goals = []goal{
+	{workload: "work=serial/keys=string16", unit: "ns/op", against: benchmarks.XSync, most: 0.32},
+	{workload: "work=serial/keys=string16", unit: "ns/op", against: "floor-locks", most: 1.4},
+	{workload: "work=parallel/keys=string16", unit: "ns/op", against: benchmarks.XSync, most: 0.13},
+	{workload: "work=hot/keys=1/fn=yield", unit: "ns/op", against: fastestCorrect, most: 0.80},
+	{workload: "work=hot/keys=1", unit: "ns/op", against: fastestCorrect, most: 0.80},
+	{workload: "work=cancellable/keys=string16", unit: "ns/op", against: benchmarks.Resenje, most: 0.65},
+	{workload: "work=cancellable/keys=string16", unit: "ns/op", against: "floor-cancellable", most: 1.3},
+	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/leader-return", against: benchmarks.XSync, most: 0.005},
+	{
+		workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/leader-return",
+		against: benchmarks.Coalesce, versus: "work=fan-in/keys=1/waiters=100", most: 3,
+	},
+	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/last-return", against: "floor-close", most: 1.0},
+	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/last-return", against: fastestCorrect, most: 0.9},
+	{workload: "work=fan-in/keys=1/waiters=100000", unit: "ns/last-return", against: "floor-close", most: 1.0},
+	{workload: "work=fan-in/keys=1/waiters=100000", unit: "ns/last-return", against: fastestCorrect, most: 0.9},
+	{workload: "work=stop-the-world/keys=1/waiters=100000", unit: "ns/stop", against: "floor-close", most: 0.05},
+	{workload: "work=zipf/keys=1000000/goroutines=10000", unit: "ns/op", against: fastestCorrect, most: 0.60},
+	{workload: "work=in-flight/keys=1000000", unit: "ns/call", against: benchmarks.XSync, most: 0.50},
+	{workload: "work=in-flight/keys=1000000", unit: "B/key", against: benchmarks.XSync, most: 0.80},
+}
+
+// readme holds the comparisons of a README. The bounds do not matter there.
+var readme = []goal{
+	{workload: "work=serial/keys=string16", unit: "ns/op", against: benchmarks.XSync},
+	{workload: "work=serial/keys=string16", unit: "ns/op", against: benchmarks.Resenje},
+	{workload: "work=parallel/keys=string16", unit: "ns/op", against: benchmarks.XSync},
+	{workload: "work=hot/keys=1", unit: "ns/op", against: benchmarks.XSync},
+	{workload: "work=hot/keys=1", unit: "ns/op", against: fastestCorrect},
+	{workload: "work=zipf/keys=1000000/goroutines=10000", unit: "ns/op", against: fastestCorrect},
+	{workload: "work=cancellable/keys=string16", unit: "ns/op", against: benchmarks.Resenje},
+	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/leader-return", against: benchmarks.XSync},
+	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/last-return", against: benchmarks.XSync},
+	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/last-return", against: fastestCorrect},
+	{workload: "work=stop-the-world/keys=1/waiters=100000", unit: "ns/stop", against: "floor-close"},
+	{workload: "work=in-flight/keys=1000000", unit: "ns/call", against: benchmarks.XSync},
+	{workload: "work=in-flight/keys=1000000", unit: "B/key", against: benchmarks.XSync},
+}
+
+// An outcome is what has become of a goal.
+type outcome struct {
+	goal
+	state   state
+	peer    *impl // who fastestCorrect was; nil if not measured
+	measure comparison
+}
+
+// A state is how a goal stands.
+type state int
+
+const (
+	notMeasured  state = iota
+	wrongResults       // coalesce's own
+	reached
+	missed
+)
+
+// outcome says what has become of g.
+func (d *data) outcome(g goal) outcome {
+	o := outcome{goal: g}
+	w := d.workload(g.workload)
+	versus := w
+	if g.versus != "" {
+		versus = d.workload(g.versus)
+	}
+	if w == nil || versus == nil {
+		return o
+	}
+	if g.against == fastestCorrect {
+		o.peer = versus.fastestCorrect(g.unit)
+	} else {
+		o.peer = versus.impl(g.against)
+	}
+	ours := w.impl(benchmarks.Coalesce)
+	c, ok := compare(ours, o.peer, g.unit)
+	o.measure = c
+	switch {
+	case !ok:
+		o.peer = nil
+	case ours.wrong():
+		o.state = wrongResults
+	case c.ratio <= g.most:
+		o.state = reached
+	default:
+		o.state = missed
+	}
+	return o
+}

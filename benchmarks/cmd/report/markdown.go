@@ -1,0 +1,369 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce/benchmarks"
+)
+
+// This file writes BENCHMARKS.md.
+
+// markdown returns the report.
+func (d *data) markdown(charts []chart) string {
+	var b strings.Builder
+	b.WriteString("<!-- Made by benchmarks/cmd/report; what is changed here by hand is lost. -->\n\n")
+	b.WriteString("# Benchmarks\n\n")
+	b.WriteString("Package coalesce beside other packages that share calls, all doing the same work.\n" +
+		"Less is better throughout.\n\n")
+	d.writeHeading(&b)
+	d.writeGoals(&b)
+	d.writeTables(&b)
+	writeChartLinks(&b, charts)
+	d.writeNotes(&b)
+	return b.String()
+}
+
+// writeHeading says what was measured on what.
+func (d *data) writeHeading(b *strings.Builder) {
+	c := d.conditions
+	row := func(what, is string) { fmt.Fprintf(b, "| %s | %s |\n", what, cell(is)) }
+	b.WriteString("| | |\n|---|---|\n")
+	row("CPU", c.CPU)
+	row("cores", fmt.Sprintf("%d (GOMAXPROCS %d, where the workload does not set it)", c.Cores, c.Procs))
+	row("memory", fmt.Sprintf("%d GiB", c.MemoryGiB))
+	row("system", c.OS+", "+c.Kernel)
+	row("Go", c.Go)
+	row("coalesce", fmt.Sprintf("%s, sources %s", c.Version, c.Code))
+	row("peers", d.peerVersions())
+	row("measured", d.dates())
+	row("command", d.commands())
+	row("rounds", d.roundsSentence())
+	row("took", formatSeconds(d.seconds()))
+	b.WriteString("\n")
+	b.WriteString("In each round all implementations of a workload ran in turn, each in a process of its own, and\n" +
+		"another one began. A ratio is that of the medians of all rounds; in brackets are the quartiles of\n" +
+		"the ratios within one round. Where these lie far apart the machine was busy, and a single figure\n" +
+		"means little.\n\n")
+}
+
+// peerModules are the modules of implementations whose name is no part of the
+// module's.
+var peerModules = map[string]string{
+	benchmarks.XSync: "golang.org/x/sync",
+	"mapof":          "github.com/puzpuzpuz/xsync/v3",
+}
+
+// peerVersions lists the modules of the peers that were measured.
+func (d *data) peerVersions() string {
+	var found []string
+	modules := slices.Sorted(maps.Keys(d.conditions.Modules))
+	for _, name := range d.implNames() {
+		for _, m := range modules {
+			version := m + " " + d.conditions.Modules[m]
+			if (m == peerModules[name] || peerModules[name] == "" && strings.Contains(m, name)) &&
+				m != parent && !slices.Contains(found, version) {
+				found = append(found, version)
+			}
+		}
+	}
+	if found == nil {
+		return "unknown"
+	}
+	return strings.Join(found, ", ")
+}
+
+// dates says from when to when the results are.
+func (d *data) dates() string {
+	first, last := d.results[0].At, d.results[0].At
+	for _, r := range d.results {
+		if r.At.Before(first) {
+			first = r.At
+		}
+		if r.At.After(last) {
+			last = r.At
+		}
+	}
+	from, to := first.UTC().Format(time.DateOnly), last.UTC().Format(time.DateOnly)
+	if from == to {
+		return from
+	}
+	return from + " to " + to
+}
+
+// commands lists the commands that measured, in benchmarks/.
+func (d *data) commands() string {
+	var cs []string
+	for _, s := range d.sessions {
+		if c := "`" + s.Command + "`"; !slices.Contains(cs, c) {
+			cs = append(cs, c)
+		}
+	}
+	return strings.Join(cs, ", then ") + " in `benchmarks/`"
+}
+
+// roundsSentence says how many rounds there are of how long a run.
+func (d *data) roundsSentence() string {
+	var light, heavy []int
+	for _, w := range d.workloads {
+		if w.Heavy {
+			heavy = append(heavy, w.rounds())
+		} else {
+			light = append(light, w.rounds())
+		}
+	}
+	var parts []string
+	if light != nil {
+		parts = append(parts, fmt.Sprintf("%s, each run about %s", fromTo(light), d.conditions.Benchtime))
+	}
+	if heavy != nil {
+		parts = append(parts, fmt.Sprintf("%s of workloads whose single run is its own average", fromTo(heavy)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// fromTo writes the least and the largest of ns.
+func fromTo(ns []int) string {
+	if least, most := slices.Min(ns), slices.Max(ns); least != most {
+		return fmt.Sprintf("%d to %d", least, most)
+	}
+	return fmt.Sprint(ns[0])
+}
+
+// writeGoals writes the table of the goals.
+func (d *data) writeGoals(b *strings.Builder) {
+	b.WriteString("## Goals\n\n")
+	b.WriteString("What coalesce takes in proportion to another, and what it may take at most. That it allocates no\n" +
+		"more than it should is not among these, since tests hold it.\n\n")
+	b.WriteString("| workload | against | ratio | at most | |\n|---|---|--:|--:|---|\n")
+	for _, g := range goals {
+		o := d.outcome(g)
+		ratio := "–"
+		if o.state != notMeasured {
+			ratio = formatComparison(o.measure)
+		}
+		fmt.Fprintf(b, "| `%s`: %s | %s | %s | %s | %s |\n",
+			shortName(g.workload), unitName(g.unit), o.againstWhom(), ratio, formatRatio(g.most), o.verdict())
+	}
+	b.WriteString("\n")
+}
+
+// formatComparison writes a ratio and its spread.
+func formatComparison(c comparison) string {
+	text := "**" + formatRatio(c.ratio) + "**"
+	if c.rounds > 1 {
+		text += " (" + formatSpread(c) + ")"
+	}
+	return text
+}
+
+// againstWhom names the one that coalesce was compared with.
+func (o outcome) againstWhom() string {
+	switch {
+	case o.versus != "":
+		return fmt.Sprintf("%s at `%s`", ourselves(o.against), shortName(o.versus))
+	case o.against == fastestCorrect && o.peer != nil:
+		return fastestCorrect + ": " + display(o.peer.name)
+	case o.peer != nil && o.peer.wrong():
+		return display(o.against) + ", whose results are wrong"
+	}
+	return display(o.against)
+}
+
+// ourselves is display for one who is compared with himself.
+func ourselves(impl string) string {
+	if impl == benchmarks.Coalesce {
+		return "itself"
+	}
+	return display(impl)
+}
+
+// verdict says how the goal stands.
+func (o outcome) verdict() string {
+	var text string
+	switch o.state {
+	case notMeasured:
+		return "not measured"
+	case wrongResults:
+		return "**wrong results**"
+	case reached:
+		text = "reached"
+	case missed:
+		text = "**missed**"
+	}
+	if c := o.measure; c.rounds > 1 && c.low <= o.most && o.most <= c.high {
+		text += ", within the spread"
+	}
+	return text
+}
+
+// writeTables writes a table for each workload.
+func (d *data) writeTables(b *strings.Builder) {
+	b.WriteString("## Results\n\n")
+	for i := range d.workloads {
+		w := &d.workloads[i]
+		fmt.Fprintf(b, "### `%s`\n\n%s. %s", shortName(w.Name), w.Title, plural(w.rounds(), "round"))
+		if w.Procs > 0 {
+			fmt.Fprintf(b, " with GOMAXPROCS=%d", w.Procs)
+		}
+		b.WriteString(".\n\n")
+		w.writeTable(b)
+		b.WriteString("\n")
+	}
+}
+
+// plural writes n things.
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// writeTable writes the table of one workload.
+func (w *workload) writeTable(b *strings.Builder) {
+	base := w.base()
+	withAllocs := slices.Contains(w.Units, "ns/op")
+	b.WriteString("| implementation ")
+	for _, unit := range w.Units {
+		fmt.Fprintf(b, "| %s | ÷ %s ", unitName(unit), display(base.name))
+	}
+	if withAllocs {
+		b.WriteString("| allocs/op ")
+	}
+	b.WriteString("| notes |\n|---" + strings.Repeat("|--:|--:", len(w.Units)))
+	if withAllocs {
+		b.WriteString("|--:")
+	}
+	b.WriteString("|---|\n")
+
+	for _, r := range w.Runs {
+		p := w.impl(r.Impl)
+		fmt.Fprintf(b, "| %s ", implCell(r))
+		for _, unit := range w.Units {
+			fmt.Fprintf(b, "| %s | %s ", valueCell(p, unit), ratioCell(p, base, unit))
+		}
+		if withAllocs {
+			fmt.Fprintf(b, "| %s ", allocsCell(p))
+		}
+		fmt.Fprintf(b, "| %s |\n", cell(notes(r, p)))
+	}
+}
+
+func implCell(r benchmarks.Run) string {
+	switch {
+	case r.Impl == benchmarks.Coalesce:
+		return "**coalesce**"
+	case r.Floor:
+		return "*" + r.Impl + "*"
+	}
+	return display(r.Impl)
+}
+
+func valueCell(p *impl, unit string) string {
+	if p != nil {
+		if v, ok := p.median(unit); ok {
+			return formatValue(v, unit)
+		}
+	}
+	return "–"
+}
+
+func ratioCell(p, base *impl, unit string) string {
+	if c, ok := compare(p, base, unit); ok {
+		if p == base {
+			return "1"
+		}
+		return formatComparison(c)
+	}
+	return "–"
+}
+
+// allocsCell writes a mean as a whole number, which it is not where a table
+// grows now and then.
+func allocsCell(p *impl) string {
+	if p != nil {
+		if v, ok := p.median("allocs/op"); ok {
+			return fmt.Sprintf("%.0f", v)
+		}
+	}
+	return "–"
+}
+
+// notes says what there is to say of a run; p is nil if it has no results.
+func notes(r benchmarks.Run, p *impl) string {
+	var parts []string
+	if p == nil {
+		parts = append(parts, "no result")
+	} else if each, rounds := p.staleness(); rounds > 0 {
+		parts = append(parts, fmt.Sprintf("**wrong**: %s stale answers for each call, in %d of %s",
+			digits(each), rounds, plural(len(p.results), "round")))
+	}
+	if r.Note != "" {
+		parts = append(parts, r.Note)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// cell makes a cell of a table of text.
+func cell(text string) string {
+	return strings.NewReplacer("|", "\\|", "\n", " ").Replace(text)
+}
+
+// writeChartLinks shows the charts.
+func writeChartLinks(b *strings.Builder, charts []chart) {
+	if len(charts) == 0 {
+		return
+	}
+	b.WriteString("## Charts\n\n")
+	for _, c := range charts {
+		fmt.Fprintf(b, "### %s\n\n%s\n\n![%s](%s/%s)\n\n", c.title, c.sentence, c.title, chartDir, c.file)
+	}
+}
+
+// writeNotes collects what the runs' notes say, each once for an
+// implementation.
+func (d *data) writeNotes(b *strings.Builder) {
+	type key struct{ impl, note string }
+	where := map[key][]string{}
+	var keys []key
+	for _, w := range d.workloads {
+		for _, p := range w.impls {
+			if p.note == "" {
+				continue
+			}
+			k := key{p.name, p.note}
+			if where[k] == nil {
+				keys = append(keys, k)
+			}
+			where[k] = append(where[k], "`"+shortName(w.Name)+"`")
+		}
+	}
+	var wrong []string
+	for _, name := range d.implNames() {
+		var ws []string
+		for i := range d.workloads {
+			if p := d.workloads[i].impl(name); p != nil && p.wrong() {
+				ws = append(ws, "`"+shortName(d.workloads[i].Name)+"`")
+			}
+		}
+		if ws != nil {
+			wrong = append(wrong, fmt.Sprintf("%s (%s)", display(name), strings.Join(ws, ", ")))
+		}
+	}
+
+	b.WriteString("## What is not fair\n\n")
+	b.WriteString("- The functions that are called do next to nothing. What is measured is overhead, and beside a\n" +
+		"  function that reads a file most of the differences do not matter.\n")
+	b.WriteString("- A floor does less than any implementation has to: it is what cannot be saved.\n")
+	if wrong != nil {
+		fmt.Fprintf(b, "- Wrong results, answers of an execution that was over before the call began, save work. With\n"+
+			"  any of them nobody counts as the fastest correct peer: %s.\n", strings.Join(wrong, "; "))
+	}
+	for _, k := range keys {
+		fmt.Fprintf(b, "- %s: %s (%s).\n", display(k.impl), strings.TrimSuffix(k.note, "."), strings.Join(where[k], ", "))
+	}
+}
