@@ -116,7 +116,7 @@ func (d *data) seriesCharts() []chart {
 // seriesChart draws one unit of a series, whose workloads are sorted by X.
 func (d *data) seriesChart(name, unit string, ws []*workload) (chart, bool) {
 	lines := lineChart{
-		title:  fmt.Sprintf("%s: %s", name, unitName(unit)),
+		title:  fmt.Sprintf("%s: %s", shortName(name), unitName(unit)),
 		unit:   unit,
 		xLabel: ws[0].XLabel,
 	}
@@ -186,19 +186,16 @@ func (c lineChart) sentence() string {
 	var parts []string
 	for _, s := range shown {
 		first, last := s.points[0], s.points[len(s.points)-1]
-		parts = append(parts, fmt.Sprintf("%s takes %s with %s %s and %s with %s", display(s.style.name),
-			formatValue(first.y, c.unit), formatX(first.x), c.xLabel, formatValue(last.y, c.unit), formatX(last.x)))
+		where := formatX(first.x) + " " + c.xLabel // "10 waiters"
+		if c.xLabel == procsLabel {
+			where = c.xLabel + " " + formatX(first.x)
+		}
+		parts = append(parts, fmt.Sprintf("%s takes %s with %s and %s with %s", display(s.style.name),
+			formatValue(first.y, c.unit), where, formatValue(last.y, c.unit), formatX(last.x)))
 	}
 	text := strings.Join(parts, "; ") + "."
-	if c.xLabel == procsLabel {
-		text = strings.ReplaceAll(text, " with ", " at ")
-		for _, x := range c.xs {
-			text = strings.ReplaceAll(text, fmt.Sprintf(" %s %s ", formatX(x), procsLabel),
-				fmt.Sprintf(" %s %s ", procsLabel, formatX(x)))
-		}
-		if c.xs[len(c.xs)-1] > c.mark {
-			text += " The machine has " + c.markLabel + ": to the right of the dotted line they are shared."
-		}
+	if c.mark > 0 && c.xs[len(c.xs)-1] > c.mark {
+		text += " The machine has " + c.markLabel + ": to the right of the dotted line they are shared."
 	}
 	return text
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -149,12 +150,10 @@ func measureHere(text string, workloads []benchmarks.Workload) (m measurement, e
 			strings.ReplaceAll(name, "/", "$/^"))
 	}
 	m = measurement{N: res.N, Metrics: metrics(res)}
-	for _, unit := range w.Units {
-		if _, ok := m.Metrics[unit]; !ok {
-			return m, fmt.Errorf("the benchmark did not report %s", unit)
-		}
+	if !slices.ContainsFunc(w.Units, func(unit string) bool { _, ok := m.Metrics[unit]; return ok }) {
+		return m, fmt.Errorf("the benchmark reported none of %s", strings.Join(w.Units, ", "))
 	}
-	return m, nil
+	return m, nil // a floor need not have all
 }
 
 // find returns a workload and a run of it by their names.

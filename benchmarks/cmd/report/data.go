@@ -16,6 +16,9 @@ import (
 // over before the call began. An implementation with any is wrong.
 const stale = "stale/op"
 
+// executions is the metric of how often the function ran for each call.
+const executions = "fn/op"
+
 // floorPrefix begins the names of the floors.
 const floorPrefix = "floor-"
 
@@ -25,6 +28,7 @@ type data struct {
 	sessions   []session
 	workloads  []workload // those with results, in the order of the benchmarks
 	results    []result
+	unknown    []string // workloads with results that there are not any more, sorted
 }
 
 // A workload is one with results.
@@ -64,6 +68,12 @@ func newData(ws []benchmarks.Workload, sessions []session, results []result) *da
 			d.workloads = append(d.workloads, w)
 		}
 	}
+	for k := range byImpl {
+		if d.workload(k.workload) == nil && !slices.Contains(d.unknown, k.workload) {
+			d.unknown = append(d.unknown, k.workload)
+		}
+	}
+	slices.Sort(d.unknown)
 	return d
 }
 

@@ -21,6 +21,7 @@ type session struct {
 	Conditions conditions `json:"conditions"`
 	Command    string     `json:"command"`
 	Began      time.Time  `json:"began"`
+	LeftOut    []string   `json:"left_out,omitempty"` // workloads, and why
 }
 
 // A result is what one run of one implementation gave.

@@ -78,6 +78,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second interrupt kills
 	p := program{
 		workloads:    workloads,
+		leftOut:      benchmarks.LeftOut(false),
 		surroundings: here,
 		measure:      inChild,
 		now:          time.Now,
@@ -90,6 +91,7 @@ func main() {
 // A program is the command with its surroundings.
 type program struct {
 	workloads    []benchmarks.Workload
+	leftOut      []string // what this machine has not the memory for: lines for a reader
 	surroundings func() (conditions, error)
 	measure      measureFunc
 	now          func() time.Time
@@ -261,7 +263,13 @@ func (p program) measureAll(ctx context.Context, o options, args []string) int {
 	} else {
 		fmt.Fprintf(p.stderr, "report: the results go to %s\n", o.resume)
 	}
-	if err := j.begin(session{Conditions: cond, Command: command(args), Began: p.now().UTC().Truncate(time.Second)}); err != nil {
+	for _, line := range p.leftOut {
+		fmt.Fprintln(p.stderr, "report: left out:", line)
+	}
+	err = j.begin(session{
+		Conditions: cond, Command: command(args), Began: p.now().UTC().Truncate(time.Second), LeftOut: p.leftOut,
+	})
+	if err != nil {
 		return p.fail(err)
 	}
 
@@ -316,6 +324,13 @@ func (p program) draw(o options) error {
 		return fmt.Errorf("nothing has been measured: %s has no results", o.resume)
 	}
 	d := newData(p.workloads, sessions, results)
+	for _, name := range d.unknown {
+		fmt.Fprintf(p.stderr, "report: %s is not drawn: this version of the benchmarks does not have it,"+
+			" or this machine not the memory\n", name)
+	}
+	if len(d.workloads) == 0 {
+		return fmt.Errorf("%s has results of unknown workloads only", o.resume)
+	}
 	charts := d.charts()
 	if err := writeCharts(filepath.Join(o.out, filepath.FromSlash(chartDir)), charts); err != nil {
 		return err

@@ -205,7 +205,8 @@ func (d *data) writeTables(b *strings.Builder) {
 	b.WriteString("## Results\n\n")
 	for i := range d.workloads {
 		w := &d.workloads[i]
-		fmt.Fprintf(b, "### `%s`\n\n%s. %s", shortName(w.Name), w.Title, plural(w.rounds(), "round"))
+		fmt.Fprintf(b, "### `%s`\n\n%s. %s", shortName(w.Name),
+			strings.TrimSuffix(w.Title, "."), plural(w.rounds(), "round"))
 		if w.Procs > 0 {
 			fmt.Fprintf(b, " with GOMAXPROCS=%d", w.Procs)
 		}
@@ -213,6 +214,28 @@ func (d *data) writeTables(b *strings.Builder) {
 		w.writeTable(b)
 		b.WriteString("\n")
 	}
+	if out := d.leftOut(); out != nil {
+		b.WriteString("Left out:\n\n")
+		for _, line := range out {
+			fmt.Fprintf(b, "- %s\n", shortName(line))
+		}
+		b.WriteString("\n")
+	}
+}
+
+// leftOut returns what was left out for want of memory and has no results of
+// another time.
+func (d *data) leftOut() []string {
+	var out []string
+	for _, s := range d.sessions {
+		for _, line := range s.LeftOut {
+			name, _, _ := strings.Cut(line, ":")
+			if d.workload(name) == nil && !slices.Contains(out, line) {
+				out = append(out, line)
+			}
+		}
+	}
+	return out
 }
 
 // plural writes n things.
@@ -301,6 +324,11 @@ func notes(r benchmarks.Run, p *impl) string {
 	} else if each, rounds := p.staleness(); rounds > 0 {
 		parts = append(parts, fmt.Sprintf("**wrong**: %s stale answers for each call, in %d of %s",
 			digits(each), rounds, plural(len(p.results), "round")))
+	}
+	if p != nil {
+		if v, ok := p.median(executions); ok {
+			parts = append(parts, digits(v)+" executions for each call")
+		}
 	}
 	if r.Note != "" {
 		parts = append(parts, r.Note)

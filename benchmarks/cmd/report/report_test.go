@@ -170,10 +170,14 @@ func readResults(name string) ([]result, error) {
 }
 
 func must[T any](v T, err error) T {
+	succeed(err)
+	return v
+}
+
+func succeed(err error) {
 	if err != nil {
 		panic(err)
 	}
-	return v
 }
 
 // A run that failed is told, left out, and tried again by the next command.
@@ -248,9 +252,9 @@ func TestJournal_Refuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	must(0, j.begin(session{Conditions: fakeConditions(), Command: "x"}))
-	must(0, j.add(result{Workload: "w", Impl: "i", Round: 1, Metrics: map[string]float64{"ns/op": 1}}))
-	must(0, j.close())
+	succeed(j.begin(session{Conditions: fakeConditions(), Command: "x"}))
+	succeed(j.add(result{Workload: "w", Impl: "i", Round: 1, Metrics: map[string]float64{"ns/op": 1}}))
+	succeed(j.close())
 	before := must(os.ReadFile(name))
 
 	for what, change := range map[string]func(*conditions){
@@ -287,12 +291,12 @@ func TestJournal_Refuses(t *testing.T) {
 		other := &journal{name: name, machine: cond.machine(), code: cond.Code}
 		f := must(os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0))
 		other.file = f
-		must(0, other.add(result{Workload: "w", Impl: "i", Round: 2}))
-		must(0, other.close())
+		succeed(other.add(result{Workload: "w", Impl: "i", Round: 2}))
+		succeed(other.close())
 		if _, _, err := readJournal(name); err == nil || !strings.Contains(err.Error(), "line 3") {
 			t.Errorf("a result of another %s: %v", what, err)
 		}
-		must(0, os.WriteFile(name, line, 0o644))
+		succeed(os.WriteFile(name, line, 0o644))
 	}
 
 	// The version for readers may change, as when the report is committed.
@@ -302,10 +306,10 @@ func TestJournal_Refuses(t *testing.T) {
 	if err != nil || len(j.results) != 1 {
 		t.Fatalf("%v, %d results", err, len(j.results))
 	}
-	must(0, j.close())
+	succeed(j.close())
 
 	// -fresh takes anything.
-	must(0, os.WriteFile(name, []byte("no journal\n"), 0o644))
+	succeed(os.WriteFile(name, []byte("no journal\n"), 0o644))
 	if _, err := openJournal(name, cond, false); err == nil {
 		t.Error("took a file that is no journal")
 	}
@@ -313,7 +317,7 @@ func TestJournal_Refuses(t *testing.T) {
 	if err != nil || len(j.results) != 0 {
 		t.Errorf("-fresh: %v, %d results", err, len(j.results))
 	}
-	must(0, j.close())
+	succeed(j.close())
 	if text := must(os.ReadFile(name)); len(text) > 0 {
 		t.Errorf("-fresh left %q", text)
 	}
@@ -429,5 +433,39 @@ func TestCommand(t *testing.T) {
 	args := []string{"-fresh", "-run", "a|b's", "--fresh=true", "-freshness", ""}
 	if got, want := command(without(args, "fresh")), `go run ./cmd/report -run 'a|b'\''s' -freshness ''`; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// What the machine has no memory for is told, and said in the report, as long
+// as there are no results of it; and results of a workload that is not there
+// are told as well.
+func TestReport_LeftOut(t *testing.T) {
+	out := t.TempDir()
+	var stderr bytes.Buffer
+	p := fakeProgram(&stderr)
+	p.leftOut = []string{"work=huge/keys=1: needs 6 GiB", "work=hot/keys=1: needs 7 GiB"}
+	args := []string{"-count", "1", "-out", out}
+	if code := p.main(t.Context(), args); code != exitOK {
+		t.Fatalf("exit code %d", code)
+	}
+	if want := "left out: work=huge/keys=1: needs 6 GiB\n"; !strings.Contains(stderr.String(), want) {
+		t.Errorf("stderr has no %q:\n%s", want, &stderr)
+	}
+	text := string(must(os.ReadFile(filepath.Join(out, "BENCHMARKS.md"))))
+	if !strings.Contains(text, "- huge/keys=1: needs 6 GiB\n") || strings.Contains(text, "needs 7 GiB") {
+		t.Errorf("BENCHMARKS.md:\n%s", text)
+	}
+
+	stderr.Reset()
+	p.workloads = p.workloads[1:]
+	if code := p.main(t.Context(), append(args, "-render")); code != exitOK {
+		t.Fatalf("exit code %d", code)
+	}
+	if want := "work=serial/keys=string16 is not drawn"; !strings.Contains(stderr.String(), want) {
+		t.Errorf("stderr has no %q:\n%s", want, &stderr)
+	}
+	p.workloads = []benchmarks.Workload{{Name: "other"}}
+	if code := p.main(t.Context(), append(args, "-render")); code != exitFailed {
+		t.Errorf("with no workload that is known: exit code %d", code)
 	}
 }
