@@ -190,6 +190,11 @@ func TestFormat(t *testing.T) {
 			t.Errorf("formatTick(%v) = %q, want %q", v, got, want)
 		}
 	}
+	for v, want := range map[float64]string{100: "100 B", 1000: "1 kB", 200_000: "200 kB"} {
+		if got := formatTick(v, "B/key"); got != want {
+			t.Errorf("formatTick(%v) = %q, want %q", v, got, want)
+		}
+	}
 	for v, want := range map[float64]string{0.001: "0.001", 0.1: "0.1", 1: "1", 10: "10", 1000: "1000"} {
 		if got := formatTick(v, ""); got != want {
 			t.Errorf("formatTick(%v) = %q, want %q", v, got, want)

@@ -76,9 +76,13 @@ func digits(v float64) string {
 }
 
 // formatTick writes v, which is a round number, without decimals that say
-// nothing.
+// nothing. It stays one, so bytes are counted in thousands.
 func formatTick(v float64, unit string) string {
-	number, rest, _ := strings.Cut(formatValue(v, unit), " ")
+	text := formatValue(v, unit)
+	if strings.HasPrefix(unit, "B/") {
+		text = scaled(v, 1000, "B", "kB", "MB", "GB")
+	}
+	number, rest, _ := strings.Cut(text, " ")
 	if strings.Contains(number, ".") {
 		number = strings.TrimSuffix(strings.TrimRight(number, "0"), ".")
 	}
