@@ -135,7 +135,11 @@ func (d *data) seriesChart(name, unit string, ws []*workload) (chart, bool) {
 			if p == nil {
 				continue
 			}
-			if v, ok := p.median(unit); ok && v > 0 {
+			v, ok := p.median(unit)
+			if ok && v < 1 && strings.HasPrefix(unit, "B/") {
+				v, lines.clamped = 1, true
+			}
+			if ok && v > 0 {
 				c.points = append(c.points, point{w.X, v})
 				c.wrong = c.wrong || p.wrong()
 			}
@@ -196,6 +200,9 @@ func (c lineChart) sentence() string {
 	text := strings.Join(parts, "; ") + "."
 	if c.mark > 0 && c.xs[len(c.xs)-1] > c.mark {
 		text += " The machine has " + c.markLabel + ": to the right of the dotted line they are shared."
+	}
+	if c.clamped {
+		text += " Less than a byte is drawn as one."
 	}
 	return text
 }

@@ -98,6 +98,23 @@ func TestBase(t *testing.T) {
 	}
 }
 
+// Nothing at all has a place on a logarithmic axis: that of one byte.
+func TestSeriesChart_Zero(t *testing.T) {
+	var ws []*workload
+	for x, v := range []float64{100, 0} {
+		p := fakeImpl(benchmarks.Coalesce)
+		p.results[1] = result{Metrics: map[string]float64{"B/waiter": v}}
+		ws = append(ws, &workload{Workload: benchmarks.Workload{X: float64(x + 1), XLabel: "waiters"}, impls: []impl{p}})
+	}
+	d := &data{workloads: []workload{*ws[0], *ws[1]}}
+	c, ok := d.seriesChart("series", "B/waiter", ws)
+	if want := "coalesce takes 100 B with 1 waiters and 1.00 B with 2. Less than a byte is drawn as one."; !ok ||
+		c.sentence != want {
+		t.Errorf("got %q, want %q", c.sentence, want)
+	}
+	checkSVG(t, "series", c.svg)
+}
+
 func TestOutcome(t *testing.T) {
 	work := func(name string, impls ...impl) workload {
 		return workload{Workload: benchmarks.Workload{Name: name}, impls: impls}

@@ -17,6 +17,8 @@ type lineChart struct {
 
 	mark      float64 // an x with a line of its own; 0 for none
 	markLabel string
+
+	clamped bool // zeros, for which a logarithmic axis has no place, are drawn as 1
 }
 
 // A curve is the costs of one implementation, in the order of x.

@@ -145,7 +145,8 @@ func (p program) parse(args []string) (options, error) {
 	flags.BoolVar(&o.quick, "quick", false, "measure the quick set only, in as many rounds as fit into five minutes")
 	flags.StringVar(&names, "run", "", "measure the workloads whose names match `regexp`")
 	flags.IntVar(&o.count, "count", defaultRounds,
-		fmt.Sprintf("measure that many `rounds` (heavy workloads: at most %d)", heavyRounds))
+		fmt.Sprintf("measure that many `rounds` (heavy workloads: at most %d, with -quick %d)",
+			heavyRounds, quickHeavyRounds))
 	flags.StringVar(&o.benchtime, "benchtime", "",
 		"measure for about that `duration` in a single run, or Nx for N operations (default "+defaultBenchtime+
 			"; with -quick what fits)")

@@ -117,7 +117,7 @@ func (d *data) roundsSentence() string {
 	}
 	var parts []string
 	if light != nil {
-		parts = append(parts, fmt.Sprintf("%s, each run about %s", fromTo(light), d.conditions.Benchtime))
+		parts = append(parts, fmt.Sprintf("%s, each run of %s", fromTo(light), d.conditions.Benchtime))
 	}
 	if heavy != nil {
 		parts = append(parts, fmt.Sprintf("%s of workloads whose single run is its own average", fromTo(heavy)))
@@ -326,7 +326,7 @@ func notes(r benchmarks.Run, p *impl) string {
 			digits(each), rounds, plural(len(p.results), "round")))
 	}
 	if p != nil {
-		if v, ok := p.median(executions); ok {
+		if v, ok := p.median(executions); ok && digits(v) != "1.00" {
 			parts = append(parts, digits(v)+" executions for each call")
 		}
 	}
@@ -352,46 +352,72 @@ func writeChartLinks(b *strings.Builder, charts []chart) {
 	}
 }
 
-// writeNotes collects what the runs' notes say, each once for an
-// implementation.
+// writeNotes writes what is to be kept in mind, with what the runs' notes say.
 func (d *data) writeNotes(b *strings.Builder) {
-	type key struct{ impl, note string }
-	where := map[key][]string{}
-	var keys []key
-	for _, w := range d.workloads {
-		for _, p := range w.impls {
-			if p.note == "" {
-				continue
-			}
-			k := key{p.name, p.note}
-			if where[k] == nil {
-				keys = append(keys, k)
-			}
-			where[k] = append(where[k], "`"+shortName(w.Name)+"`")
-		}
-	}
-	var wrong []string
-	for _, name := range d.implNames() {
-		var ws []string
-		for i := range d.workloads {
-			if p := d.workloads[i].impl(name); p != nil && p.wrong() {
-				ws = append(ws, "`"+shortName(d.workloads[i].Name)+"`")
-			}
-		}
-		if ws != nil {
-			wrong = append(wrong, fmt.Sprintf("%s (%s)", display(name), strings.Join(ws, ", ")))
-		}
-	}
-
 	b.WriteString("## What is not fair\n\n")
 	b.WriteString("- The functions that are called do next to nothing. What is measured is overhead, and beside a\n" +
 		"  function that reads a file most of the differences do not matter.\n")
 	b.WriteString("- A floor does less than any implementation has to: it is what cannot be saved.\n")
+
+	var wrong []string
+	for _, name := range d.implNames() {
+		if works := d.works(name, (*impl).wrong); works != nil {
+			wrong = append(wrong, fmt.Sprintf("%s (%s)", display(name), strings.Join(works, ", ")))
+		}
+	}
 	if wrong != nil {
 		fmt.Fprintf(b, "- Wrong results, answers of an execution that was over before the call began, save work. With\n"+
 			"  any of them nobody counts as the fastest correct peer: %s.\n", strings.Join(wrong, "; "))
 	}
-	for _, k := range keys {
-		fmt.Fprintf(b, "- %s: %s (%s).\n", display(k.impl), strings.TrimSuffix(k.note, "."), strings.Join(where[k], ", "))
+	for _, name := range d.implNames() {
+		d.writeNotesOf(b, name)
 	}
+}
+
+// writeNotesOf writes the notes of one implementation, each once.
+func (d *data) writeNotesOf(b *strings.Builder, name string) {
+	var notes []string
+	for i := range d.workloads {
+		if p := d.workloads[i].impl(name); p != nil {
+			for _, note := range p.notes() {
+				if !slices.Contains(notes, note) {
+					notes = append(notes, note)
+				}
+			}
+		}
+	}
+	everywhere := len(d.works(name, func(*impl) bool { return true }))
+	for _, note := range notes {
+		works := d.works(name, func(p *impl) bool { return slices.Contains(p.notes(), note) })
+		where := ""
+		if len(works) < everywhere {
+			where = " (" + strings.Join(works, ", ") + ")"
+		}
+		fmt.Fprintf(b, "- %s: %s%s.\n", display(name), note, where)
+	}
+}
+
+// notes returns the parts of p's note.
+func (p *impl) notes() []string {
+	if p.note == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(p.note, "."), "; ")
+}
+
+// works returns the kinds of work, each once and in Markdown, in which the
+// implementation of that name is one that holds is true of.
+func (d *data) works(name string, holds func(*impl) bool) []string {
+	var works []string
+	for i := range d.workloads {
+		w := &d.workloads[i]
+		if p := w.impl(name); p == nil || !holds(p) {
+			continue
+		}
+		work, _, _ := strings.Cut(shortName(w.Name), "/")
+		if work = "`" + work + "`"; !slices.Contains(works, work) {
+			works = append(works, work)
+		}
+	}
+	return works
 }

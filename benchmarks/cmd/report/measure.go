@@ -10,8 +10,12 @@ import (
 
 // This file decides what is run when.
 
-// heavyRounds bounds the rounds of heavy workloads.
-const heavyRounds = 5
+// heavyRounds bounds the rounds of heavy workloads, and quickHeavyRounds those
+// in the quick set, in which they would take the time of the others.
+const (
+	heavyRounds      = 5
+	quickHeavyRounds = 2
+)
 
 // quickBenchtime returns how long a single run of the quick set is to take. It
 // depends on nothing but the set, for the results of one file have one. It
@@ -57,10 +61,13 @@ type runKey struct {
 
 // roundsOf returns how many rounds w is measured in.
 func (c *campaign) roundsOf(w benchmarks.Workload) int {
-	if w.Heavy {
-		return min(c.rounds, heavyRounds)
+	switch {
+	case !w.Heavy:
+		return c.rounds
+	case c.budget > 0:
+		return min(c.rounds, quickHeavyRounds)
 	}
-	return c.rounds
+	return min(c.rounds, heavyRounds)
 }
 
 // run measures what the journal does not have. It returns an error only if it
