@@ -27,7 +27,7 @@ import (
 type Group[K comparable, V any] struct {
 	// Shards is the number of locks that the keys are spread over. It is
 	// rounded up to a power of two; a negative number panics at first use.
-	// Zero means eight for each of GOMAXPROCS.
+	// Zero means sixteen for each of GOMAXPROCS.
 	Shards int
 
 	// Hash places keys: equal keys must have equal hashes, and it must be safe

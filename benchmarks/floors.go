@@ -33,7 +33,7 @@ func newFloorLocks[K comparable]() call[K] {
 		n  int
 		_  [112]byte // no two in one pair of cache lines
 	}
-	seed, shards := maphash.MakeSeed(), make([]shard, 8*runtime.GOMAXPROCS(0))
+	seed, shards := maphash.MakeSeed(), make([]shard, 16*runtime.GOMAXPROCS(0))
 	return func(key K, t *task) (*page, error) {
 		s := &shards[maphash.Comparable(seed, key)%uint64(len(shards))]
 		s.mu.Lock()

@@ -164,7 +164,7 @@ func newSamberSharded[K comparable]() call[K] {
 // that a coalesce.Group has if nobody says otherwise.
 func samberSharded[K comparable]() *samber.ShardedGroup[K, *page] {
 	seed := maphash.MakeSeed()
-	return samber.NewShardedGroup[K, *page](uint(8*runtime.GOMAXPROCS(0)), func(key K) uint64 {
+	return samber.NewShardedGroup[K, *page](uint(16*runtime.GOMAXPROCS(0)), func(key K) uint64 {
 		return maphash.Comparable(seed, key)
 	})
 }
