@@ -300,8 +300,8 @@ func (p program) measureAll(ctx context.Context, o options, args []string) int {
 	case err != nil:
 		return p.fail(err)
 	}
-	if c.dropped > 0 {
-		fmt.Fprintf(p.stderr, "report: the time was up: left out %d rounds of single workloads\n", c.dropped)
+	if c.timeUp {
+		fmt.Fprintf(p.stderr, "report: the time was up before all %d rounds were measured\n", o.count)
 	}
 	if len(c.failures) > 0 {
 		for _, err := range c.failures {

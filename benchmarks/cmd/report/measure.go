@@ -47,7 +47,7 @@ type campaign struct {
 	spent    spending
 	failed   map[implKey]bool
 	failures []error
-	dropped  int // rounds of a workload that were not begun, for want of time
+	timeUp   bool // there were rounds that did not fit into the budget
 }
 
 // An implKey is an implementation of a workload.
@@ -107,7 +107,7 @@ func (c *campaign) runRound(ctx context.Context, w benchmarks.Workload, round in
 		}
 	}
 	if c.budget > 0 && len(missing) > 0 && c.spent.total+costs > c.budget {
-		c.dropped++
+		c.timeUp = true
 		return nil
 	}
 	for _, r := range missing {
