@@ -76,8 +76,8 @@ func (d *data) ratioChart() (chart, bool) {
 	return chart{
 		file:  "ratios.svg",
 		title: dots.title,
-		sentence: fmt.Sprintf("A row is a workload, and 1 is what x/sync takes: coalesce takes less in %d of %d. The figures on"+
-			" the right are coalesce's, and the thin line behind its dot goes from quartile to quartile.",
+		sentence: fmt.Sprintf("A row is a workload, and 1 is what x/sync takes: coalesce takes less in %d of %d."+
+			" The figures on the right are coalesce's, and the thin line behind its dot goes from quartile to quartile.",
 			faster, len(dots.rows)),
 		svg: dots.draw(),
 	}, true

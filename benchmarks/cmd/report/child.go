@@ -157,7 +157,9 @@ func measureHere(text string, workloads []benchmarks.Workload) (m measurement, e
 }
 
 // find returns a workload and a run of it by their names.
-func find(workloads []benchmarks.Workload, workload, impl string) (w benchmarks.Workload, r benchmarks.Run, err error) {
+func find(workloads []benchmarks.Workload, workload, impl string) (
+	w benchmarks.Workload, r benchmarks.Run, err error,
+) {
 	for _, w := range workloads {
 		if w.Name != workload {
 			continue

@@ -179,8 +179,8 @@ func parseJournal(text []byte) (sessions []session, results []result, whole int,
 		case l.Workload == "" || l.Impl == "" || l.Round < 1:
 			return nil, nil, 0, fmt.Errorf("line %d is neither a session nor a result", n)
 		case l.Machine != sessions[0].Conditions.machine() || l.Code != sessions[0].Conditions.Code:
-			return nil, nil, 0, fmt.Errorf("line %d: a result of machine %s and code %s among those of machine %s and code %s",
-				n, l.Machine, l.Code, sessions[0].Conditions.machine(), sessions[0].Conditions.Code)
+			return nil, nil, 0, fmt.Errorf("line %d: a result of machine %s and code %s"+
+				" among those of machine %s and code %s", n, l.Machine, l.Code, sessions[0].Conditions.machine(), sessions[0].Conditions.Code)
 		default:
 			results = append(results, l.result)
 		}

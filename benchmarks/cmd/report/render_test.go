@@ -108,7 +108,9 @@ func TestCharts_WellFormed(t *testing.T) {
 // A chart with everybody in it is as readable.
 func TestCharts_Crowded(t *testing.T) {
 	lines := lineChart{title: "all < of & them", unit: "ns/op", xLabel: "waiters", xs: []float64{1, 10, 100}}
-	dots := dotChart{title: "all", valueOf: benchmarks.Coalesce, rows: []dotRow{{label: "row"}, {label: strings.Repeat("x", 40)}}}
+	dots := dotChart{title: "all", valueOf: benchmarks.Coalesce, rows: []dotRow{
+		{label: "row"}, {label: strings.Repeat("x", 40)},
+	}}
 	for i, name := range slices.Sorted(func(yield func(string) bool) {
 		for name := range known {
 			if !yield(name) {
@@ -119,7 +121,9 @@ func TestCharts_Crowded(t *testing.T) {
 		s := styleOf(name)
 		dots.legend = append(dots.legend, s)
 		dots.rows[0].dots = append(dots.rows[0].dots, dot{name: name, at: 1 + float64(i)/100, hollow: true})
-		lines.curves = append(lines.curves, curve{style: s, wrong: true, points: []point{{1, 1}, {100, 100 + float64(i%3)}}})
+		lines.curves = append(lines.curves, curve{
+			style: s, wrong: true, points: []point{{1, 1}, {100, 100 + float64(i%3)}},
+		})
 	}
 	dots.rows[1].dots = []dot{{name: benchmarks.Coalesce, at: 0.0001, low: 0.00009, high: 0.00012}}
 	checkSVG(t, "lines", lines.draw())

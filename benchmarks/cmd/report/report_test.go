@@ -3,11 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,8 +156,14 @@ func TestCampaign_Resume(t *testing.T) {
 		for _, w := range fakeWorkloads() {
 			n += len(w.Runs)
 		}
-		if len(counts) != n || slices.ContainsFunc(slices.Collect(maps.Values(counts)), func(n int) bool { return n != 2 }) {
-			t.Errorf("want %d with 2 results each, got %v", n, counts)
+		for _, each := range counts {
+			if each != 2 {
+				t.Errorf("not 2 results of each: %v", counts)
+				break
+			}
+		}
+		if len(counts) != n {
+			t.Errorf("want results of %d, got %v", n, counts)
 		}
 	}
 }
