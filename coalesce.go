@@ -191,24 +191,40 @@ func (s *shard[K, V]) doBusy(h uint64, key K, reflexive bool, fn func() (V, erro
 		w := a.flight.wait()
 		s.mu.Unlock()
 		if a.event != nil {
-			s.tellJoin(&call[K, V]{w: w, event: a.event}, a.flight)
+			s.tellFollow(w, a.event, a.flight)
 		}
 		sched.Wait(w.done)
 		return a.flight.result(s.table.clone)
 	case queues:
-		var c call[K, V]
-		f := s.queueUp(&c, a.flight, anything)
-		s.mu.Unlock()
-		s.tellJoin(&c, f)
-		if s.awaitTurn(&c, f) {
-			return s.runInline(f, fn)
-		}
-		return s.await(&c, f)
+		return s.doQueued(a.flight, fn)
 	case answered:
 		s.mu.Unlock()
 		return s.table.answer(a.success)
 	}
 	return v, false, s.refuse(a.err, nil)
+}
+
+// doQueued is doBusy for a call that is queued behind f. It is outlined because
+// its frame is large: a goroutine that only follows fits, all in all, into the
+// two KiB of stack that it was born with.
+//
+//go:noinline
+func (s *shard[K, V]) doQueued(f *flight[K, V], fn func() (V, error)) (v V, shared bool, err error) {
+	var c call[K, V]
+	f = s.queueUp(&c, f, anything)
+	s.mu.Unlock()
+	s.tellJoin(&c, f)
+	if s.awaitTurn(&c, f) {
+		return s.runInline(f, fn)
+	}
+	return s.await(&c, f)
+}
+
+// tellFollow is tellJoin for a Do, outlined for the same reason.
+//
+//go:noinline
+func (s *shard[K, V]) tellFollow(w waiter, e *Event[K], f *flight[K, V]) {
+	s.tellJoin(&call[K, V]{w: w, event: e}, f)
 }
 
 // TryDo runs fn and returns what it returns, unless the key has a flight (one

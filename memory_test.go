@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -250,4 +251,50 @@ func TestErrorsAreComparable(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMemory_StackOfAFollower: a goroutine that does nothing but follow does not
+// outgrow the stack that it began with, no more than one that waits on a channel.
+func TestMemory_StackOfAFollower(t *testing.T) {
+	if raceEnabled {
+		t.Log("frames are larger under the race detector, and stacks not the same")
+		return
+	}
+	for try := 1; ; try++ {
+		var g group
+		follower := stackOf(5000, func(all func()) {
+			g.Do("k", func() (int, error) { all(); return 1, nil })
+		}, func() { g.Do("k", value(0)) })
+		release := make(chan struct{})
+		bare := stackOf(5000, func(all func()) { all(); close(release) }, func() { <-release })
+		t.Logf("%d bytes of stack for each follower, %d for each that waits on a channel", follower, bare)
+		if follower <= bare+bare/2 {
+			return
+		}
+		if try == 3 { // other goroutines have stacks, too
+			t.Fatalf("%d bytes of stack for each follower, %d for each that waits on a channel", follower, bare)
+		}
+	}
+}
+
+// stackOf returns the bytes of stack for each of n goroutines that are blocked in
+// wait. lead calls all when they may come, and then lets them go.
+func stackOf(n int, lead func(all func()), wait func()) int64 {
+	var waiting sync.WaitGroup
+	var entered atomic.Int64
+	var before, parked runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	lead(func() {
+		for range n {
+			waiting.Go(func() { entered.Add(1); wait() })
+		}
+		for entered.Load() < int64(n) {
+			runtime.Gosched()
+		}
+		time.Sleep(2 * time.Millisecond)
+		runtime.ReadMemStats(&parked)
+	})
+	waiting.Wait()
+	return (int64(parked.StackInuse) - int64(before.StackInuse)) / int64(n)
 }
