@@ -59,7 +59,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		f := newEntryFlight[K, V]()
 		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
-		f.more.rare.addEntry(r)
+		f.more.extra.addEntry(r)
 		r.flight, r.promoted = f, true
 		if s.table.hooks != nil {
 			r.announced = sched.NewCompletion()

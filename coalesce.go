@@ -27,7 +27,7 @@ import (
 type Group[K comparable, V any] struct {
 	// Shards is the number of locks that the keys are spread over. It is
 	// rounded up to a power of two; a negative number panics at first use.
-	// Zero means sixteen for each of GOMAXPROCS.
+	// Zero means sixteen for each of GOMAXPROCS. Each takes 256 bytes.
 	Shards int
 
 	// Hash places keys: equal keys must have equal hashes, and it must be safe
@@ -124,8 +124,8 @@ type Result[V any] struct {
 // Do allocates nothing when nobody joins, however much fn captures, nor for a
 // call that follows. The first to follow adds a channel and keeps the flight's
 // record from being used again: two allocations for a flight that was joined.
-// Beyond that, each 128 waiters have a channel of their own; a leader with
-// more than 16 of them starts a goroutine to wake them and does not wait for
+// Beyond 128, each 128 waiters have a channel of their own, two allocations more;
+// a leader with more than 16 waiters starts a goroutine to wake them and does not wait for
 // it; and a call that is queued makes two allocations.
 func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err error) {
 	if fn == nil {
@@ -354,8 +354,10 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
 		c.leads = true
-		yields := t.hooks == nil && s.yields.due()
-		if !yields {
+		yields := t.hooks == nil && t.yields.due(f.born)
+		if yields {
+			f.seated = 1 // the channel is made when it is needed
+		} else {
 			c.w = f.wait()
 		}
 		point(e, f)

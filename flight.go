@@ -61,9 +61,9 @@ const (
 // A flight is one execution of fn with its result and its waiters.
 //
 // Its fields are guarded by the shard's lock until it is finished. After that
-// nothing changes but next, if the record is used again (F4), and more.fn,
-// which finish clears when nothing in the shard leads to the flight any more;
-// the rest is read without the lock.
+// nothing changes but next, if the record is used again (F4); the rest is read
+// without the lock. more.fn and the lists in extra are cleared in the critical
+// section that finishes the flight.
 type flight[K comparable, V any] struct {
 	next  *flight[K, V] // in its bucket, in the list of the forgotten, or free
 	key   K
@@ -96,11 +96,11 @@ type more[K comparable, V any] struct {
 	ctx flightContext
 
 	batch *batch[K, V] // whose fn runs for this flight, with others; or nil
-	rare  *rare[K, V]  // nil until something asks for it, then for good
+	extra *extra[K, V] // nil until something asks for it, then for good
 }
 
-// rare is the part of a flight that is seldom needed.
-type rare[K comparable, V any] struct {
+// extra is the part of a flight that is seldom needed.
+type extra[K comparable, V any] struct {
 	queue  *flight[K, V] // the successor behind this flight
 	timer  sched.Timer   // queued: promotes this one when the one before reaches MaxAge
 	before *flight[K, V] // queued: what this one is queued behind; detached: the one before it in the list
@@ -128,7 +128,8 @@ func (f *flight[K, V]) batch() *batch[K, V] {
 	return f.more.batch
 }
 
-// context returns the context that f's fn gets or will get, or nil.
+// context returns the context that f's fn gets, or would get if it ran on a
+// goroutine of its own, or nil.
 func (f *flight[K, V]) context() *flightContext {
 	switch {
 	case f.own:
@@ -154,11 +155,11 @@ type ownFlight[K comparable, V any] struct {
 	rest more[K, V]
 }
 
-// An entryFlight is an ownFlight with its rare part, for a flight that has
+// An entryFlight is an ownFlight with its extra part, for a flight that has
 // entries from the beginning.
 type entryFlight[K comparable, V any] struct {
 	ownFlight[K, V]
-	rare rare[K, V]
+	extra extra[K, V]
 }
 
 // newOwnFlight returns a record for a flight that may run on a goroutine of its
@@ -173,7 +174,7 @@ func newOwnFlight[K comparable, V any]() *flight[K, V] {
 func newEntryFlight[K comparable, V any]() *flight[K, V] {
 	o := new(entryFlight[K, V])
 	o.own, o.known, o.more = true, true, &o.rest
-	o.rest.rare = &o.rare
+	o.rest.extra = &o.extra
 	return &o.flight
 }
 
@@ -185,30 +186,35 @@ func (f *flight[K, V]) setOwn(ctx context.Context, fn func(context.Context) (V, 
 	f.more.fn = fn
 }
 
-// rare returns the part of f that is seldom needed, or nil.
-func (f *flight[K, V]) rare() *rare[K, V] {
+// extra returns the part of f that is seldom needed, or nil.
+func (f *flight[K, V]) extra() *extra[K, V] {
 	if f.more == nil {
 		return nil
 	}
-	return f.more.rare
+	return f.more.extra
 }
 
-// extend makes sure that f has its rare part, and returns it. The shard's lock
+// extend makes sure that f has its extra part, and returns it. The shard's lock
 // must be held.
-func (f *flight[K, V]) extend() *rare[K, V] {
+func (f *flight[K, V]) extend() *extra[K, V] {
 	f.known = true
-	if f.more == nil {
-		f.more = new(more[K, V])
+	switch {
+	case f.more == nil:
+		both := new(struct {
+			more[K, V]
+			x extra[K, V]
+		})
+		f.more = &both.more
+		f.more.extra = &both.x
+	case f.more.extra == nil:
+		f.more.extra = new(extra[K, V])
 	}
-	if f.more.rare == nil {
-		f.more.rare = new(rare[K, V])
-	}
-	return f.more.rare
+	return f.more.extra
 }
 
 // queue returns the successor behind f, or nil.
 func (f *flight[K, V]) queue() *flight[K, V] {
-	if r := f.rare(); r != nil {
+	if r := f.extra(); r != nil {
 		return r.queue
 	}
 	return nil
@@ -342,7 +348,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 	}
 	shared, alias = f.joined, f.joined || how == kept
 	own := f.own && f.more.fn != nil
-	if f.rare() == nil && s.drained == nil && f.callers > 0 && (own || f.callers <= wakeInline) {
+	if f.extra() == nil && s.drained == nil && f.callers > 0 && (own || f.callers <= wakeInline) {
 		// All that is left to do is to wake those who wait on done.
 		f.settle(how, v, err)
 		s.unlink(f)

@@ -159,7 +159,7 @@ func (s *shard[K, V]) enroll(f *flight[K, V]) {
 // must be hooks, and s.mu be held.
 func (s *shard[K, V]) enrollStart(f *flight[K, V], since int64) {
 	s.events += uint64(len(s.table.shards))
-	h := f.more.rare.story
+	h := f.more.extra.story
 	h.start, h.wait, h.waiters = s.events, time.Duration(f.born-since), f.followers()
 }
 
@@ -170,7 +170,7 @@ func (s *shard[K, V]) event(f *flight[K, V]) *Event[K] {
 	}
 	s.events += uint64(len(s.table.shards))
 	return &Event[K]{
-		Key: f.key, Flight: f.more.rare.story.number, Seq: s.events, Waiters: f.followers(), at: sched.Now(),
+		Key: f.key, Flight: f.more.extra.story.number, Seq: s.events, Waiters: f.followers(), at: sched.Now(),
 	}
 }
 
@@ -195,7 +195,7 @@ func (s *shard[K, V]) finishing(f *flight[K, V], waiters int) *Event[K] {
 	if e == nil {
 		return nil
 	}
-	e.Waiters, e.Wait, e.Err = waiters, f.more.rare.story.wait, f.err
+	e.Waiters, e.Wait, e.Err = waiters, f.more.extra.story.wait, f.err
 	switch f.outcome {
 	case panicked:
 		e.Outcome = OutcomePanicked
@@ -251,7 +251,7 @@ func (s *shard[K, V]) tellStart(f *flight[K, V]) {
 	if h == nil || h.Start == nil {
 		return
 	}
-	n := f.more.rare.story
+	n := f.more.extra.story
 	h.tell(h.Start, &Event[K]{Key: f.key, Flight: n.number, Seq: n.start, Waiters: n.waiters, Wait: n.wait})
 }
 

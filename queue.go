@@ -68,7 +68,7 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flig
 		q.joined = true
 	}
 	q.callers++
-	q.more.rare.addEntry(r)
+	q.more.extra.addEntry(r)
 	r.flight = q
 	if r.event = s.event(q); r.event != nil && r.turn == nil {
 		r.announced = sched.NewCompletion()
@@ -79,31 +79,31 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flig
 // successor returns the flight queued behind f, a new one if there is none.
 // s.mu must be held.
 func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
-	m := f.extend()
-	if m.queue == nil {
+	x := f.extend()
+	if x.queue == nil {
 		q := newEntryFlight[K, V]()
 		q.key, q.hash = f.key, f.hash
 		q.state = queued
 		q.born = sched.Now()
-		q.more.rare.before = f
+		q.more.extra.before = f
 		q.more.ctx.ahead.Store(f.context())
 		if s.table.hooks != nil {
 			s.enroll(q)
 		}
-		m.queue = q
+		x.queue = q
 		s.watchAge(f, q)
 	}
-	return m.queue
+	return x.queue
 }
 
 // dequeue takes f, which is queued, out of that state. Its predecessor no
 // longer refers to it. The shard's lock must be held.
 func (f *flight[K, V]) dequeue() {
-	f.more.rare.before = nil
+	f.more.extra.before = nil
 	f.more.ctx.ahead.Store(nil)
-	if f.more.rare.timer != nil {
-		f.more.rare.timer.Stop()
-		f.more.rare.timer = nil
+	if f.more.extra.timer != nil {
+		f.more.extra.timer.Stop()
+		f.more.extra.timer = nil
 	}
 }
 
@@ -114,8 +114,8 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *entry[K, V] {
 	if f.queue() == nil {
 		return nil
 	}
-	q := f.more.rare.queue
-	f.more.rare.queue = nil
+	q := f.more.extra.queue
+	f.more.extra.queue = nil
 	q.dequeue()
 	q.state = promoted
 	s.link(q)
@@ -125,7 +125,7 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *entry[K, V] {
 // hand picks the call that must start f, which is promoted: the one that has
 // waited longest. s.mu must be held.
 func (f *flight[K, V]) hand() *entry[K, V] {
-	r := f.more.rare.first
+	r := f.more.extra.first
 	r.promoted = true
 	return r
 }
@@ -167,7 +167,7 @@ func (s *shard[K, V]) evaporate(f *flight[K, V]) *entry[K, V] {
 	was := f.state
 	f.state, f.outcome = finished, rejected
 	if was == queued {
-		f.more.rare.before.more.rare.queue = nil
+		f.more.extra.before.more.extra.queue = nil
 		f.dequeue()
 		return nil
 	}
@@ -208,7 +208,7 @@ func (s *shard[K, V]) awaitTurn(c *call[K, V], f *flight[K, V]) bool {
 		return false
 	}
 	// The call is not to be told, nor to take the lead, any more.
-	f.more.rare.removeEntry(c.r)
+	f.more.extra.removeEntry(c.r)
 	c.r, c.leads = nil, true
 	if c.fn != nil {
 		f.setOwn(c.ctx, c.fn)
@@ -248,26 +248,26 @@ func (s *shard[K, V]) forsake(c *call[K, V], f *flight[K, V]) {
 }
 
 // addEntry puts r at the end of the list. The shard's lock must be held.
-func (m *rare[K, V]) addEntry(r *entry[K, V]) {
-	r.prev = m.last
-	if m.last == nil {
-		m.first = r
+func (x *extra[K, V]) addEntry(r *entry[K, V]) {
+	r.prev = x.last
+	if x.last == nil {
+		x.first = r
 	} else {
-		m.last.next = r
+		x.last.next = r
 	}
-	m.last = r
+	x.last = r
 }
 
 // removeEntry takes r, which is in it, off the list. The shard's lock must be
 // held.
-func (m *rare[K, V]) removeEntry(r *entry[K, V]) {
+func (x *extra[K, V]) removeEntry(r *entry[K, V]) {
 	if r.prev == nil {
-		m.first = r.next
+		x.first = r.next
 	} else {
 		r.prev.next = r.next
 	}
 	if r.next == nil {
-		m.last = r.prev
+		x.last = r.prev
 	} else {
 		r.next.prev = r.prev
 	}

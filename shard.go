@@ -52,11 +52,11 @@ const (
 	// shardPadding keeps what one shard writes away from what the next one
 	// does, by a cache line. On 64-bit machines it also fills a shard with keys
 	// of up to 16 bytes to 256 bytes, a size that the allocator aligns.
-	shardPadding = 40
+	shardPadding = 48
 )
 
 // A table is what a Group becomes at its first use: its configuration, copied
-// so that it cannot change, and its shards. All but the locks is read-only.
+// so that it cannot change, and its shards. All but the locks, the counter and yields is read-only.
 type table[K comparable, V any] struct {
 	config[K, V]
 	seed   maphash.Seed
@@ -64,6 +64,8 @@ type table[K comparable, V any] struct {
 	shift  uint           // 64 - log2(len(shards))
 	shards []*shard[K, V] // apart, for their alignment
 	ended  *xsync.Counter // calls whose context had ended on entry
+
+	yields yielding // of leaders whose fn runs on another goroutine
 
 	lingering *successes[K, V] // nil without Linger
 	hooks     *hooks[K]        // nil without Hooks
@@ -91,7 +93,6 @@ type shard[K comparable, V any] struct {
 	events   uint64        // the number of the last; the shard's index modulo the number of shards
 	free     *flight[K, V] // records to use again, linked by next
 	nfree    int
-	yields   yielding         // of the leaders of flights that have goroutines
 	detached list[K, V]       // forgotten flights, which still run or will
 	drained  sched.Completion // made by Shutdown, complete when nothing runs
 	rare     rareCounts
@@ -107,7 +108,7 @@ type solo[K comparable, V any] struct {
 	key    K
 }
 
-// A config is a copy of what a Group's exported fields say.
+// A config is a copy of what a Group's exported fields say, all but Hooks.
 type config[K comparable, V any] struct {
 	nshards    int
 	userHash   func(K) uint64

@@ -83,8 +83,8 @@ func (s *shard[K, V]) rejectAll() (rejected []waking[K, V]) {
 			unstarted = append(unstarted, f) // unlinking now would upset all
 		}
 		if f.queue() != nil {
-			q := f.more.rare.queue
-			f.more.rare.queue = nil
+			q := f.more.extra.queue
+			f.more.extra.queue = nil
 			q.dequeue()
 			rejected = append(rejected, s.reject(q))
 		}

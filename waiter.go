@@ -15,13 +15,13 @@ import (
 // which may have to lead, and a receiver of DoChan.
 //
 //	flight ── done, seated ≤ 128
-//	   └─ more ── blocks ──▶ block{done, n ≤ 128} ──▶ block ──▶ …
-//	          └── first ◀──▶ entry ◀──▶ entry ◀── last
+//	   └─ more ── extra ── blocks ──▶ block{done, n ≤ 128} ◀──▶ block ◀──▶ …
+//	                  └─── first ◀──▶ entry ◀──▶ entry ◀── last
 //
 // Invariants, true whenever the shard's lock is not held:
 //  W1. At most perCompletion waiters wait on one completion.
-//  W2. Every waiter of an unfinished flight is counted in the block that it
-//      waits in, and only the first block may be one that all have left: memory
+//  W2. Every waiter of an unfinished flight is counted, in seated or in the block
+//      that it waits in, and only the first block may be one that all have left: memory
 //      is in proportion to those who wait, not to all who ever came.
 //  W3. An entry is in the list of its flight until it leaves or the flight is
 //      finished; after that the list belongs to the goroutine that wakes.
@@ -68,22 +68,27 @@ type block struct {
 // must be held.
 func (f *flight[K, V]) wait() waiter {
 	if f.seated < perCompletion {
-		if f.done == nil {
-			f.done = sched.NewCompletion()
-		}
 		f.seated++
-		return waiter{done: f.done}
+		return f.seat()
 	}
-	m := f.extend()
-	if m.blocks == nil || m.blocks.n == perCompletion {
-		b := &block{done: sched.NewCompletion(), next: m.blocks}
+	x := f.extend()
+	if x.blocks == nil || x.blocks.n == perCompletion {
+		b := &block{done: sched.NewCompletion(), next: x.blocks}
 		if b.next != nil {
 			b.next.prev = b
 		}
-		m.blocks = b
+		x.blocks = b
 	}
-	m.blocks.n++
-	return waiter{m.blocks.done, m.blocks}
+	x.blocks.n++
+	return waiter{x.blocks.done, x.blocks}
+}
+
+// seat returns where a call waits that is counted in seated. s.mu must be held.
+func (f *flight[K, V]) seat() waiter {
+	if f.done == nil {
+		f.done = sched.NewCompletion()
+	}
+	return waiter{done: f.done}
 }
 
 // unwait takes back wait. s.mu must be held and f not be finished.
@@ -118,9 +123,9 @@ type waking[K comparable, V any] struct {
 // held.
 func (f *flight[K, V]) takeWaiters() waking[K, V] {
 	w := waking[K, V]{flight: f, done: f.done, n: f.followers()}
-	if m := f.rare(); m != nil {
-		w.blocks, w.entries = m.blocks, m.first
-		m.blocks, m.first, m.last = nil, nil, nil
+	if x := f.extra(); x != nil {
+		w.blocks, w.entries = x.blocks, x.first
+		x.blocks, x.first, x.last = nil, nil, nil
 	}
 	return w
 }
@@ -231,7 +236,7 @@ func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool, joined
 		f.leading = false
 	}
 	if r != nil {
-		f.more.rare.removeEntry(r)
+		f.more.extra.removeEntry(r)
 	}
 	after.event = s.leaving(f, joined)
 	last := f.callers == 0

@@ -56,7 +56,7 @@ func TestWaiter_Blocks(t *testing.T) {
 }
 
 func blocks[K comparable, V any](f *flight[K, V]) (n int) {
-	for b := f.rare().blocks; b != nil; b = b.next {
+	for b := f.extra().blocks; b != nil; b = b.next {
 		n++
 	}
 	return n
@@ -96,7 +96,7 @@ func nothing(context.Context) (int, error) { return 0, nil }
 func TestEntry_List(t *testing.T) {
 	type rec = entry[int, int]
 	for _, remove := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 2, 0, 3}, {2, 0, 3, 1}} {
-		var m rare[int, int]
+		var m extra[int, int]
 		var rs [4]*rec
 		for i := range rs {
 			rs[i] = new(rec)

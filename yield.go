@@ -7,72 +7,99 @@ import (
 )
 
 // This file holds when a leader gives way to its own fn.
-
-// yielding decides whether a leader whose fn runs on another goroutine gives way
-// to that before it waits. If fn is over by then, neither a channel nor a select
-// was needed, and the call has taken 0.6 of the time.
+//
+// A leader whose fn runs on another goroutine lets that run before it waits. If
+// fn is over by then, neither a channel nor a select was needed, and the call has
+// taken two thirds of the time (go test -run - -bench Feature/DoContext .).
 //
 // But who gives way waits for all that is runnable, where a leader that is parked
-// would be the next to run: with four goroutines that compute, on two Ps, the
-// median call took 10 ms instead of 0.03 ms. So it is done for as long as it pays,
-// and what did not is tried again after 64 calls, then 128, and so on.
+// would be the next to run: where goroutines compute, the call takes milliseconds
+// longer. So it is done for as long as it pays. Once it did not, one leader of the
+// whole group tries again when thirty times what was lost has passed, and the
+// others only when that one has found that it pays.
+//
+// Rejected: to learn it for each shard, by counting calls. Each of many shards
+// then pays for its own lesson, 10 ms each where four goroutines compute on two
+// Ps. And to let followers give way, too: no gain that the noise would show.
+
+// yielding decides whether a leader gives way.
 type yielding struct {
-	skip   uint32 // how many leaders are not to
-	log    uint8  // of what skip was last set to, less one for each that paid
-	misses uint8  // how often, of late, fn was not over
+	// after is 0 if all leaders are to give way; else the reading of sched.Now
+	// after which one is to try. Written by due and note, read by due.
+	after sched.Int64
+
+	// misses counts how often in a row it did not pay. Written by note.
+	misses sched.Int64
 }
 
 const (
-	minYieldLog = 6
-	maxYieldLog = 16
-
-	// yieldMisses is how often fn may not be over in a row. That costs 0.2 µs
-	// each time, and fn is of those that take long.
-	yieldMisses = 16
-
 	// longYield is how long, in nanoseconds, a leader may give way, fn included,
 	// for it to pay.
 	longYield = int64(10 * time.Microsecond)
+
+	// yieldMisses is how often fn may not be over, in a row, until it is taken
+	// for one that takes long: a miss costs some 0.2 µs. Two that took long are
+	// as many.
+	yieldMisses = 16
+
+	// yieldPause is how long, in nanoseconds, nobody tries after that, or while
+	// one leader does.
+	yieldPause = int64(time.Millisecond)
+
+	// yieldShare is how many times what was lost has to pass before one tries.
+	yieldShare = 30
 )
 
-// due reports whether the next leader is to give way. The shard's lock must be
-// held.
-func (y *yielding) due() bool {
-	if y.skip == 0 {
-		return true
-	}
-	y.skip--
-	return false
+// due decides whether the caller is to give way, at the given reading of
+// sched.Now.
+func (y *yielding) due(now int64) bool {
+	after := y.after.Load()
+	return after == 0 || now >= after && y.after.CompareAndSwap(after, now+yieldPause)
 }
 
-// note learns how long a leader has given way, and whether fn was over. The
-// shard's lock must be held.
-func (y *yielding) note(took int64, over bool) {
-	y.misses++
-	if over {
-		y.misses = 0
+// note learns from a leader that was due at began and has gone on at now, two
+// readings of sched.Now, and whether fn was over.
+func (y *yielding) note(began, now int64, over bool) {
+	took := now - began
+	slow, weight := took >= longYield, int64(1)
+	switch {
+	case over && !slow:
+		if y.misses.Load() != 0 {
+			y.misses.Store(0)
+		}
+		if y.after.Load() != 0 {
+			y.after.CompareAndSwap(began+yieldPause, 0) // if it was the one to try
+		}
+		return
+	case slow && y.after.Load() != 0:
+		weight = yieldMisses
+	case slow:
+		weight = yieldMisses / 2 // the collector, or another process, can do that once
 	}
-	if took >= longYield || y.misses == yieldMisses {
-		y.misses = 0
-		y.log = min(max(y.log+1, minYieldLog), maxYieldLog)
-		y.skip = 1 << y.log
-	} else if over && y.log > 0 {
-		y.log--
+	if y.misses.Add(weight) < yieldMisses {
+		return
 	}
+	y.misses.Store(0)
+	pause := yieldPause
+	if slow {
+		pause = max(pause, yieldShare*took)
+	}
+	y.after.Store(now + pause)
 }
 
-// yield lets the goroutine of f run, which the caller leads and does not wait for
-// yet, and reports whether f has finished. If not, c waits for it. The lock must
-// not be held.
+// yield lets the goroutine of f run, which c leads and has a seat in, but nothing
+// to wait on, and reports whether f has finished. If not, c can wait. The lock
+// must not be held.
 func (s *shard[K, V]) yield(c *call[K, V], f *flight[K, V]) bool {
+	began := f.born // set once, as f never was in a queue
 	sched.Yield()
-	took := sched.Now() - f.born // a flight that its leader runs began when it was made
+	now := sched.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	over := f.state == finished
-	s.yields.note(took, over)
+	s.table.yields.note(began, now, over)
 	if !over {
-		c.w = f.wait()
+		c.w = f.seat()
 	}
 	return over
 }

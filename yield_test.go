@@ -2,49 +2,45 @@ package coalesce
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// TestYield_BacksOff: what does not pay is tried again after 64 calls, then after
-// twice as many each time, up to a bound, and sooner when it has paid.
-func TestYield_BacksOff(t *testing.T) {
+// TestYield_OneTriesAgain: where giving way took long, nobody does until many
+// times that has passed; then one does, and all do when it has paid.
+func TestYield_OneTriesAgain(t *testing.T) {
 	var y yielding
-	skipped := func() (n int) {
-		for ; !y.due(); n++ {
-		}
-		return n
-	}
-	if n := skipped(); n != 0 {
-		t.Errorf("%d calls do not try at first", n)
-	}
-	for _, want := range []int{64, 128, 256} {
-		y.note(longYield, true) // over, but it took long
-		if n := skipped(); n != want {
-			t.Errorf("tried again after %d calls, want %d", n, want)
+	due := func(now int64, want bool) {
+		t.Helper()
+		if got := y.due(now); got != want {
+			t.Fatalf("due(%d) = %v, after %d", now, got, y.after.Load())
 		}
 	}
-	y.note(1, true)
-	y.note(1, true)
-	y.note(longYield, false)
-	if n := skipped(); n != 128 {
-		t.Errorf("tried again after %d calls, want 128", n)
-	}
-	for range 100 {
-		y.note(longYield, true)
-	}
-	if n := skipped(); n != 1<<maxYieldLog {
-		t.Errorf("tried again after %d calls, want %d", n, 1<<maxYieldLog)
-	}
-	for range 100 {
-		y.note(1, true)
-	}
-	y.note(longYield, true)
-	if n := skipped(); n != 64 {
-		t.Errorf("tried again after %d calls, want 64", n)
-	}
+	const took = yieldPause // so that the share of it is longer than the pause
+	due(1, true)
+	y.note(1, 1+took, true) // over, but it took long
+	due(2, true)            // which can happen once
+	y.note(2, 3, true)
+	y.note(1, 1+took, true)
+	due(2, true)
+	y.note(1, 1+took, true)
+	next := 1 + took + yieldShare*took
+	due(next-1, false)
+	due(next, true)
+	due(next, false) // as one tries
+	y.note(2, 3, true)
+	due(next+1, false) // that was another
+	y.note(next, next+2*took, false)
+	next += (1 + yieldShare) * 2 * took
+	due(next-1, false)
+	due(next, true)
+	y.note(next, next+1, true)
+	due(next+2, true)
+	due(next+3, true)
 }
 
 // TestYield_Misses: an fn that is not over now and then is no reason to stop
@@ -53,30 +49,28 @@ func TestYield_Misses(t *testing.T) {
 	var y yielding
 	for range 10 {
 		for range yieldMisses - 1 {
-			y.note(1, false)
+			y.note(1, 2, false)
 		}
-		y.note(1, true)
+		y.note(1, 2, true)
 	}
-	if !y.due() {
+	if !y.due(3) {
 		t.Fatal("given up, though it has paid")
 	}
 	for range yieldMisses {
-		y.note(1, false)
+		y.note(1, 2, false)
 	}
-	if y.due() {
-		t.Error("not given up")
+	if y.due(1+yieldPause) || !y.due(2+yieldPause) {
+		t.Error("not given up for a pause")
 	}
 }
 
-// TestYield_ShortFn: a leader whose fn is over at once needs no channel, whether
-// the outcome is a value, an error or an exit.
+// TestYield_ShortFn: a leader whose fn is over at once needs no channel.
 func TestYield_ShortFn(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // or another P may run the leader meanwhile
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var g Group[int, int]
 	fn := func(context.Context) (int, error) { return 7, nil }
-	n := testing.AllocsPerRun(100, func() {
+	n := testing.AllocsPerRun(100, func() { // on one P, so that nobody else runs the leader
 		if v, shared, err := g.DoContext(ctx, 1, fn); v != 7 || shared || err != nil {
 			t.Errorf("got %d, %v, %v", v, shared, err)
 		}
@@ -84,9 +78,77 @@ func TestYield_ShortFn(t *testing.T) {
 	if n > 2 {
 		t.Errorf("%v allocations", n)
 	}
-	_, _, err := g.DoContext(ctx, 1, func(context.Context) (int, error) { runtime.Goexit(); return 0, nil })
-	if err != ErrGoexit {
-		t.Errorf("got %v", err)
+}
+
+// TestYield_Outcomes: a leader gets what its fn comes to, whether that is over
+// when the leader goes on or not, and leaves at once when its context ends.
+func TestYield_Outcomes(t *testing.T) {
+	failure := errors.New("fn failed")
+	for _, long := range []bool{false, true} {
+		for _, procs := range []int{1, 4} {
+			t.Run(fmt.Sprintf("long=%v procs=%d", long, procs), func(t *testing.T) {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+				synctest.Test(t, func(t *testing.T) {
+					var g Group[int, int]
+					do := func(end func(cancel func()) (int, error)) (v int, err error) {
+						ctx, cancel := context.WithCancel(t.Context())
+						defer cancel()
+						defer func() {
+							if e, ok := recover().(*PanicError); ok {
+								err = e
+							}
+						}()
+						v, _, err = g.DoContext(ctx, 1, func(context.Context) (int, error) {
+							if long {
+								time.Sleep(time.Second)
+							}
+							return end(cancel)
+						})
+						return v, err
+					}
+					if v, err := do(func(func()) (int, error) { return 1, nil }); v != 1 || err != nil {
+						t.Errorf("got %d, %v", v, err)
+					}
+					if v, err := do(func(func()) (int, error) { return 2, failure }); v != 2 || err != failure {
+						t.Errorf("got %d, %v", v, err)
+					}
+					var e *PanicError
+					if _, err := do(func(func()) (int, error) { panic(failure) }); !errors.As(err, &e) || e.Value != failure {
+						t.Errorf("got %v", err)
+					}
+					if _, err := do(func(func()) (int, error) { runtime.Goexit(); return 0, nil }); err != ErrGoexit {
+						t.Errorf("got %v", err)
+					}
+					began := time.Now()
+					_, err := do(func(cancel func()) (int, error) {
+						cancel()
+						time.Sleep(time.Hour)
+						return 0, nil
+					})
+					if err != context.Canceled || time.Since(began) > 2*time.Second {
+						t.Errorf("got %v after %v", err, time.Since(began))
+					}
+					time.Sleep(2 * time.Hour) // fn goes on
+				})
+			})
+		}
+	}
+}
+
+// TestYield_KeepsItsSeat: a leader that gives way is woken with the first, though
+// hundreds have joined meanwhile.
+func TestYield_KeepsItsSeat(t *testing.T) {
+	s := &shard[int, int]{table: newTable(config[int, int]{}, Hooks[int]{})}
+	f := newOwnFlight[int, int]()
+	s.leadOwn(f, 1, 1)
+	f.seated = 1
+	var c call[int, int]
+	for range 2 * perCompletion {
+		s.join(f)
+		f.wait()
+	}
+	if s.yield(&c, f) || c.w.done != f.done || c.w.block != nil || f.seated != perCompletion {
+		t.Errorf("%+v, %d seats taken", c.w, f.seated)
 	}
 }
 
@@ -94,15 +156,15 @@ func TestYield_ShortFn(t *testing.T) {
 // way when that has happened too often.
 func TestYield_LongFn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := Group[int, int]{Shards: 1}
-		s := g.use().shards[0]
+		var g Group[int, int]
+		y := &g.use().yields
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		for i := range yieldMisses {
-			if s.yields.skip > 0 {
-				t.Fatalf("after %d calls: %+v", i, s.yields)
+			if y.after.Load() > 0 {
+				t.Fatalf("given up after %d calls", i)
 			}
-			v, shared, err := g.DoContext(ctx, 1, func(context.Context) (int, error) {
+			v, shared, err := g.DoContext(ctx, i, func(context.Context) (int, error) {
 				time.Sleep(time.Second)
 				return i, nil
 			})
@@ -110,8 +172,8 @@ func TestYield_LongFn(t *testing.T) {
 				t.Errorf("got %d, %v, %v", v, shared, err)
 			}
 		}
-		if s.yields.skip == 0 {
-			t.Errorf("it would go on: %+v", s.yields)
+		if y.after.Load() == 0 {
+			t.Error("it would go on")
 		}
 	})
 }

@@ -1,6 +1,6 @@
 // Package sched is the one seam between package coalesce and the scheduler.
 //
-// Every lock, atomic word, goroutine start, park and clock reading of the core
+// Every lock, atomic word, goroutine start, park, yield and clock reading of the core
 // goes through the names below, but for its counter of calls that take no part,
 // which nothing depends on. In this build they are aliases and one-line
 // functions; a build that explores schedules systematically replaces this file
@@ -20,6 +20,9 @@ type Mutex = sync.Mutex
 
 // A Pointer is an atomic pointer of the core.
 type Pointer[T any] = atomic.Pointer[T]
+
+// An Int64 is an atomic integer of the core.
+type Int64 = atomic.Int64
 
 // A Completion is the channel through which waiters are told: nothing is ever
 // sent on it, it is closed once.
