@@ -2,8 +2,13 @@ package coalesce
 
 import (
 	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
 // TestWaiter_Blocks: no more than perCompletion wait on one channel (W1), and
@@ -52,6 +57,126 @@ func TestWaiter_Blocks(t *testing.T) {
 	}
 	if n := blocks(f); n > 12 {
 		t.Errorf("%d blocks for 9 waiters", n)
+	}
+}
+
+// TestWaiter_BlocksEmptyInAnyOrder: whichever block all leave next, the list holds
+// those with waiters, linked in both directions, and no other but the first (W2).
+func TestWaiter_BlocksEmptyInAnyOrder(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 1, 3, 0, 4}, {2, 3, 1, 4, 0}, {1, 3, 2, 0, 4}} {
+		f := new(flight[int, int])
+		for range perCompletion {
+			f.wait()
+		}
+		var in [5][]waiter // by age
+		for i := range in {
+			for range perCompletion {
+				in[i] = append(in[i], f.wait())
+			}
+		}
+		waiting := len(in) * perCompletion
+		for _, i := range order {
+			for _, w := range in[i] {
+				f.unwait(w)
+				waiting--
+			}
+			n := 0
+			var prev *block
+			for b := f.extra().blocks; b != nil; prev, b = b, b.next {
+				n += b.n
+				if b.prev != prev || b.n == 0 && prev != nil {
+					t.Fatalf("order %v, after %d: %d in a block, or linked wrongly", order, i, b.n)
+				}
+			}
+			if n != waiting {
+				t.Errorf("order %v, after %d: %d in the blocks, want %d", order, i, n, waiting)
+			}
+		}
+	}
+}
+
+// TestWaking_GivesWay: on one P, those who wait in a block, or with as many
+// entries, have run before the next are woken, unless it is a leader that wakes
+// them: it goes on.
+func TestWaking_GivesWay(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	f := new(flight[int, int])
+	inBlocks := func() (w waking[int, int], first, last sched.Completion) {
+		w = waking[int, int]{flight: f, done: sched.NewCompletion(), n: 2}
+		w.blocks = &block{done: sched.NewCompletion(), n: 1}
+		return w, w.done, w.blocks.done
+	}
+	withEntries := func() (w waking[int, int], first, last sched.Completion) {
+		var m extra[int, int]
+		for range perCompletion {
+			m.addEntry(&entry[int, int]{told: sched.NewCompletion()})
+		}
+		w = waking[int, int]{flight: f, entries: m.first, n: perCompletion}
+		return w, m.first.told, m.last.told
+	}
+	for _, c := range []struct {
+		name   string
+		make   func() (w waking[int, int], first, last sched.Completion)
+		leader bool
+	}{{"blocks", inBlocks, false}, {"entries", withEntries, false}, {"a leader", inBlocks, true}} {
+		const tries = 100 // the scheduler may have other ideas now and then
+		gave := 0
+		for range tries {
+			w, first, last := c.make()
+			var between atomic.Bool
+			var waiter sync.WaitGroup
+			waiter.Go(func() {
+				sched.Wait(first)
+				between.Store(!sched.IsComplete(last))
+			})
+			runtime.Gosched()
+			w.wake(nil, c.leader)
+			waiter.Wait()
+			if between.Load() {
+				gave++
+			}
+		}
+		if (gave > tries/2) == c.leader {
+			t.Errorf("%s: gave way in %d of %d", c.name, gave, tries)
+		}
+	}
+}
+
+// TestWaking_LeaderReturns: a leader has woken few waiters when it returns, and
+// leaves many to a goroutine.
+func TestWaking_LeaderReturns(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	woken := func(waiters int) bool {
+		g := Group[int, int]{Shards: 1}
+		var calls sync.WaitGroup
+		var done sched.Completion
+		g.Do(1, func() (int, error) {
+			for range waiters {
+				calls.Go(func() { g.Do(1, func() (int, error) { return 0, nil }) })
+			}
+			s := g.use().shards[0]
+			for joined := uint64(0); joined < uint64(waiters); runtime.Gosched() {
+				joined = g.Stats().Joined
+			}
+			done = s.solo.flight.done
+			return 0, nil
+		})
+		b := sched.IsComplete(done)
+		calls.Wait()
+		return b
+	}
+	for n := 1; n <= wakeInline; n++ {
+		if !woken(n) {
+			t.Errorf("%d waiters have not been woken", n)
+		}
+	}
+	for _, n := range []int{wakeInline + 1, perCompletion} {
+		for try := 1; woken(n); try++ { // the goroutine may have been faster
+			if try == 100 {
+				t.Errorf("%d waiters have been woken", n)
+				break
+			}
+		}
 	}
 }
 

@@ -177,3 +177,24 @@ func TestYield_LongFn(t *testing.T) {
 		}
 	})
 }
+
+// TestYield_NotWithHooks: a leader whose goroutine a hook ends leaves, and has to
+// have a seat to give back.
+func TestYield_NotWithHooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1, Hooks: Hooks[int]{Start: func(Event[int]) { runtime.Goexit() }}}
+		s := g.use().shards[0]
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go g.DoContext(ctx, 1, func(context.Context) (int, error) { time.Sleep(time.Second); return 1, nil })
+		synctest.Wait()
+		s.mu.Lock()
+		for f := range s.all() {
+			if f.seated != 0 {
+				t.Errorf("%d seats taken, by nobody", f.seated)
+			}
+		}
+		s.mu.Unlock()
+		time.Sleep(time.Minute) // fn has ended
+	})
+}
