@@ -150,7 +150,7 @@ func (p program) parse(args []string) (options, error) {
 	flags.StringVar(&o.benchtime, "benchtime", "",
 		"measure for about that `duration` in a single run, or Nx for N operations (default "+defaultBenchtime+
 			"; with -quick what fits)")
-	flags.StringVar(&o.out, "out", "..", "write BENCHMARKS.md and docs/charts/*.svg to `dir`")
+	flags.StringVar(&o.out, "out", "", "write BENCHMARKS.md and docs/charts/*.svg to `dir` (default ..; with -quick quick)")
 	flags.StringVar(&o.resume, "resume", "",
 		"keep the single results in `file` (default benchmarks/report.jsonl in the -out directory;"+
 			" with -quick report-quick.jsonl)")
@@ -190,6 +190,12 @@ func (p program) check(o *options, names string, rest []string) (err error) {
 		o.benchtime = defaultBenchtime
 		if o.quick {
 			o.benchtime = quickBenchtime(p.workloads).String()
+		}
+	}
+	if o.out == "" {
+		o.out = ".."
+		if o.quick {
+			o.out = "quick" // or it would replace the whole report
 		}
 	}
 	if o.resume == "" {

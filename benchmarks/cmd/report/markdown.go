@@ -357,7 +357,8 @@ func (d *data) writeNotes(b *strings.Builder) {
 	b.WriteString("## What is not fair\n\n")
 	b.WriteString("- The functions that are called do next to nothing. What is measured is overhead, and beside a\n" +
 		"  function that reads a file most of the differences do not matter.\n")
-	b.WriteString("- A floor does less than any implementation has to: it is what cannot be saved.\n")
+	b.WriteString("- A floor is the cheapest way that is known to do what a workload takes; who finds one around it, as\n" +
+		"  coalesce does around a channel and a select where a function is over at once, can be below it.\n")
 
 	var wrong []string
 	for _, name := range d.implNames() {
