@@ -119,7 +119,8 @@ type Result[V any] struct {
 // dynamic type that cannot be compared.
 //
 // fn must not call Do with the same key: that waits for itself, for ever (see
-// [DeadlockError] for the forms that are told). To bound the time that fn takes, give it a context of its own with a timeout.
+// [DeadlockError] for the forms that are told). To bound the time that fn takes,
+// give it a context of its own with a timeout.
 //
 // Do allocates nothing when nobody joins, however much fn captures, nor for a
 // call that follows. The first to follow adds a channel and keeps the flight's
@@ -148,7 +149,8 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	}
 	s.leadSolo(h, key)
 	s.mu.Unlock()
-	// This is runInline for the solo slot, written out: two ns of 27.
+	// This is runInline for the solo slot, written out: 24.9 ns a call instead of
+	// 27.3 (go test -run - -bench Do/key=string$ .).
 	ended := false
 	defer func() {
 		if !ended {
@@ -286,8 +288,8 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // comes meanwhile does not join it, nor does it start a second execution
 // beside it: it waits, under its own ctx, until the abandoned one has ended,
 // and is then answered by an execution of its own (see [Group.Forget] and
-// [Group.MaxAge] for not waiting so long). If fn then panics and nobody is left to tell, the panic is logged
-// to [log/slog.Default] at error level and counted.
+// [Group.MaxAge] for not waiting so long). If fn then panics and nobody is left
+// to tell, the panic is logged to [log/slog.Default] at error level and counted.
 //
 // Panics, Goexit, Shutdown and misuse are as for Do; where fn runs on the
 // flight's goroutine, all callers get [ErrGoexit]. A nil ctx panics. A caller

@@ -22,7 +22,7 @@ import (
 // Invariants, true whenever the shard's lock is not held:
 //  F1. A flight is finished exactly once, whatever fn did, and by the goroutine
 //      that ran fn; one that never started is finished by evaporate or reject.
-//  F2. outcome, val and err are written once, by finish, reject or evaporate,
+//  F2. outcome, val and err are written once, by settle, reject or evaporate,
 //      under the lock, before any completion is closed: who has been told, or
 //      has seen the state finished under the lock, reads them without it.
 //  F3. callers counts the calls that took part and have not left. It is 0 in
@@ -320,8 +320,7 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 // finish ends f, the one in the solo slot if f is nil: it sets the outcome,
 // unregisters f, promotes its successor and wakes its waiters. It reports
 // whether the flight was shared, and whether anybody else has v, be it the
-// group. It is entered with the shard's lock held and
-// releases it.
+// group. It is entered with the shard's lock held and releases it.
 //
 // Waiters are woken last and outside the lock. Waking before unregistering is
 // the tempting order, as it lets them go earlier, but then a woken caller can

@@ -46,7 +46,7 @@ const (
 	// shardsPerProc is how many shards a group has by default for each P:
 	// enough that two of n Ps rarely meet on one lock. On two Ps, calls for a
 	// million keys by a skewed distribution took 4 to 8 % longer with eight, and
-	// no less with 32.
+	// no less with 32 (work=zipf in benchmarks/).
 	shardsPerProc = 16
 
 	// shardPadding keeps what one shard writes away from what the next one

@@ -10,7 +10,7 @@ import (
 //
 // A leader whose fn runs on another goroutine lets that run before it waits. If
 // fn is over by then, neither a channel nor a select was needed, and the call has
-// taken two thirds of the time (go test -run - -bench Feature/DoContext .).
+// taken 0.7 µs instead of 1.1 (go test -run - -bench DoContext/impl .).
 //
 // But who gives way waits for all that is runnable, where a leader that is parked
 // would be the next to run: where goroutines compute, the call takes milliseconds
