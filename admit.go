@@ -36,8 +36,8 @@ const (
 )
 
 // admit decides about a call for key, with edge e if the call was made by an fn.
-// s must be locked. It is asked once for each call, as it reads the clock: a call must not be counted in one flight and
-// take part in another.
+// s must be locked. It is asked once for each call, as it reads the clock: a call
+// must not be counted in one flight and take part in another.
 func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish, e *edge) (a admission[K, V]) {
 	if s.closed {
 		return admission[K, V]{verdict: refused, err: ErrClosed}

@@ -53,13 +53,7 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 	f.more, f.known = &p.rest, true
 	p.rest.batch = b
 	f.born = b.born
-	f.callers, f.leading = 1, true
-	f.key, f.hash = key, uint32(h)
-	if s.table.hooks != nil {
-		s.enroll(f)
-	}
-	s.led++
-	s.link(f)
+	s.leadNew(f, h, key)
 	b.mu.Lock()
 	b.callers++
 	b.n++

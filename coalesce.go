@@ -126,8 +126,8 @@ type Result[V any] struct {
 // call that follows. The first to follow adds a channel and keeps the flight's
 // record from being used again: two allocations for a flight that was joined.
 // Beyond 128, each 128 waiters have a channel of their own, two allocations more;
-// a leader with more than 16 waiters starts a goroutine to wake them and does not wait for
-// it; and a call that is queued makes two allocations.
+// a leader with more than 16 waiters starts a goroutine to wake them and does not
+// wait for it; and a call that is queued makes two allocations.
 func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err error) {
 	if fn == nil {
 		panicNil(false)

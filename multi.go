@@ -65,7 +65,7 @@ type part[K comparable, V any] struct {
 // gets ErrAbsent. [Stats] counts a call for each key.
 //
 // Shards are locked one after the other. Beside the map that it returns and what
-// fn allocates, a DoMulti makes six allocations, some 350 bytes a key, for as
+// fn allocates, a DoMulti makes six allocations, some 400 bytes a key, for as
 // long as the call lasts; a key that is queued costs a few more.
 func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Context, []K) (map[K]V, error)) map[K]Result[V] {
 	if ctx == nil || fn == nil {

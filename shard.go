@@ -239,6 +239,12 @@ func (s *shard[K, V]) vacate() *flight[K, V] {
 // of its own; setOwn has to be called for it.
 func (s *shard[K, V]) leadOwn(f *flight[K, V], h uint64, key K) {
 	f.born = sched.Now()
+	s.leadNew(f, h, key)
+}
+
+// leadNew registers f, a new record that says when it began, as a running flight
+// with one caller, its leader. s.mu must be held.
+func (s *shard[K, V]) leadNew(f *flight[K, V], h uint64, key K) {
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)
 	if s.table.hooks != nil {
