@@ -356,8 +356,11 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
 		c.leads = true
-		yields := t.hooks == nil && t.yields.due(f.born)
-		if yields {
+		w := parks
+		if t.hooks == nil {
+			w = t.yields.due(f.born)
+		}
+		if w != parks {
 			f.seated = 1 // the channel is made when it is needed
 		} else {
 			c.w = f.wait()
@@ -365,7 +368,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		point(e, f)
 		s.unlock(e)
 		s.launch(&c, f)
-		if yields && s.yield(&c, f) {
+		if w != parks && s.yield(&c, f, w) {
 			return f.result(t.clone)
 		}
 	case joins:

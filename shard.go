@@ -146,6 +146,7 @@ func newTable[K comparable, V any](c config[K, V], h Hooks[K]) *table[K, V] {
 		shards: make([]*shard[K, V], 1<<log),
 		ended:  xsync.NewCounter(),
 	}
+	t.yields.after.Store(1)
 	t.lingering = newSuccesses(c, t.seed)
 	t.hooks = newHooks(h)
 	plain := c.maxAge == 0 && c.linger == 0 && t.hooks == nil

@@ -14,9 +14,14 @@ import (
 //
 // But who gives way waits for all that is runnable, where a leader that is parked
 // would be the next to run: where goroutines compute, the call takes milliseconds
-// longer. So it is done for as long as it pays. Once it did not, one leader of the
-// whole group tries again when thirty times what was lost has passed, and the
-// others only when that one has found that it pays.
+// longer. So it is done for as long as it pays. At first, and once it did not, one
+// leader of the whole group tries, provided that few goroutines are runnable and,
+// where something was lost, that thirty times as long has passed. The others follow
+// when that one has found that it pays.
+//
+// Rejected: to try without looking. Where four goroutines computed on each of two
+// Ps, the first call of a program took 75 ms (go test -run - -bench
+// '/^work=cancellable$/keys=string16/busy=4/impl=coalesce' ./benchmarks).
 //
 // Rejected: to learn it for each shard, by counting calls. Each of many shards
 // then pays for its own lesson, 10 ms each where four goroutines compute on two
@@ -25,7 +30,8 @@ import (
 // yielding decides whether a leader gives way.
 type yielding struct {
 	// after is 0 if all leaders are to give way; else the reading of sched.Now
-	// after which one is to try. Written by due and note, read by due.
+	// after which one is to try, 1 in a new table. Written by due and note, read
+	// by due.
 	after sched.Int64
 
 	// misses counts how often in a row it did not pay. Written by note.
@@ -50,11 +56,25 @@ const (
 	yieldShare = 30
 )
 
-// due decides whether the caller is to give way, at the given reading of
-// sched.Now.
-func (y *yielding) due(now int64) bool {
+// A way is whether a leader gives way.
+type way uint8
+
+const (
+	parks  way = iota // it does not
+	yields            // it does
+	tries             // it does unless there is a crowd, and the others learn from it
+)
+
+// due decides what the caller is to do, at the given reading of sched.Now.
+func (y *yielding) due(now int64) way {
 	after := y.after.Load()
-	return after == 0 || now >= after && y.after.CompareAndSwap(after, now+yieldPause)
+	switch {
+	case after == 0:
+		return yields
+	case now >= after && y.after.CompareAndSwap(after, now+yieldPause):
+		return tries
+	}
+	return parks
 }
 
 // note learns from a leader that was due at began and has gone on at now, two
@@ -87,17 +107,21 @@ func (y *yielding) note(began, now int64, over bool) {
 	y.after.Store(now + pause)
 }
 
-// yield lets the goroutine of f run, which c leads and has a seat in, but nothing
-// to wait on, and reports whether f has finished. If not, c can wait. The lock
-// must not be held.
-func (s *shard[K, V]) yield(c *call[K, V], f *flight[K, V]) bool {
-	began := f.born // set once, as f never was in a queue
-	sched.Yield()
+// yield lets the goroutine of f run, in the way that was due, which c leads and has
+// a seat in, but nothing to wait on, and reports whether f has finished. If not, c
+// can wait. The lock must not be held.
+func (s *shard[K, V]) yield(c *call[K, V], f *flight[K, V], w way) bool {
+	gives := w == yields || !sched.Crowded()
+	if gives {
+		sched.Yield()
+	}
 	now := sched.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	over := f.state == finished
-	s.table.yields.note(began, now, over)
+	if gives {
+		s.table.yields.note(f.born, now, over) // born was set once, as f never was in a queue
+	}
 	if !over {
 		c.w = f.seat()
 	}

@@ -5,42 +5,46 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
 // TestYield_OneTriesAgain: where giving way took long, nobody does until many
 // times that has passed; then one does, and all do when it has paid.
 func TestYield_OneTriesAgain(t *testing.T) {
 	var y yielding
-	due := func(now int64, want bool) {
+	due := func(now int64, want way) {
 		t.Helper()
 		if got := y.due(now); got != want {
 			t.Fatalf("due(%d) = %v, after %d", now, got, y.after.Load())
 		}
 	}
 	const took = yieldPause // so that the share of it is longer than the pause
-	due(1, true)
+	due(1, yields)
 	y.note(1, 1+took, true) // over, but it took long
-	due(2, true)            // which can happen once
+	due(2, yields)          // which can happen once
 	y.note(2, 3, true)
 	y.note(1, 1+took, true)
-	due(2, true)
+	due(2, yields)
 	y.note(1, 1+took, true)
 	next := 1 + took + yieldShare*took
-	due(next-1, false)
-	due(next, true)
-	due(next, false) // as one tries
+	due(next-1, parks)
+	due(next, tries)
+	due(next, parks) // as one tries
 	y.note(2, 3, true)
-	due(next+1, false) // that was another
+	due(next+1, parks) // that was another
 	y.note(next, next+2*took, false)
 	next += (1 + yieldShare) * 2 * took
-	due(next-1, false)
-	due(next, true)
+	due(next-1, parks)
+	due(next, tries)
 	y.note(next, next+1, true)
-	due(next+2, true)
-	due(next+3, true)
+	due(next+2, yields)
+	due(next+3, yields)
 }
 
 // TestYield_Misses: an fn that is not over now and then is no reason to stop
@@ -53,13 +57,13 @@ func TestYield_Misses(t *testing.T) {
 		}
 		y.note(1, 2, true)
 	}
-	if !y.due(3) {
+	if y.due(3) != yields {
 		t.Fatal("given up, though it has paid")
 	}
 	for range yieldMisses {
 		y.note(1, 2, false)
 	}
-	if y.due(1+yieldPause) || !y.due(2+yieldPause) {
+	if y.due(1+yieldPause) != parks || y.due(2+yieldPause) != tries {
 		t.Error("not given up for a pause")
 	}
 }
@@ -152,7 +156,7 @@ func TestYield_KeepsItsSeat(t *testing.T) {
 		s.join(f)
 		f.wait()
 	}
-	if s.yield(&c, f) || c.w.done != f.done || c.w.block != nil || f.seated != perCompletion {
+	if s.yield(&c, f, yields) || c.w.done != f.done || c.w.block != nil || f.seated != perCompletion {
 		t.Errorf("%+v, %d seats taken", c.w, f.seated)
 	}
 }
@@ -163,6 +167,7 @@ func TestYield_LongFn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[int, int]
 		y := &g.use().yields
+		y.after.Store(0) // it has paid so far
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		for i := range yieldMisses {
@@ -202,4 +207,37 @@ func TestYield_NotWithHooks(t *testing.T) {
 		s.mu.Unlock()
 		time.Sleep(time.Minute) // fn has ended
 	})
+}
+
+// TestYield_NotInACrowd: where goroutines compute on all Ps, a leader would wait for
+// a turn of each of them. The first one parks, and so do those that look again.
+func TestYield_NotInACrowd(t *testing.T) {
+	var (
+		g    Group[int, int]
+		stop atomic.Bool
+		wg   sync.WaitGroup
+	)
+	for range 8 * runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for !stop.Load() {
+			}
+		})
+	}
+	defer wg.Wait()
+	defer stop.Store(true)
+	for !sched.Crowded() {
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	y := &g.use().yields
+	for i := range 20 {
+		y.after.Store(1) // it is time to try
+		if v, _, err := g.DoContext(ctx, i, func(context.Context) (int, error) { return i, nil }); v != i || err != nil {
+			t.Errorf("got %d, %v", v, err)
+		}
+		if after, misses := y.after.Load(), y.misses.Load(); after <= 1 || misses != 0 {
+			t.Fatalf("call %d gave way: after %d, %d misses", i, after, misses)
+		}
+	}
 }

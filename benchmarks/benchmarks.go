@@ -20,6 +20,10 @@ type Workload struct {
 	// Title says the same to a reader of the table, in Markdown.
 	Title string
 
+	// Without says which implementations are left out, and why, if any are:
+	// a sentence.
+	Without string
+
 	// Units are what is compared, the main one first: "ns/op", or metrics of
 	// the workload's own. Less is better, of each of them.
 	Units []string
@@ -68,6 +72,7 @@ const (
 	firstReturnUnit  = "ns/first-return"
 	lastReturnUnit   = "ns/last-return"
 	bytesPerWaiter   = "B/waiter"
+	stackPerWaiter   = "B/waiter-stack"
 	bytesPerKey      = "B/key"
 	bytesPerCall     = "B/call"
 	stopUnit         = "ns/stop"

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -178,11 +179,62 @@ func cancellableWorkloads(s sizes) []Workload {
 			cancellableParallel(b, newFloorCancellable)
 		})),
 	}
-	return append([]Workload{serial, parallel}, onProcs(serial, s.procs)...)
+	yields := Workload{
+		Name:  "work=cancellable/keys=string16/fn=yield",
+		Title: "the same on one goroutine, with an fn that yields: it is not over when a leader comes back to look",
+		Units: []string{nsPerOp},
+		Runs:  contextRuns(cancellableYield),
+	}
+	busy := Workload{
+		Name:  "work=cancellable/keys=string16/busy=4",
+		Title: "the same on one goroutine, while four others compute on each P",
+		Units: []string{nsPerOp},
+		Runs:  contextRuns(cancellableBusy),
+	}
+	return append([]Workload{serial, parallel, yields, busy}, onProcs(serial, s.procs)...)
 }
 
 func cancellable(b *testing.B, newCall func() contextCall) {
-	do, keys, tasks := newCall(), makeKeys(0, nkeys), makeTasks(nkeys)
+	cancellableTasks(b, newCall, makeTasks(nkeys))
+}
+
+// cancellableYield is cancellable with an fn that lets others run once.
+func cancellableYield(b *testing.B, newCall func() contextCall) {
+	tasks := makeTasks(nkeys)
+	for i := range tasks {
+		p := tasks[i].page
+		tasks[i].fn = func() (*page, error) {
+			runtime.Gosched()
+			return p, nil
+		}
+	}
+	cancellableTasks(b, newCall, tasks)
+}
+
+// busyGoroutines is how many compute on each P beside a caller.
+const busyGoroutines = 4
+
+// cancellableBusy is cancellable where the Ps have other things to do, which do
+// not block: who gives way waits for a turn of theirs.
+func cancellableBusy(b *testing.B, newCall func() contextCall) {
+	var (
+		wg   sync.WaitGroup
+		stop atomic.Bool
+	)
+	for range busyGoroutines * runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for !stop.Load() {
+				work()
+			}
+		})
+	}
+	defer wg.Wait()
+	defer stop.Store(true)
+	cancellable(b, newCall)
+}
+
+func cancellableTasks(b *testing.B, newCall func() contextCall, tasks []task) {
+	do, keys := newCall(), makeKeys(0, nkeys)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	b.ReportAllocs()

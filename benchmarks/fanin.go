@@ -21,17 +21,18 @@ func fanInWorkloads(s sizes) []Workload {
 	var all []Workload
 	for _, n := range s.fanIn {
 		runs := doRuns(func(b *testing.B, do call[string]) {
-			perWaiter, err := waiterBytes(do, n)
+			each, err := waiterBytes(do, n)
 			if err != nil {
 				b.Fatal(err)
 			}
 			fanIn(b, do, n)
-			b.ReportMetric(perWaiter, bytesPerWaiter)
+			b.ReportMetric(each.heap, bytesPerWaiter)
+			b.ReportMetric(each.stack, stackPerWaiter)
 		})
 		all = append(all, Workload{
 			Name:   fmt.Sprintf("work=fan-in/keys=1/waiters=%d", n),
 			Title:  waiters(n) + " for one key",
-			Units:  []string{lastReturnUnit, leaderReturnUnit, firstReturnUnit, bytesPerWaiter},
+			Units:  []string{lastReturnUnit, leaderReturnUnit, firstReturnUnit, bytesPerWaiter, stackPerWaiter},
 			Quick:  n == 100 || n == 10_000 || n == 100_000,
 			Heavy:  n >= 100_000,
 			Series: "work=fan-in/keys=1",
@@ -60,35 +61,48 @@ func fanIn(b *testing.B, do call[string], n int) {
 	took.report(b)
 }
 
-// waiterBytes returns the bytes that a group holds for each of n waiters of a
-// flight, the flight's own included: the heap while they wait, less that while
-// as many goroutines wait in the same way on bare channels. A million holds for
-// each of them what 100,000 do.
-func waiterBytes(do call[string], n int) (float64, error) {
+// A footprint is bytes in use: of live objects, and of goroutines' stacks.
+type footprint struct{ heap, stack float64 }
+
+func (f footprint) less(other footprint) footprint {
+	return footprint{f.heap - other.heap, f.stack - other.stack}
+}
+
+// per returns f for each of n. What is below zero is noise.
+func (f footprint) per(n int) footprint {
+	return footprint{max(0, f.heap/float64(n)), max(0, f.stack/float64(n))}
+}
+
+// waiterBytes returns what each of n waiters of a flight takes, with a share of
+// the flight's own: of the heap, beyond what as many goroutines take that wait in
+// the same way on bare channels, and of stack, the two KiB included that every
+// goroutine has. A million take for each of them what 100,000 do.
+func waiterBytes(do call[string], n int) (footprint, error) {
 	n = min(n, mostSample)
 	keys := makeKeys(0, max(1, leastSample/n))
 	bare := make(map[string]call[string], len(keys))
 	for _, key := range keys {
 		bare[key] = newFloorClose()
 	}
-	control, err := parkedHeap(func(key string, t *task) (*page, error) { return bare[key](key, t) }, keys, n)
+	control, err := parkedFootprint(func(key string, t *task) (*page, error) { return bare[key](key, t) }, keys, n)
 	if err != nil {
-		return 0, err
+		return footprint{}, err
 	}
-	heap, err := parkedHeap(do, keys, n)
-	return max(0, heap-control) / float64(n*len(keys)), err // what is below is noise
+	control.stack = 0
+	f, err := parkedFootprint(do, keys, n)
+	return f.less(control).per(n * len(keys)), err
 }
 
-// parkedHeap returns the live heap while a call for each of keys leads, and n
-// wait for it; less what there was before.
-func parkedHeap(do call[string], keys []string, n int) (float64, error) {
+// parkedFootprint returns what is in use while a call for each of keys leads,
+// and n wait for it, less what was before.
+func parkedFootprint(do call[string], keys []string, n int) (footprint, error) {
 	var (
 		leading, all sync.WaitGroup
 		entered      atomic.Int64
 		release      = make(chan struct{})
 	)
 	warm(len(keys) * (n + 1))
-	before := liveHeap()
+	before := footprint{liveHeap(), float64(stackInUse())}
 	t := &task{fn: func() (*page, error) {
 		leading.Done()
 		<-release
@@ -108,8 +122,8 @@ func parkedHeap(do call[string], keys []string, n int) (float64, error) {
 		}
 	}
 	err := awaitParked(&entered, n*len(keys))
-	heap := liveHeap()
+	now := footprint{heap: float64(liveHeap()), stack: float64(stackInUse())}
 	close(release)
 	all.Wait()
-	return heap - before, err
+	return now.less(before), err
 }

@@ -3,6 +3,7 @@ package benchmarks
 import (
 	"context"
 	"hash/maphash"
+	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -17,11 +18,23 @@ const (
 	floorPark        = "floor-park"        // park and wake of one goroutine on a channel
 	floorCancellable = "floor-cancellable" // a channel, a goroutine and a select
 	floorClose       = "floor-close"       // closing one bare channel with all waiters
+	floorFn          = "floor-fn"          // fn for each call: the workload itself
 )
+
+// shards returns how many locks a coalesce.Group has if nobody says otherwise.
+func shards() int {
+	return 1 << bits.Len(uint(16*runtime.GOMAXPROCS(0)-1))
+}
 
 // floorRun returns the run of a floor.
 func floorRun(name string, bench func(b *testing.B)) Run {
 	return Run{Impl: name, Floor: true, Bench: bench}
+}
+
+// newFloorFn returns a call that does its own work. What that takes is not the
+// price of any implementation; those that share can save some of it.
+func newFloorFn() call[string] {
+	return func(_ string, t *task) (*page, error) { return t.do() }
 }
 
 // newFloorLocks returns what an undisturbed call cannot do without: to place
@@ -33,7 +46,7 @@ func newFloorLocks[K comparable]() call[K] {
 		n  int
 		_  [112]byte // no two in one pair of cache lines
 	}
-	seed, shards := maphash.MakeSeed(), make([]shard, 16*runtime.GOMAXPROCS(0))
+	seed, shards := maphash.MakeSeed(), make([]shard, shards())
 	return func(key K, t *task) (*page, error) {
 		s := &shards[maphash.Comparable(seed, key)%uint64(len(shards))]
 		s.mu.Lock()

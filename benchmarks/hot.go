@@ -17,7 +17,7 @@ func hotWorkloads(s sizes) []Workload {
 			Name:  "work=hot/keys=1" + name,
 			Title: "`Do`, 8 goroutines for each P, one hot key, " + title,
 			Units: []string{nsPerOp},
-			Runs:  doRuns(bench),
+			Runs:  withFloorFn(bench),
 		}
 	}
 	busy := workload("", "a short fn", func(b *testing.B, do call[string]) { hot(b, do, false) })

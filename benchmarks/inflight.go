@@ -19,8 +19,8 @@ func inFlightWorkloads(s sizes) []Workload {
 		Units: []string{nsPerCall, bytesPerKey},
 		Quick: true,
 		Heavy: true,
-		// resenje would need a stack for each key. With the seed's 256 lists,
-		// each call looks at thousands of entries.
+		Without: "Without resenje, which needs a stack for each key, and the seed, with whose 256 lists" +
+			" each call looks at thousands of entries.",
 		Runs: doRuns(func(b *testing.B, do call[string]) { inFlight(b, do, s) }, Resenje, Seed),
 	}}
 }

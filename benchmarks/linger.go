@@ -20,10 +20,11 @@ const lingerFor = time.Hour
 func lingerWorkloads() []Workload {
 	const note = "a cache that loads, with a bound and a policy what to evict"
 	return []Workload{{
-		Name:  "work=linger/keys=string16",
-		Title: "`Do`, answered by a success that lingers",
-		Units: []string{nsPerOp},
-		Quick: true,
+		Name:    "work=linger/keys=string16",
+		Title:   "`Do`, answered by a success that lingers",
+		Units:   []string{nsPerOp},
+		Quick:   true,
+		Without: "Without all that keep nothing.",
 		Runs: []Run{
 			{Impl: Coalesce, Bench: func(b *testing.B) { linger(b, newLingering()) }},
 			{Impl: Otter, Note: note, Bench: func(b *testing.B) {

@@ -7,19 +7,19 @@ import "github.com/puzpuzpuz/xsync/v3"
 // measured. An entry is deleted before its waiters are woken, so that nobody
 // finds a flight that is over.
 
-// A mapOfCall is a flight.
-type mapOfCall struct {
+// A mapOfFlight is a flight: one execution, and where its followers wait.
+type mapOfFlight struct {
 	done chan struct{} // closed when page and err are there
 	page *page
 	err  error
 }
 
-func newMapOfCall() *mapOfCall { return &mapOfCall{done: make(chan struct{})} }
+func newMapOfFlight() *mapOfFlight { return &mapOfFlight{done: make(chan struct{})} }
 
 func newMapOf[K comparable]() call[K] {
-	m := xsync.NewMapOf[K, *mapOfCall]()
+	m := xsync.NewMapOf[K, *mapOfFlight]()
 	return func(key K, t *task) (*page, error) {
-		c, joined := m.LoadOrCompute(key, newMapOfCall)
+		c, joined := m.LoadOrCompute(key, newMapOfFlight)
 		if joined {
 			<-c.done
 			return c.page, c.err

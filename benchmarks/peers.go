@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
-	"runtime"
 	"slices"
 	"testing"
 
@@ -119,6 +118,11 @@ func doRuns(bench func(b *testing.B, do call[string]), except ...string) []Run {
 	return runs
 }
 
+// withFloorFn is doRuns with what the workload takes if nobody coalesces.
+func withFloorFn(bench func(b *testing.B, do call[string])) []Run {
+	return append(doRuns(bench), floorRun(floorFn, func(b *testing.B) { bench(b, newFloorFn()) }))
+}
+
 func newCoalesce[K comparable]() call[K] {
 	g := new(coalesce.Group[K, *page])
 	return func(key K, t *task) (*page, error) {
@@ -164,7 +168,7 @@ func newSamberSharded[K comparable]() call[K] {
 // that a coalesce.Group has if nobody says otherwise.
 func samberSharded[K comparable]() *samber.ShardedGroup[K, *page] {
 	seed := maphash.MakeSeed()
-	return samber.NewShardedGroup[K, *page](uint(16*runtime.GOMAXPROCS(0)), func(key K) uint64 {
+	return samber.NewShardedGroup[K, *page](uint(shards()), func(key K) uint64 {
 		return maphash.Comparable(seed, key)
 	})
 }

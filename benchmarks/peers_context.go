@@ -86,22 +86,17 @@ func newResenjeContext() contextCall {
 }
 
 func newSamberContext() contextCall {
-	g := new(samber.Group[string, *page])
-	return func(ctx context.Context, key string, t *task) (*page, error) {
-		select {
-		case r := <-g.DoChan(key, t.do):
-			return r.Value.Value, r.Err
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
+	return samberContext(new(samber.Group[string, *page]).DoChan)
 }
 
 func newSamberShardedContext() contextCall {
-	g := samberSharded[string]()
+	return samberContext(samberSharded[string]().DoChan)
+}
+
+func samberContext(doChan func(string, func() (*page, error)) <-chan samber.Result[*page]) contextCall {
 	return func(ctx context.Context, key string, t *task) (*page, error) {
 		select {
-		case r := <-g.DoChan(key, t.do):
+		case r := <-doChan(key, t.do):
 			return r.Value.Value, r.Err
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -134,9 +129,9 @@ func newOtterContext() contextCall {
 }
 
 func newMapOfContext() contextCall {
-	m := xsync.NewMapOf[string, *mapOfCall]()
+	m := xsync.NewMapOf[string, *mapOfFlight]()
 	return func(ctx context.Context, key string, t *task) (*page, error) {
-		c, joined := m.LoadOrCompute(key, newMapOfCall)
+		c, joined := m.LoadOrCompute(key, newMapOfFlight)
 		if !joined {
 			go func() {
 				defer func() {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +16,7 @@ func (d *data) markdown(charts []chart) string {
 	var b strings.Builder
 	b.WriteString("<!-- Made by benchmarks/cmd/report; what is changed here by hand is lost. -->\n\n")
 	b.WriteString("# Benchmarks\n\n")
-	b.WriteString("Package coalesce beside other packages that share calls, all doing the same work.\n" +
+	b.WriteString("Package coalesce beside other packages that coalesce calls, all doing the same work.\n" +
 		"Less is better throughout.\n\n")
 	d.writeHeading(&b)
 	d.writeGoals(&b)
@@ -50,24 +49,14 @@ func (d *data) writeHeading(b *strings.Builder) {
 		"means little.\n\n")
 }
 
-// peerModules are the modules of implementations whose name is no part of the
-// module's.
-var peerModules = map[string]string{
-	benchmarks.XSync: "golang.org/x/sync",
-	"mapof":          "github.com/puzpuzpuz/xsync/v3",
-}
-
 // peerVersions lists the modules of the peers that were measured.
 func (d *data) peerVersions() string {
 	var found []string
-	modules := slices.Sorted(maps.Keys(d.conditions.Modules))
 	for _, name := range d.implNames() {
-		for _, m := range modules {
-			version := m + " " + d.conditions.Modules[m]
-			if (m == peerModules[name] || peerModules[name] == "" && strings.Contains(m, name)) &&
-				m != parent && !slices.Contains(found, version) {
-				found = append(found, version)
-			}
+		m := benchmarks.Modules[name]
+		version := m + " " + d.conditions.Modules[m]
+		if d.conditions.Modules[m] != "" && !slices.Contains(found, version) {
+			found = append(found, version)
 		}
 	}
 	if found == nil {
@@ -210,7 +199,11 @@ func (d *data) writeTables(b *strings.Builder) {
 		if w.Procs > 0 {
 			fmt.Fprintf(b, " with GOMAXPROCS=%d", w.Procs)
 		}
-		b.WriteString(".\n\n")
+		b.WriteString(".")
+		if w.Without != "" {
+			b.WriteString(" " + w.Without)
+		}
+		b.WriteString("\n\n")
 		w.writeTable(b)
 		b.WriteString("\n")
 	}
