@@ -36,7 +36,7 @@ func (h *history) check() error {
 	keys := map[int]*keyHistory{}
 	of := func(key int) *keyHistory {
 		if keys[key] == nil {
-			keys[key] = &keyHistory{findings: &found, closing: h.closing, runs: map[token]*run{}}
+			keys[key] = &keyHistory{findings: &found, closing: h.closing, lingering: h.lingering, runs: map[token]*run{}}
 		}
 		return keys[key]
 	}
@@ -49,7 +49,7 @@ func (h *history) check() error {
 			k := of(c.key)
 			k.calls = append(k.calls, c)
 			if c.exec.runs > 0 {
-				k.runs[c.token] = &run{callRecord: c, minRet: never}
+				k.runs[c.token] = &run{callRecord: c, minRet: never, lingers: h.lingering && c.exec.how == exitReturn}
 			}
 		}
 	}
@@ -93,10 +93,16 @@ type run struct {
 	mute           int // of them, not in a position to be told
 	maxInv, minRet stamp
 	until          stamp // the last instant at which it can have been registered
+	lingers        bool  // or may
 }
 
 // finish returns the earliest instant at which r can have finished.
-func (r *run) finish() stamp { return max(r.exec.end, r.maxInv) }
+func (r *run) finish() stamp {
+	if r.lingers {
+		return r.exec.end
+	}
+	return max(r.exec.end, r.maxInv)
+}
 
 // A keyHistory is the part of a history that is about one key: keys do not
 // disturb each other.
@@ -109,6 +115,8 @@ type keyHistory struct {
 	left    []*callRecord // got their own context's end
 	closed  []*callRecord // got ErrClosed
 	closing stamp
+
+	lingering bool
 }
 
 // attribute checks what c got by itself and adds it to the run that it got.
@@ -179,17 +187,33 @@ func (k *keyHistory) checkRun(r *run) {
 	if r.exec.end > r.minRet {
 		k.refuse(2, "fn of %v ended at %d, and a receiver returned at %d", r.token, r.exec.end, r.minRet)
 	}
-	if r.maxInv > r.minRet {
+	if r.lingers {
+		k.checkNewest(r)
+	} else if r.maxInv > r.minRet {
 		k.refuse(3, "the result of %v was had at %d and given to a call that began at %d", r.token, r.minRet, r.maxInv)
 	}
 	if r.exec.canceled && r.receivers > 0 && k.closing == never {
 		k.refuse(6, "the context of %v ended although %d calls received its result", r.token, r.receivers)
+	}
+	if k.lingering {
+		return
 	}
 	if r.receivers > 1 && r.told+r.mute < r.receivers {
 		k.refuse(7, "%d calls received the result of %v, and %d of them were told that they shared it", r.receivers, r.token, r.told)
 	}
 	if r.receivers == 1 && r.told == 1 && !anyOverlaps(k.left, r.inv, r.minRet) {
 		k.refuse(7, "%v alone received its result and was told that it shared it", r.token)
+	}
+}
+
+// checkNewest checks rule 3 for r, which lingers: nobody gets it who began after
+// somebody had a newer one.
+func (k *keyHistory) checkNewest(r *run) {
+	for _, o := range k.runs {
+		if o.lingers && o.exec.start >= r.exec.end && o.minRet < r.maxInv {
+			k.refuse(3, "the result of %v was given to a call that began at %d, and that of %v, which is newer, was had at %d",
+				r.token, r.maxInv, o.token, o.minRet)
+		}
 	}
 }
 

@@ -86,7 +86,7 @@ type Group[K comparable, V any] struct {
 	// Hooks are told of what happens to flights. Without any, they cost nothing.
 	Hooks Hooks[K]
 
-	table sched.Pointer[table[K, V]] // set once, by useSlow; loaded by use and Do
+	table sched.SetOnce[table[K, V]] // set once, by useSlow; loaded by use and Do
 }
 
 // A Result is what a receiver of [Group.DoChan] gets, and what [Group.DoMulti]

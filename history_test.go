@@ -39,6 +39,9 @@ import (
 //	        ended, the key was in flight, the group was shut down
 //	rule 10 what Flights, Len and Stats tell is possible
 //
+// Where successes linger, rule 3 holds for what does not linger, and of that
+// which does a call gets the newest; rule 7 says nothing.
+//
 // Rule 4 takes the earliest C that the receivers allow, rule 3 says that there
 // is one. Without Forget and without leaving, rules 1 to 4 are exact: they
 // accept a history if and only if it is linearizable.
@@ -50,7 +53,8 @@ const never stamp = math.MaxInt64
 
 var epoch = time.Now()
 
-func now() stamp { return stamp(time.Since(epoch)) }
+// now is a variable so that time can be something else where it stands still.
+var now = func() stamp { return stamp(time.Since(epoch)) }
 
 // A token names an execution, by the call whose fn it is. fn returns its own,
 // so that each result tells where it comes from. The zero token names none.
@@ -135,6 +139,11 @@ type history struct {
 	forgets [][]forgetRecord
 	notes   []string
 	closing stamp // when Shutdown was called, or never
+
+	// lingering says that successes linger for ever. They then answer calls that
+	// begin later, until a Forget or a newer success; and the calls of their
+	// flights do not know of it.
+	lingering bool
 }
 
 // record records what a call returned, and when if that is not known.

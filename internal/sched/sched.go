@@ -1,10 +1,12 @@
+//go:build !coalesceexplore
+
 // Package sched is the one seam between package coalesce and the scheduler.
 //
 // Every lock, atomic word, goroutine start, park, yield and clock reading of the core
 // goes through the names below, but for its counter of calls that take no part,
 // which nothing depends on. In this build they are aliases and one-line
-// functions; a build that explores schedules systematically replaces this file
-// and nothing else.
+// functions that are inlined; with the build tag coalesceexplore, controlled.go takes
+// the place of this file, and an explorer decides who goes on at each of them.
 package sched
 
 import (
@@ -21,6 +23,9 @@ type Mutex = sync.Mutex
 
 // A Pointer is an atomic pointer of the core.
 type Pointer[T any] = atomic.Pointer[T]
+
+// A SetOnce is an atomic pointer that is set once.
+type SetOnce[T any] = atomic.Pointer[T]
 
 // An Int64 is an atomic integer of the core.
 type Int64 = atomic.Int64

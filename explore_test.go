@@ -1,0 +1,664 @@
+//go:build coalesceexplore
+
+package coalesce_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file explores the schedules of small programs systematically: the code of
+// the package itself, with every order of its locks, atomics, waits and
+// completions that the bounds allow. What the callers saw is judged by the checker
+// of the storms, and the group's own state when everybody has returned.
+//
+//	go test -tags coalesceexplore -run Explore -cpu 1 .
+
+var (
+	exploreLong = flag.Bool("explore.long", false, "explore everything, which takes some twenty minutes")
+	exploreRuns = flag.Int("explore.random", 20_000, "how many random schedules of larger programs to explore")
+	exploreSeed = flag.Int("explore.seed", 1, "what those are drawn from")
+)
+
+// A step is one thing that a client of a program does.
+type step struct {
+	name string
+	do   func(w *world, c *client)
+}
+
+// A script is what one client does, one step after the other. A step in which the
+// client's own goroutine may exit has to be the last.
+type script []step
+
+func (s script) String() string {
+	var names []string
+	for _, st := range s {
+		names = append(names, st.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// A program is what is explored: a group, and scripts that run side by side.
+type program struct {
+	setup   func(g *coalesce.Group[int, token])
+	scripts []script
+	unused  bool // the calls make the table
+}
+
+func (p program) String() string {
+	var names []string
+	for _, s := range p.scripts {
+		names = append(names, s.String())
+	}
+	return strings.Join(names, " | ")
+}
+
+// A world is what one run of a program is about.
+type world struct {
+	g       *coalesce.Group[int, token]
+	keys    int
+	stamp   stamp
+	running map[int]int  // executions, by key
+	forgot  map[int]bool // keys of which two may run at once
+	h       *history
+	notes   []string
+}
+
+func (w *world) note(format string, args ...any) {
+	w.notes = append(w.notes, fmt.Sprintf(format, args...))
+}
+
+// run runs p once, and returns what is wrong with what happened.
+func (p program) run() error {
+	w := &world{
+		g:       &coalesce.Group[int, token]{Shards: 1, Hash: func(key int) uint64 { return uint64(key) }},
+		running: map[int]int{}, forgot: map[int]bool{},
+	}
+	if p.setup != nil {
+		p.setup(w.g)
+	}
+	if !p.unused {
+		w.g.Len() // makes the table
+	}
+	now = func() stamp { return stamp(sched.Step()) }
+	clients := make([]*client, len(p.scripts))
+	w.h = &history{closing: never, lingering: w.g.Linger > 0}
+	for i, s := range p.scripts {
+		c := &client{storm: &storm{}, g: w.g, id: i, calls: make([]callRecord, 0, 8)}
+		clients[i] = c
+		sched.Go(func() {
+			for _, st := range s {
+				st.do(w, c)
+			}
+		})
+	}
+	sched.Join()
+	for _, c := range clients {
+		w.h.calls = append(w.h.calls, c.calls)
+		w.h.forgets = append(w.h.forgets, c.forgets)
+	}
+	w.atRest(clients)
+	w.h.notes = w.notes
+	return w.h.check()
+}
+
+// atRest notes what a group must not have left when nobody uses it.
+func (w *world) atRest(clients []*client) {
+	if n := w.g.Len(); n != 0 {
+		w.note("%d keys in flight", n)
+	}
+	for f := range w.g.Flights() {
+		w.note("a flight at rest: %+v", f)
+	}
+	for key, n := range w.running {
+		if n != 0 {
+			w.note("%d executions of key %d have not ended", n, key)
+		}
+	}
+	if n := sched.Watches(); n != 0 {
+		w.note("%d contexts are still watched", n)
+	}
+	calls := uint64(0)
+	for _, c := range clients {
+		calls += uint64(len(c.calls))
+	}
+	if st := w.g.Stats(); st.Calls != calls || st.Calls != st.Led+st.Joined+st.Lingered+st.Rejected+st.Ended {
+		w.note("%d calls, and %+v", calls, st)
+	}
+}
+
+// enter and leave surround what an fn does for a key.
+func (w *world) enter(key int) {
+	if w.running[key]++; w.running[key] > 1 && !w.forgot[key] {
+		w.note("%d executions of key %d at once", w.running[key], key)
+	}
+}
+
+func (w *world) leave(key int) { w.running[key]-- }
+
+// fn returns the fn of the call r, during which others can do something.
+func (w *world) fn(r *callRecord, how exit) func(context.Context) (token, error) {
+	me, e := r.token, &r.exec
+	e.how = how
+	return func(ctx context.Context) (token, error) {
+		e.start = now()
+		e.runs++
+		w.enter(me.key)
+		sched.Point()
+		w.leave(me.key)
+		e.canceled = ctx.Err() != nil
+		e.end = now()
+		switch how {
+		case exitError:
+			return token{}, &fnError{me}
+		case exitPanic:
+			panic(fnPanic{me})
+		case exitGoexit:
+			runtime.Goexit()
+		}
+		return me, nil
+	}
+}
+
+// An endable is a context that a thread of a program ends.
+type endable struct {
+	context.Context
+	done  chan struct{}
+	ended bool
+}
+
+func newEndable() *endable { return &endable{Context: context.Background(), done: make(chan struct{})} }
+
+func (c *endable) Done() <-chan struct{} { return c.done }
+
+func (c *endable) Err() error {
+	sched.Point()
+	if c.ended {
+		return context.Canceled
+	}
+	return nil
+}
+
+// end ends c, as what a client of its own does.
+func (c *endable) end() {
+	sched.Go(func() {
+		sched.Point()
+		c.ended = true
+		close(c.done)
+	})
+}
+
+// call returns a step that makes one call of a blocking form. cancel says that the
+// call's context may end at any time.
+func call(name string, form callForm, key int, how exit, cancel bool) step {
+	return step{name, func(w *world, c *client) {
+		r := c.newRecord(key)
+		r.fresh, r.try = form == byFresh, form == byTry
+		ctx := context.Context(context.Background())
+		if form == byContext || form == byFresh {
+			e := newEndable()
+			ctx = e
+			if cancel {
+				e.end()
+			}
+		}
+		sched.Point()
+		c.block(form, ctx, r, w.fn(r, how))
+	}}
+}
+
+// callChan returns a step that makes a DoChan and receives from it.
+func callChan(name string, key int, how exit, cancel bool) step {
+	return step{name, func(w *world, c *client) {
+		r, e := c.newRecord(key), newEndable()
+		if cancel {
+			e.end()
+		}
+		sched.Point()
+		r.inv = now()
+		ch := c.g.DoChan(e, key, w.fn(r, how))
+		sched.Await("receive", func() bool { return len(ch) > 0 })
+		res := <-ch
+		r.ret, r.shared = now(), res.Shared
+		if pe, ok := res.Err.(*coalesce.PanicError); ok {
+			r.recordPanic(pe)
+		} else {
+			r.record(e, res.Val, res.Err)
+		}
+	}}
+}
+
+// callMulti returns a step that makes a DoMulti.
+func callMulti(name string, how exit, cancel bool, keys ...int) step {
+	return step{name, func(w *world, c *client) {
+		e := newEndable()
+		if cancel {
+			e.end()
+		}
+		sched.Point()
+		records := map[int]*callRecord{}
+		for _, key := range keys {
+			records[key] = c.newRecord(key)
+			records[key].inv = now()
+		}
+		results := c.g.DoMulti(e, keys, func(ctx context.Context, keys []int) (map[int]token, error) {
+			of := map[int]token{}
+			for _, key := range keys {
+				x := &records[key].exec
+				x.start, x.how, x.batch = now(), how, records[keys[0]].token
+				x.runs++
+				of[key] = records[key].token
+				w.enter(key)
+			}
+			sched.Point()
+			for _, key := range keys {
+				w.leave(key)
+				x := &records[key].exec
+				x.canceled, x.end = ctx.Err() != nil, now()
+			}
+			switch how {
+			case exitError:
+				return nil, &batchError{of}
+			case exitPanic:
+				panic(batchPanic{of})
+			case exitGoexit:
+				runtime.Goexit()
+			}
+			return of, nil
+		})
+		ret := now()
+		for _, key := range keys {
+			r, res := records[key], results[key]
+			r.ret, r.shared = ret, res.Shared
+			if pe, ok := res.Err.(*coalesce.PanicError); ok {
+				r.recordPanic(pe)
+			} else {
+				r.record(e, res.Val, res.Err)
+			}
+		}
+	}}
+}
+
+// forget returns a step that forgets a key.
+func forget(name string, key int, unshared bool) step {
+	return step{name, func(w *world, c *client) {
+		sched.Point()
+		w.forgot[key] = true
+		f := forgetRecord{key: key, unshared: unshared, inv: now()}
+		if unshared {
+			f.done = c.g.ForgetUnshared(key)
+		} else {
+			f.done = c.g.Forget(key)
+		}
+		f.ret = now()
+		c.forgets = append(c.forgets, f)
+	}}
+}
+
+// shutdown returns a step that shuts the group down. After that nothing runs.
+func shutdown(name string, cancel bool) step {
+	return step{name, func(w *world, c *client) {
+		e := newEndable()
+		if cancel {
+			e.end()
+		}
+		sched.Point()
+		w.h.closing = min(w.h.closing, now())
+		err := w.g.Shutdown(e)
+		switch {
+		case err == nil:
+			for key, n := range w.running {
+				if n > 0 {
+					w.note("%d executions of key %d after Shutdown", n, key)
+				}
+			}
+		case !cancel || err != context.Canceled:
+			w.note("Shutdown returned %v", err)
+		}
+	}}
+}
+
+// elapse returns a step that lets time pass, after which flights of key 1 that
+// were running may be taken over from.
+func elapse(name string, d time.Duration) step {
+	return step{name, func(w *world, c *client) {
+		sched.Point()
+		w.forgot[1] = true
+		c.forgets = append(c.forgets, forgetRecord{key: 1, inv: now(), ret: never, done: true})
+		sched.Advance(int64(d))
+	}}
+}
+
+// The alphabet of the small programs, all for key 1 but for the second key of a
+// DoMulti.
+func alphabet() []step {
+	return []step{
+		call("Do", byDo, 1, exitReturn, false),
+		call("Do/error", byDo, 1, exitError, false),
+		call("Do/panic", byDo, 1, exitPanic, false),
+		call("Do/Goexit", byDo, 1, exitGoexit, false),
+		call("DoContext", byContext, 1, exitReturn, false),
+		call("DoContext/ends", byContext, 1, exitReturn, true),
+		call("DoContext/panic/ends", byContext, 1, exitPanic, true),
+		call("DoContext/Goexit", byContext, 1, exitGoexit, false),
+		call("DoFresh", byFresh, 1, exitReturn, false),
+		call("DoFresh/ends", byFresh, 1, exitReturn, true),
+		callChan("DoChan", 1, exitReturn, false),
+		callChan("DoChan/ends", 1, exitReturn, true),
+		callChan("DoChan/Goexit", 1, exitGoexit, false),
+		call("TryDo", byTry, 1, exitReturn, false),
+		callMulti("DoMulti", exitReturn, false, 1, 2),
+		callMulti("DoMulti/ends", exitReturn, true, 2, 1),
+		callMulti("DoMulti/panic", exitPanic, false, 1, 2),
+		forget("Forget", 1, false),
+		forget("ForgetUnshared", 1, true),
+		shutdown("Shutdown", false),
+		shutdown("Shutdown/ends", true),
+	}
+}
+
+// explore explores p and fails the test if it finds something.
+func explore(t *testing.T, x sched.Explorer, p program) sched.Report {
+	t.Helper()
+	rep := x.Explore(p.run)
+	if rep.Err != nil {
+		t.Fatalf("%v\nafter %d schedules: %v\ndecisions %v\nthread  is about to     at\n%s",
+			p, rep.Runs, rep.Err, rep.Decisions, rep.Trace)
+	}
+	return rep
+}
+
+// unlogged keeps panics that nobody is left to be told of from the log, and gives the
+// histories their time back when the test is over.
+func unlogged(t *testing.T) {
+	clock, l := now, slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	t.Cleanup(func() { now = clock; slog.SetDefault(l) })
+}
+
+// An explored sums reports up.
+type explored struct{ programs, runs, points int }
+
+func (e *explored) add(r sched.Report) {
+	e.programs++
+	e.runs += r.Runs
+	e.points += r.Points
+}
+
+func (e *explored) log(t *testing.T, began time.Time) {
+	took := time.Since(began)
+	t.Logf("%d programs, %d schedules, %d points; %.0f schedules a second", e.programs, e.runs, e.points,
+		float64(e.runs)/took.Seconds())
+}
+
+// steps returns the steps of the alphabet with these names.
+func steps(names ...string) []step {
+	var found []step
+	for _, st := range alphabet() {
+		if slices.Contains(names, st.name) {
+			found = append(found, st)
+		}
+	}
+	if len(found) != len(names) {
+		panic(fmt.Sprintf("%q are %d steps", names, len(found)))
+	}
+	return found
+}
+
+// TestExplore_Pairs: two callers with a call each, and a Forget beside them.
+func TestExplore_Pairs(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began, bound := time.Now(), 2
+	if *exploreLong {
+		bound = 3
+	}
+	all := alphabet()
+	for i, a := range all {
+		for _, b := range all[i:] {
+			p := program{scripts: []script{{a}, {b}, {forget("Forget", 1, false)}}}
+			sum.add(explore(t, sched.Explorer{Preemptions: bound}, p))
+		}
+	}
+	sum.log(t, began)
+}
+
+// TestExplore_Forget: the smallest programs of that kind, with one preemption more.
+func TestExplore_Forget(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	all := steps("Do", "Do/panic", "DoContext/ends", "DoFresh", "TryDo")
+	for i, a := range all {
+		for _, b := range all[i:] {
+			p := program{scripts: []script{{a}, {b}, {forget("Forget", 1, false)}}}
+			sum.add(explore(t, sched.Explorer{Preemptions: 3}, p))
+		}
+	}
+	sum.log(t, began)
+}
+
+// TestExplore_Triples: three callers with a call each, which may be a Forget or
+// a Shutdown.
+func TestExplore_Triples(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	all := steps("Do", "Do/panic", "DoContext/ends", "DoFresh/ends", "DoChan/ends", "TryDo", "DoMulti/ends", "ForgetUnshared", "Shutdown/ends")
+	bound := 1
+	if *exploreLong {
+		all, bound = alphabet(), 2
+	}
+	for i, a := range all {
+		for j, b := range all[i:] {
+			for _, c := range all[i+j:] {
+				p := program{scripts: []script{{a}, {b}, {c}}}
+				sum.add(explore(t, sched.Explorer{Preemptions: bound}, p))
+			}
+		}
+	}
+	sum.log(t, began)
+}
+
+// TestExplore_TwoByTwo: two callers with two calls each.
+func TestExplore_TwoByTwo(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	all := steps("Do", "DoContext/ends", "DoFresh", "Forget")
+	bound := 1
+	if *exploreLong {
+		all = steps("Do", "DoContext", "DoContext/ends", "DoFresh/ends", "DoChan/ends", "TryDo", "DoMulti", "Forget")
+		bound = 2
+	}
+	var scripts []script
+	for _, a := range all {
+		for _, b := range all {
+			scripts = append(scripts, script{a, b})
+		}
+	}
+	for i, a := range scripts {
+		for _, b := range scripts[i:] {
+			sum.add(explore(t, sched.Explorer{Preemptions: bound}, program{scripts: []script{a, b}}))
+		}
+	}
+	sum.log(t, began)
+}
+
+// TestExplore_FirstUse: two calls make the table, and use the same one.
+func TestExplore_FirstUse(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	for _, a := range steps("Do", "DoContext", "DoChan/ends", "TryDo", "Forget", "Shutdown") {
+		for _, b := range steps("Do", "DoMulti") {
+			p := program{unused: true, scripts: []script{{a}, {b}}}
+			sum.add(explore(t, sched.Explorer{Preemptions: 3}, p))
+		}
+	}
+	sum.log(t, began)
+}
+
+// TestExplore_MaxAge: a flight that reaches its age is taken over from by a call,
+// or by a successor's timer.
+func TestExplore_MaxAge(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	aged := func(g *coalesce.Group[int, token]) { g.MaxAge = time.Second }
+	all := steps("Do", "DoContext/ends", "DoFresh", "DoFresh/ends", "DoChan/ends", "TryDo", "DoMulti", "Forget")
+	for i, a := range all {
+		for _, b := range all[i:] {
+			p := program{setup: aged, scripts: []script{{a}, {b}, {elapse("a second", time.Second)}}}
+			sum.add(explore(t, sched.Explorer{Preemptions: 2}, p))
+		}
+	}
+	sum.log(t, began)
+}
+
+// TestExplore_Linger: successes linger until they are forgotten, or replaced.
+func TestExplore_Linger(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	lingering := func(g *coalesce.Group[int, token]) { g.Linger = coalesce.Forever }
+	all := steps("Do", "Do/error", "DoContext/ends", "DoFresh", "DoChan/ends", "TryDo", "DoMulti", "Shutdown")
+	for i, a := range all {
+		for _, b := range all[i:] {
+			for _, c := range steps("Do", "DoFresh", "Forget") {
+				p := program{setup: lingering, scripts: []script{{a}, {b}, {c}}}
+				sum.add(explore(t, sched.Explorer{Preemptions: 2}, p))
+			}
+		}
+	}
+	sum.log(t, began)
+}
+
+// TestExplore_Random: programs that are too large for all schedules.
+func TestExplore_Random(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	rng := rand.New(rand.NewPCG(uint64(*exploreSeed), 2))
+	for range 100 {
+		p := program{scripts: make([]script, 3+rng.IntN(4))}
+		all := alphabet()
+		for i := range p.scripts {
+			for n := 1 + rng.IntN(3); n > 0; n-- {
+				st := all[rng.IntN(len(all))]
+				p.scripts[i] = append(p.scripts[i], st)
+				if strings.HasSuffix(st.name, "Goexit") {
+					break // the client's goroutine may exit
+				}
+			}
+		}
+		switch rng.IntN(4) {
+		case 0:
+			p.setup = func(g *coalesce.Group[int, token]) { g.Clone = func(v token) token { return v } }
+		case 1:
+			p.setup = func(g *coalesce.Group[int, token]) { g.Hooks.Join = func(coalesce.Event[int]) { sched.Point() } }
+		}
+		sum.add(explore(t, sched.Explorer{Random: *exploreRuns / 100, Changes: 3, Seed: rng.Uint64()}, p))
+	}
+	sum.log(t, began)
+}
+
+// TestExplore_Finds: the explorer itself finds what is wrong: an error that only
+// one order brings about, a deadlock, a panic, and what does not end.
+func TestExplore_Finds(t *testing.T) {
+	lost := func() error {
+		var mu sched.Mutex
+		n := 0
+		for range 2 {
+			sched.Go(func() {
+				mu.Lock()
+				v := n
+				mu.Unlock()
+				mu.Lock()
+				n = v + 1
+				mu.Unlock()
+			})
+		}
+		sched.Join()
+		if n != 2 {
+			return fmt.Errorf("n = %d", n)
+		}
+		return nil
+	}
+	locks := func() error {
+		var a, b sched.Mutex
+		for _, m := range [][2]*sched.Mutex{{&a, &b}, {&b, &a}} {
+			sched.Go(func() {
+				m[0].Lock()
+				m[1].Lock()
+				m[1].Unlock()
+				m[0].Unlock()
+			})
+		}
+		sched.Join()
+		return nil
+	}
+	wakeLost := func() error {
+		var flag sched.Int64
+		c := sched.NewCompletion()
+		sched.Go(func() {
+			if flag.Load() == 0 {
+				sched.Wait(c)
+			}
+		})
+		flag.Store(1) // and nobody completes c
+		sched.Join()
+		return nil
+	}
+	panics := func() error {
+		var p sched.Pointer[int]
+		sched.Go(func() { p.Store(new(int)) })
+		sched.Go(func() { _ = *p.Load() })
+		sched.Join()
+		return nil
+	}
+	endless := func() error {
+		for {
+			sched.Point()
+		}
+	}
+	for _, tt := range []struct {
+		name        string
+		program     func() error
+		preemptions int // that it takes
+		want        string
+	}{
+		{"a lost update", lost, 1, "n = 1"},
+		{"locks in opposite orders", locks, 1, "deadlock"},
+		{"a wake that is lost", wakeLost, 1, "deadlock"},
+		{"a panic", panics, 0, "panicked"},
+		{"no end", endless, 0, "no end"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.preemptions > 0 {
+				if rep := (sched.Explorer{Preemptions: tt.preemptions - 1}).Explore(tt.program); rep.Err != nil || !rep.Complete {
+					t.Errorf("with %d preemptions: %+v", tt.preemptions-1, rep)
+				}
+			}
+			for _, x := range []sched.Explorer{{Preemptions: tt.preemptions}, {Random: 1000, Changes: 2}} {
+				rep := x.Explore(tt.program)
+				if rep.Err == nil || !strings.Contains(rep.Err.Error(), tt.want) || rep.Trace == "" && tt.name != "no end" {
+					t.Errorf("%+v: %+v", x, rep)
+				}
+				t.Logf("%d schedules", rep.Runs)
+			}
+		})
+	}
+}
