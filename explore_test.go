@@ -27,7 +27,7 @@ import (
 //	go test -tags coalesceexplore -run Explore -cpu 1 .
 
 var (
-	exploreLong = flag.Bool("explore.long", false, "explore everything, which takes some twenty minutes")
+	exploreLong = flag.Bool("explore.long", false, "explore much more, which takes some twenty minutes")
 	exploreRuns = flag.Int("explore.random", 20_000, "how many random schedules of larger programs to explore")
 	exploreSeed = flag.Int("explore.seed", 1, "what those are drawn from")
 )
@@ -330,13 +330,15 @@ func shutdown(name string, cancel bool) step {
 	}}
 }
 
-// elapse returns a step that lets time pass, after which flights of key 1 that
-// were running may be taken over from.
+// elapse returns a step that lets time pass, after which flights that were running
+// may be taken over from.
 func elapse(name string, d time.Duration) step {
 	return step{name, func(w *world, c *client) {
 		sched.Point()
-		w.forgot[1] = true
-		c.forgets = append(c.forgets, forgetRecord{key: 1, inv: now(), ret: never, done: true})
+		for key := 1; key <= 2; key++ {
+			w.forgot[key] = true
+			c.forgets = append(c.forgets, forgetRecord{key: key, inv: now(), ret: never, done: true})
+		}
 		sched.Advance(int64(d))
 	}}
 }
@@ -417,55 +419,75 @@ func steps(names ...string) []step {
 	return found
 }
 
-// TestExplore_Pairs: two callers with a call each, and a Forget beside them.
-func TestExplore_Pairs(t *testing.T) {
-	unlogged(t)
-	var sum explored
-	began, bound := time.Now(), 2
-	if *exploreLong {
-		bound = 3
-	}
-	all := alphabet()
-	for i, a := range all {
-		for _, b := range all[i:] {
-			p := program{scripts: []script{{a}, {b}, {forget("Forget", 1, false)}}}
-			sum.add(explore(t, sched.Explorer{Preemptions: bound}, p))
-		}
-	}
-	sum.log(t, began)
-}
+// inline are the forms whose fn runs on the caller's goroutine: programs of these
+// have no threads but the callers, and few schedules.
+func inline() []step { return steps("Do", "Do/error", "Do/panic", "Do/Goexit", "TryDo") }
 
-// TestExplore_Forget: the smallest programs of that kind, with one preemption more.
-func TestExplore_Forget(t *testing.T) {
+// TestExplore_Inline: all schedules of two callers with a call each and a Forget
+// to three preemptions, of three callers, and of two with two calls each, to two.
+func TestExplore_Inline(t *testing.T) {
 	unlogged(t)
 	var sum explored
 	began := time.Now()
-	all := steps("Do", "Do/panic", "DoContext/ends", "DoFresh", "TryDo")
+	all := inline()
 	for i, a := range all {
-		for _, b := range all[i:] {
-			p := program{scripts: []script{{a}, {b}, {forget("Forget", 1, false)}}}
+		for j, b := range all[i:] {
+			p := program{scripts: []script{{a}, {b}, steps("Forget")}}
 			sum.add(explore(t, sched.Explorer{Preemptions: 3}, p))
+			for _, c := range all[i+j:] {
+				p := program{scripts: []script{{a}, {b}, {c}}}
+				sum.add(explore(t, sched.Explorer{Preemptions: 2}, p))
+			}
+		}
+	}
+	var scripts []script
+	for _, a := range steps("Do", "Do/panic", "TryDo", "Forget") { // no Goexit: the goroutine would be gone
+		for _, b := range steps("Do", "Do/panic", "TryDo") {
+			scripts = append(scripts, script{a, b})
+		}
+	}
+	for i, a := range scripts {
+		for _, b := range scripts[i:] {
+			sum.add(explore(t, sched.Explorer{Preemptions: 2}, program{scripts: []script{a, b}}))
 		}
 	}
 	sum.log(t, began)
 }
 
-// TestExplore_Triples: three callers with a call each, which may be a Forget or
-// a Shutdown.
+// TestExplore_Pairs: each two calls of the alphabet, and a Forget beside them.
+func TestExplore_Pairs(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	all := alphabet()
+	for i, a := range all {
+		for _, b := range all[i:] {
+			p := program{scripts: []script{{a}, {b}, steps("Forget")}}
+			if *exploreLong {
+				sum.add(explore(t, sched.Explorer{Delays: 4}, p))
+				sum.add(explore(t, sched.Explorer{Preemptions: 1}, p))
+			} else {
+				sum.add(explore(t, sched.Explorer{Delays: 2}, p))
+			}
+		}
+	}
+	sum.log(t, began)
+}
+
+// TestExplore_Triples: three callers with a call each.
 func TestExplore_Triples(t *testing.T) {
 	unlogged(t)
 	var sum explored
 	began := time.Now()
-	all := steps("Do", "Do/panic", "DoContext/ends", "DoFresh/ends", "DoChan/ends", "TryDo", "DoMulti/ends", "ForgetUnshared", "Shutdown/ends")
-	bound := 1
+	all := steps("Do", "DoContext/ends", "DoFresh/ends", "DoChan/ends", "TryDo", "DoMulti/ends", "Shutdown/ends")
+	x := sched.Explorer{Delays: 2}
 	if *exploreLong {
-		all, bound = alphabet(), 2
+		all, x.Delays = alphabet(), 3
 	}
 	for i, a := range all {
 		for j, b := range all[i:] {
 			for _, c := range all[i+j:] {
-				p := program{scripts: []script{{a}, {b}, {c}}}
-				sum.add(explore(t, sched.Explorer{Preemptions: bound}, p))
+				sum.add(explore(t, x, program{scripts: []script{{a}, {b}, {c}}}))
 			}
 		}
 	}
@@ -478,10 +500,10 @@ func TestExplore_TwoByTwo(t *testing.T) {
 	var sum explored
 	began := time.Now()
 	all := steps("Do", "DoContext/ends", "DoFresh", "Forget")
-	bound := 1
+	x := sched.Explorer{Delays: 2}
 	if *exploreLong {
 		all = steps("Do", "DoContext", "DoContext/ends", "DoFresh/ends", "DoChan/ends", "TryDo", "DoMulti", "Forget")
-		bound = 2
+		x.Delays = 3
 	}
 	var scripts []script
 	for _, a := range all {
@@ -491,7 +513,7 @@ func TestExplore_TwoByTwo(t *testing.T) {
 	}
 	for i, a := range scripts {
 		for _, b := range scripts[i:] {
-			sum.add(explore(t, sched.Explorer{Preemptions: bound}, program{scripts: []script{a, b}}))
+			sum.add(explore(t, x, program{scripts: []script{a, b}}))
 		}
 	}
 	sum.log(t, began)
@@ -505,7 +527,7 @@ func TestExplore_FirstUse(t *testing.T) {
 	for _, a := range steps("Do", "DoContext", "DoChan/ends", "TryDo", "Forget", "Shutdown") {
 		for _, b := range steps("Do", "DoMulti") {
 			p := program{unused: true, scripts: []script{{a}, {b}}}
-			sum.add(explore(t, sched.Explorer{Preemptions: 3}, p))
+			sum.add(explore(t, sched.Explorer{Delays: 4}, p))
 		}
 	}
 	sum.log(t, began)
@@ -522,7 +544,7 @@ func TestExplore_MaxAge(t *testing.T) {
 	for i, a := range all {
 		for _, b := range all[i:] {
 			p := program{setup: aged, scripts: []script{{a}, {b}, {elapse("a second", time.Second)}}}
-			sum.add(explore(t, sched.Explorer{Preemptions: 2}, p))
+			sum.add(explore(t, sched.Explorer{Delays: 3}, p))
 		}
 	}
 	sum.log(t, began)
@@ -539,7 +561,7 @@ func TestExplore_Linger(t *testing.T) {
 		for _, b := range all[i:] {
 			for _, c := range steps("Do", "DoFresh", "Forget") {
 				p := program{setup: lingering, scripts: []script{{a}, {b}, {c}}}
-				sum.add(explore(t, sched.Explorer{Preemptions: 2}, p))
+				sum.add(explore(t, sched.Explorer{Delays: 2}, p))
 			}
 		}
 	}

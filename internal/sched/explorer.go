@@ -417,12 +417,12 @@ func Step() int64 {
 }
 
 // Join waits, on the first thread, until all others have ended that were started
-// with Go, by an AfterFunc or by a timer.
+// with Go, by a timer, or by an AfterFunc whose context has ended.
 func Join() {
 	r := current
 	Await("join", func() bool {
 		for _, t := range r.threads[1:] {
-			if !t.done && !t.daemon {
+			if !t.done && (!t.daemon || t.watches && t.ready()) {
 				return false
 			}
 		}
