@@ -68,8 +68,6 @@ func (p program) String() string {
 // A world is what one run of a program is about.
 type world struct {
 	g       *coalesce.Group[int, token]
-	keys    int
-	stamp   stamp
 	running map[int]int  // executions, by key
 	forgot  map[int]bool // keys of which two may run at once
 	h       *history
@@ -348,6 +346,7 @@ func elapse(name string, d time.Duration) step {
 func alphabet() []step {
 	return []step{
 		call("Do", byDo, 1, exitReturn, false),
+		call("Do/other", byDo, 2, exitReturn, false),
 		call("Do/error", byDo, 1, exitError, false),
 		call("Do/panic", byDo, 1, exitPanic, false),
 		call("Do/Goexit", byDo, 1, exitGoexit, false),
@@ -421,7 +420,7 @@ func steps(names ...string) []step {
 
 // inline are the forms whose fn runs on the caller's goroutine: programs of these
 // have no threads but the callers, and few schedules.
-func inline() []step { return steps("Do", "Do/error", "Do/panic", "Do/Goexit", "TryDo") }
+func inline() []step { return steps("Do", "Do/other", "Do/error", "Do/panic", "Do/Goexit", "TryDo") }
 
 // TestExplore_Inline: all schedules of two callers with a call each and a Forget
 // to three preemptions, of three callers, and of two with two calls each, to two.
@@ -623,10 +622,12 @@ func TestExplore_Finds(t *testing.T) {
 		var a, b sched.Mutex
 		for _, m := range [][2]*sched.Mutex{{&a, &b}, {&b, &a}} {
 			sched.Go(func() {
-				m[0].Lock()
-				m[1].Lock()
-				m[1].Unlock()
-				m[0].Unlock()
+				for _, l := range m {
+					l.Lock()
+				}
+				for _, l := range m {
+					l.Unlock()
+				}
 			})
 		}
 		sched.Join()

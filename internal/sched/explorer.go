@@ -69,7 +69,7 @@ func (x Explorer) Explore(program func() error) Report {
 			for _, c := range r.decisions {
 				rep.Decisions = append(rep.Decisions, c.picked)
 			}
-			rep.Err, rep.Trace = Replay(rep.Decisions, program)
+			rep.Trace, rep.Err = Replay(rep.Decisions, program)
 			if rep.Err == nil {
 				rep.Err = fmt.Errorf("%w (and not when repeated: the program is not deterministic)", r.err)
 			}
@@ -90,10 +90,10 @@ func (x Explorer) Explore(program func() error) Report {
 	}
 }
 
-// Replay repeats a run and returns how it ended, and its trace.
-func Replay(decisions []int, program func() error) (err error, trace string) {
+// Replay repeats a run and returns its trace, and how it ended.
+func Replay(decisions []int, program func() error) (trace string, err error) {
 	r := execute(&replay{decisions: decisions}, program, true)
-	return r.err, r.log.String()
+	return r.log.String(), r.err
 }
 
 // current is the run that is being explored. It changes only where no thread is

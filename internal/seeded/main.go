@@ -1,0 +1,297 @@
+// Seeded plants bugs in package coalesce, one at a time, and checks that the
+// detectors find them: a test that has never failed has not shown that it can.
+//
+//	go run ./internal/seeded                                    each bug, by the detectors that must find it
+//	go run ./internal/seeded -all -write docs/VERIFICATION.md   by all of them, and the table
+//
+// It is run in the root of the module. The bugs are changes to the text of the
+// package (see bugs.go), in an overlay: the sources stay as they are, and are
+// compiled without a trace of this.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The detectors.
+const (
+	explored = "explorer" // systematic schedules
+	stormed  = "storms"   // random load, with the checker of histories
+	tested   = "tests"    // everything else that is exact
+	fuzzed   = "fuzz"     // the seeds of the fuzz targets, against the model
+)
+
+// A detector is a part of the test suite.
+type detector struct {
+	name    string
+	explore bool // it is in the binary that explores
+	args    []string
+}
+
+var detectors = []detector{
+	{explored, true, []string{"-test.run=^TestExplore_(Inline|Pairs|Triples|MaxAge|Linger)$", "-test.cpu=1"}},
+	{stormed, false, []string{"-test.run=^TestStorm_", "-test.short"}},
+	{tested, false, []string{"-test.run=^(Test|Example)", "-test.skip=^TestStorm_", "-test.short"}},
+	{fuzzed, false, []string{"-test.run=^Fuzz"}},
+}
+
+// limit is how long a detector may take. What takes longer hangs, and is found.
+const limit = 3 * time.Minute
+
+// variable names the bug that is switched on.
+const variable = "COALESCE_SEEDED"
+
+func main() {
+	all := flag.Bool("all", false, "try every detector on every bug")
+	only := flag.String("run", "", "the bugs whose names match this expression only")
+	write := flag.String("write", "", "the file in which to put the table, between its markers")
+	parallel := flag.Int("parallel", 2, "how many detectors run side by side")
+	flag.Parse()
+	if err := run(*all, *only, *write, *parallel); err != nil {
+		fmt.Fprintln(os.Stderr, "seeded:", err)
+		os.Exit(1)
+	}
+}
+
+func run(all bool, only, write string, parallel int) error {
+	chosen, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
+	if write != "" && (!all || only != "") {
+		return errors.New("the table is of all bugs and detectors: -write needs -all, and no -run")
+	}
+	temp, err := os.MkdirTemp("", "seeded")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	plain, exploring, err := build(temp)
+	if err != nil {
+		return err
+	}
+
+	// What finds something where there is nothing finds nothing.
+	var jobs []*job
+	for _, d := range detectors {
+		jobs = append(jobs, &job{detector: d, must: false, bug: bug{}})
+	}
+	for _, b := range bugs {
+		if !chosen.MatchString(b.name) {
+			continue
+		}
+		for _, d := range detectors {
+			must := slices.Contains(b.by, d.name)
+			if all || must {
+				jobs = append(jobs, &job{bug: b, detector: d, must: must})
+			}
+		}
+	}
+	work(jobs, parallel, func(j *job) {
+		binary := plain
+		if j.detector.explore {
+			binary = exploring
+		}
+		j.run(binary)
+	})
+
+	var failures []string
+	for _, j := range jobs {
+		switch {
+		case j.bug.name == "" && j.found:
+			failures = append(failures, fmt.Sprintf("%s finds something where there is no bug: %s", j.detector.name, j.output))
+		case j.must && !j.found:
+			failures = append(failures, fmt.Sprintf("%q is not found by the %s", j.bug.name, j.detector.name))
+		}
+	}
+	if failures != nil {
+		return errors.New(strings.Join(failures, "\n"))
+	}
+	if write != "" {
+		return rewrite(write, table(jobs))
+	}
+	return nil
+}
+
+// build compiles the tests of the package with all bugs in it, switched off, for
+// the detectors that explore and for the others.
+func build(temp string) (plain, exploring string, err error) {
+	texts := map[string]string{}
+	for _, b := range bugs {
+		text, ok := texts[b.file]
+		if !ok {
+			bytes, err := os.ReadFile(b.file)
+			if err != nil {
+				return "", "", fmt.Errorf("%w (is this the root of the module?)", err)
+			}
+			text = string(bytes)
+		}
+		if n := strings.Count(text, b.old); n != 1 {
+			return "", "", fmt.Errorf("%q: %s has its text %d times: the code has changed, and the bug has to, too", b.name, b.file, n)
+		}
+		texts[b.file] = strings.Replace(text, b.old, b.new, 1)
+	}
+	texts["seeded.go"] = "package coalesce\n\nimport \"os\"\n\nvar seed = os.Getenv(\"" + variable +
+		"\")\n\nfunc seeded(name string) bool { return seed == name }\n"
+
+	root, err := os.Getwd()
+	if err != nil {
+		return "", "", err
+	}
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for name, text := range texts {
+		file := filepath.Join(temp, name)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			return "", "", err
+		}
+		overlay.Replace[filepath.Join(root, name)] = file
+	}
+	list, err := json.Marshal(overlay)
+	if err != nil {
+		return "", "", err
+	}
+	file := filepath.Join(temp, "overlay.json")
+	if err := os.WriteFile(file, list, 0o644); err != nil {
+		return "", "", err
+	}
+	plain, exploring = filepath.Join(temp, "plain.test"), filepath.Join(temp, "exploring.test")
+	for _, args := range [][]string{{"-o", plain}, {"-o", exploring, "-tags", "coalesceexplore"}} {
+		cmd := exec.Command("go", append([]string{"test", "-c", "-vet=off", "-overlay", file}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", "", fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
+		}
+	}
+	return plain, exploring, nil
+}
+
+// A job is one detector on one bug, or on none.
+type job struct {
+	bug      bug
+	detector detector
+	must     bool // it has to find it
+
+	found  bool
+	how    string // for the table
+	output string
+	took   time.Duration
+}
+
+// failure matches the first line that names what failed.
+var failure = regexp.MustCompile(`(?m)^(?:\s*--- FAIL: (\S+)|panic: (.*)|fatal error: (.*))`)
+
+// schedules matches what the explorer says.
+var schedules = regexp.MustCompile(`after (\d+) schedules: ([^\n;:]*)`)
+
+// run runs the detector.
+func (j *job) run(binary string) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, append([]string{"-test.failfast", "-test.timeout=2m"}, j.detector.args...)...)
+	cmd.Env = append(os.Environ(), variable+"="+j.bug.name)
+	cmd.WaitDelay = time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	began := time.Now()
+	err := cmd.Run()
+	j.took = time.Since(began)
+	j.found = err != nil
+	if !j.found {
+		return
+	}
+	j.output = out.String()
+	if m := failure.FindStringSubmatch(j.output); m != nil {
+		j.how = strings.Join(m[1:], "")
+	}
+	if m := schedules.FindStringSubmatch(j.output); m != nil {
+		j.how += fmt.Sprintf(", %s schedules", m[1])
+	}
+}
+
+// work does jobs, some of them side by side, and says what comes of each.
+func work(jobs []*job, parallel int, do func(*job)) {
+	queue := make(chan *job)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	n := 0
+	for range max(1, parallel) {
+		wg.Go(func() {
+			for j := range queue {
+				do(j)
+				mu.Lock()
+				n++
+				found, name := "not found", j.bug.name
+				if j.found {
+					found = "found"
+				}
+				if name == "" {
+					name = "no bug"
+				}
+				fmt.Printf("%3d of %d  %-31s %-9s %-9s %5.1f s  %s\n", n, len(jobs), name, j.detector.name, found, j.took.Seconds(), j.how)
+				mu.Unlock()
+			}
+		})
+	}
+	for _, j := range jobs {
+		queue <- j
+	}
+	close(queue)
+	wg.Wait()
+}
+
+// table returns a row for each bug.
+func table(jobs []*job) string {
+	var b strings.Builder
+	b.WriteString("| bug | what goes wrong |")
+	for _, d := range detectors {
+		b.WriteString(" " + d.name + " |")
+	}
+	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(detectors)) + "\n")
+	for _, bug := range bugs {
+		fmt.Fprintf(&b, "| %s | %s |", bug.name, bug.what)
+		for _, d := range detectors {
+			i := slices.IndexFunc(jobs, func(j *job) bool { return j.bug.name == bug.name && j.detector.name == d.name })
+			if cell := "–"; i >= 0 && jobs[i].found {
+				if cell = "`" + strings.ReplaceAll(jobs[i].how, "|", "\\|") + "`"; jobs[i].how == "" {
+					cell = "it hangs"
+				}
+				fmt.Fprintf(&b, " %s |", cell)
+			} else {
+				b.WriteString(" – |")
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+const (
+	begin = "<!-- seeded:begin -->\n"
+	end   = "<!-- seeded:end -->"
+)
+
+// rewrite puts the table between the markers in the file of that name.
+func rewrite(name, table string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := strings.Cut(string(text), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no %s and %s after it", name, strings.TrimSpace(begin), end)
+	}
+	return os.WriteFile(name, []byte(before+begin+table+end+after), 0o644)
+}
