@@ -16,30 +16,51 @@ type goal struct {
 	against  string  // an implementation, or fastestCorrect
 	versus   string  // the workload that against does, if it is another one
 	most     float64 // the ratio of the medians
+
+	// limit says, where the goal is missed, what the time goes into. It is not
+	// measured by this command.
+	limit string
 }
 
 var goals = []goal{
 	{workload: "work=serial/keys=string16", unit: "ns/op", against: benchmarks.XSync, most: 0.32},
-	{workload: "work=serial/keys=string16", unit: "ns/op", against: "floor-locks", most: 1.4},
+	{workload: "work=serial/keys=string16", unit: "ns/op", against: "floor-locks", most: 1.4, limit: limitSerial},
 	{workload: "work=parallel/keys=string16", unit: "ns/op", against: benchmarks.XSync, most: 0.13},
-	{workload: "work=hot/keys=1/fn=yield", unit: "ns/op", against: fastestCorrect, most: 0.80},
+	{workload: "work=hot/keys=1/fn=yield", unit: "ns/op", against: fastestCorrect, most: 0.80, limit: limitYield},
 	{workload: "work=hot/keys=1", unit: "ns/op", against: fastestCorrect, most: 0.80},
-	{workload: "work=cancellable/keys=string16", unit: "ns/op", against: benchmarks.Resenje, most: 0.65},
+	{workload: "work=cancellable/keys=string16", unit: "ns/op", against: benchmarks.Resenje, most: 0.65, limit: limitCancellable},
 	{workload: "work=cancellable/keys=string16", unit: "ns/op", against: "floor-cancellable", most: 1.3},
 	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/leader-return", against: benchmarks.XSync, most: 0.005},
 	{
 		workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/leader-return",
 		against: benchmarks.Coalesce, versus: "work=fan-in/keys=1/waiters=100", most: 3,
 	},
-	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/last-return", against: "floor-close", most: 1.0},
+	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/last-return", against: "floor-close", most: 1.0, limit: limitLast},
 	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/last-return", against: fastestCorrect, most: 0.9},
-	{workload: "work=fan-in/keys=1/waiters=100000", unit: "ns/last-return", against: "floor-close", most: 1.0},
+	{workload: "work=fan-in/keys=1/waiters=100000", unit: "ns/last-return", against: "floor-close", most: 1.0, limit: limitLast},
 	{workload: "work=fan-in/keys=1/waiters=100000", unit: "ns/last-return", against: fastestCorrect, most: 0.9},
 	{workload: "work=stop-the-world/keys=1/waiters=100000", unit: "ns/stop", against: "floor-close", most: 0.05},
-	{workload: "work=zipf/keys=1000000/goroutines=10000", unit: "ns/op", against: fastestCorrect, most: 0.60},
+	{workload: "work=zipf/keys=1000000/goroutines=10000", unit: "ns/op", against: fastestCorrect, most: 0.60, limit: limitZipf},
 	{workload: "work=in-flight/keys=1000000", unit: "ns/call", against: benchmarks.XSync, most: 0.50},
 	{workload: "work=in-flight/keys=1000000", unit: "B/key", against: benchmarks.XSync, most: 0.80},
 }
+
+// The limits.
+const (
+	limitSerial = "beside the hash and the locks, a call enters its key in the shard and clears it again (3 ns)," +
+		" defers the function that finishes the flight if fn panics or exits (3 ns), and is generic, so that each step" +
+		" goes through a dictionary (2 to 4 ns). A version for strings that has the first two and nothing else took" +
+		" 22.5 ns beside a floor of 16.3."
+	limitYield = "all goroutines of both Ps meet on one lock, for each call twice. x/sync wakes its waiters while it holds its" +
+		" lock, and they then run in turns, most of them on one P; a map looks up without a lock. Here the waiters are woken" +
+		" after the unlock (G16), and both Ps take part, at the price of the cache lines that travel between them."
+	limitCancellable = "the floor, a channel, a goroutine and a select, takes more than half of what the peer does, and a" +
+		" flight that others can join while its leader leaves adds a record, two locks and a clock."
+	limitLast = "a follower comes back through three functions, whose frames are no longer in a cache where thousands wait;" +
+		" that of a bare channel through one. With a million waiters the pauses between the blocks weigh more."
+	limitZipf = "two thirds of the calls run fn, and with the keys, the pages and the checks that takes what floor-fn does;" +
+		" a third follow, and to park one of ten thousand goroutines and to wake it costs the same with any package."
+)
 
 // readme holds the comparisons of a README. The bounds do not matter there.
 var readme = []goal{

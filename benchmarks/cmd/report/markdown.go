@@ -138,6 +138,25 @@ func (d *data) writeGoals(b *strings.Builder) {
 			shortName(g.workload), unitName(g.unit), o.againstWhom(), ratio, formatRatio(g.most), o.verdict())
 	}
 	b.WriteString("\n")
+	d.writeLimits(b)
+}
+
+// writeLimits says what the time goes into where goals are missed.
+func (d *data) writeLimits(b *strings.Builder) {
+	told := map[string]bool{}
+	for _, g := range goals {
+		if g.limit == "" || told[g.limit] || d.outcome(g).state != missed {
+			continue
+		}
+		if len(told) == 0 {
+			b.WriteString("What the time goes into where a goal is missed:\n\n")
+		}
+		told[g.limit] = true
+		fmt.Fprintf(b, "- `%s` against %s: %s\n", shortName(g.workload), d.outcome(g).againstWhom(), g.limit)
+	}
+	if len(told) > 0 {
+		b.WriteString("\n")
+	}
 }
 
 // formatComparison writes a ratio and its spread.
