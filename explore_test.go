@@ -481,7 +481,7 @@ func TestExplore_Triples(t *testing.T) {
 	all := steps("Do", "DoContext/ends", "DoFresh/ends", "DoChan/ends", "TryDo", "DoMulti/ends", "Shutdown/ends")
 	x := sched.Explorer{Delays: 2}
 	if *exploreLong {
-		all, x.Delays = alphabet(), 3
+		all, x.Delays = append(all, steps("Do/panic", "DoFresh", "Forget")...), 3
 	}
 	for i, a := range all {
 		for j, b := range all[i:] {
