@@ -4,6 +4,7 @@ package coalesce_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -565,6 +566,80 @@ func TestExplore_Linger(t *testing.T) {
 		}
 	}
 	sum.log(t, began)
+}
+
+// TestExplore_Circles: where two fns call for each other's keys, in whatever order
+// and form, one of them is told or they never met; nobody waits for ever, and an
+// answer that is no deadlock is the value. Where there is no circle, nobody is told.
+func TestExplore_Circles(t *testing.T) {
+	unlogged(t)
+	type group = coalesce.Group[int, int]
+	forms := map[string]func(ctx context.Context, g *group, key int, fn func(context.Context) (int, error)) error{
+		"DoContext": func(ctx context.Context, g *group, key int, fn func(context.Context) (int, error)) error {
+			_, _, err := g.DoContext(ctx, key, fn)
+			return err
+		},
+		"DoFresh": func(ctx context.Context, g *group, key int, fn func(context.Context) (int, error)) error {
+			_, _, err := g.DoFresh(ctx, key, fn)
+			return err
+		},
+		"DoChan": func(ctx context.Context, g *group, key int, fn func(context.Context) (int, error)) error {
+			ch := g.DoChan(ctx, key, fn)
+			sched.Await("receive", func() bool { return len(ch) > 0 })
+			return (<-ch).Err
+		},
+		"DoMulti": func(ctx context.Context, g *group, key int, fn func(context.Context) (int, error)) error {
+			return g.DoMulti(ctx, []int{key}, func(ctx context.Context, keys []int) (map[int]int, error) {
+				v, err := fn(ctx)
+				return map[int]int{key: v}, err
+			})[key].Err
+		},
+	}
+	leaf := func(context.Context) (int, error) { return 0, nil }
+	told := 0
+	for name, first := range forms {
+		for nestedName, nested := range forms {
+			for _, circle := range []bool{true, false} {
+				run := func() error {
+					g := &group{Shards: 1, Hash: func(key int) uint64 { return uint64(key) }}
+					var errs [2]error
+					for i, keys := range [][2]int{{1, 2}, {2, 1}} {
+						if !circle {
+							keys = [2]int{1 + i, 3}
+						}
+						sched.Go(func() {
+							errs[i] = first(newEndable(), g, keys[0], func(ctx context.Context) (int, error) {
+								return 0, nested(ctx, g, keys[1], leaf)
+							})
+						})
+					}
+					sched.Join()
+					for _, err := range errs {
+						if errors.Is(err, coalesce.ErrDeadlock) {
+							if !circle {
+								return fmt.Errorf("where there is no circle: %w", err)
+							}
+							told++
+						} else if err != nil {
+							return err
+						}
+					}
+					if n := g.Len(); n != 0 {
+						return fmt.Errorf("%d keys in flight", n)
+					}
+					return nil
+				}
+				if rep := (sched.Explorer{Delays: 2}).Explore(run); rep.Err != nil {
+					t.Fatalf("%s that calls %s, circle %v: after %d schedules: %v\n%s",
+						name, nestedName, circle, rep.Runs, rep.Err, rep.Trace)
+				}
+			}
+		}
+	}
+	if told == 0 {
+		t.Error("nobody was ever told of a deadlock")
+	}
+	t.Logf("%d calls were told of a deadlock", told)
 }
 
 // TestExplore_Random: programs that are too large for all schedules.
