@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/history"
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
@@ -53,7 +54,7 @@ func (s script) String() string {
 
 // A program is what is explored: a group, and scripts that run side by side.
 type program struct {
-	setup   func(g *coalesce.Group[int, token])
+	setup   func(g *coalesce.Group[int, history.Token])
 	scripts []script
 	unused  bool // the calls make the table
 }
@@ -68,10 +69,10 @@ func (p program) String() string {
 
 // A world is what one run of a program is about.
 type world struct {
-	g       *coalesce.Group[int, token]
+	g       *coalesce.Group[int, history.Token]
 	running map[int]int  // executions, by key
 	forgot  map[int]bool // keys of which two may run at once
-	h       *history
+	h       *history.History
 	notes   []string
 }
 
@@ -82,7 +83,7 @@ func (w *world) note(format string, args ...any) {
 // run runs p once, and returns what is wrong with what happened.
 func (p program) run() error {
 	w := &world{
-		g:       &coalesce.Group[int, token]{Shards: 1, Hash: func(key int) uint64 { return uint64(key) }},
+		g:       &coalesce.Group[int, history.Token]{Shards: 1, Hash: func(key int) uint64 { return uint64(key) }},
 		running: map[int]int{}, forgot: map[int]bool{},
 	}
 	if p.setup != nil {
@@ -91,11 +92,11 @@ func (p program) run() error {
 	if !p.unused {
 		w.g.Len() // makes the table
 	}
-	now = func() stamp { return stamp(sched.Step()) }
+	history.Now = func() history.Stamp { return history.Stamp(sched.Step()) }
 	clients := make([]*client, len(p.scripts))
-	w.h = &history{closing: never, lingering: w.g.Linger > 0}
+	w.h = &history.History{Closing: history.Never, Lingering: w.g.Linger > 0}
 	for i, s := range p.scripts {
-		c := &client{storm: &storm{}, g: w.g, id: i, calls: make([]callRecord, 0, 8)}
+		c := &client{storm: &storm{}, g: w.g, id: i, calls: make([]history.Call, 0, 8)}
 		clients[i] = c
 		sched.Go(func() {
 			for _, st := range s {
@@ -105,12 +106,12 @@ func (p program) run() error {
 	}
 	sched.Join()
 	for _, c := range clients {
-		w.h.calls = append(w.h.calls, c.calls)
-		w.h.forgets = append(w.h.forgets, c.forgets)
+		w.h.Calls = append(w.h.Calls, c.calls)
+		w.h.Forgets = append(w.h.Forgets, c.forgets)
 	}
 	w.atRest(clients)
-	w.h.notes = w.notes
-	return w.h.check()
+	w.h.Notes = w.notes
+	return w.h.Check()
 }
 
 // atRest notes what a group must not have left when nobody uses it.
@@ -148,23 +149,23 @@ func (w *world) enter(key int) {
 func (w *world) leave(key int) { w.running[key]-- }
 
 // fn returns the fn of the call r, during which others can do something.
-func (w *world) fn(r *callRecord, how exit) func(context.Context) (token, error) {
-	me, e := r.token, &r.exec
-	e.how = how
-	return func(ctx context.Context) (token, error) {
-		e.start = now()
-		e.runs++
-		w.enter(me.key)
+func (w *world) fn(r *history.Call, how history.Exit) func(context.Context) (history.Token, error) {
+	me, e := r.Token, &r.Exec
+	e.How = how
+	return func(ctx context.Context) (history.Token, error) {
+		e.Start = history.Now()
+		e.Runs++
+		w.enter(me.Key)
 		sched.Point()
-		w.leave(me.key)
-		e.canceled = ctx.Err() != nil
-		e.end = now()
+		w.leave(me.Key)
+		e.Canceled = ctx.Err() != nil
+		e.End = history.Now()
 		switch how {
-		case exitError:
-			return token{}, &fnError{me}
-		case exitPanic:
-			panic(fnPanic{me})
-		case exitGoexit:
+		case history.ExitError:
+			return history.Token{}, &history.FnError{Of: me}
+		case history.ExitPanic:
+			panic(history.FnPanic{Of: me})
+		case history.ExitGoexit:
 			runtime.Goexit()
 		}
 		return me, nil
@@ -201,10 +202,10 @@ func (c *endable) end() {
 
 // call returns a step that makes one call of a blocking form. cancel says that the
 // call's context may end at any time.
-func call(name string, form callForm, key int, how exit, cancel bool) step {
+func call(name string, form callForm, key int, how history.Exit, cancel bool) step {
 	return step{name, func(w *world, c *client) {
 		r := c.newRecord(key)
-		r.fresh, r.try = form == byFresh, form == byTry
+		r.Fresh, r.Try = form == byFresh, form == byTry
 		ctx := context.Context(context.Background())
 		if form == byContext || form == byFresh {
 			e := newEndable()
@@ -219,72 +220,72 @@ func call(name string, form callForm, key int, how exit, cancel bool) step {
 }
 
 // callChan returns a step that makes a DoChan and receives from it.
-func callChan(name string, key int, how exit, cancel bool) step {
+func callChan(name string, key int, how history.Exit, cancel bool) step {
 	return step{name, func(w *world, c *client) {
 		r, e := c.newRecord(key), newEndable()
 		if cancel {
 			e.end()
 		}
 		sched.Point()
-		r.inv = now()
+		r.Inv = history.Now()
 		ch := c.g.DoChan(e, key, w.fn(r, how))
 		sched.Await("receive", func() bool { return len(ch) > 0 })
 		res := <-ch
-		r.ret, r.shared = now(), res.Shared
+		r.Ret, r.Shared = history.Now(), res.Shared
 		if pe, ok := res.Err.(*coalesce.PanicError); ok {
-			r.recordPanic(pe)
+			r.RecordPanic(pe)
 		} else {
-			r.record(e, res.Val, res.Err)
+			r.Record(e, res.Val, res.Err)
 		}
 	}}
 }
 
 // callMulti returns a step that makes a DoMulti.
-func callMulti(name string, how exit, cancel bool, keys ...int) step {
+func callMulti(name string, how history.Exit, cancel bool, keys ...int) step {
 	return step{name, func(w *world, c *client) {
 		e := newEndable()
 		if cancel {
 			e.end()
 		}
 		sched.Point()
-		records := map[int]*callRecord{}
+		records := map[int]*history.Call{}
 		for _, key := range keys {
 			records[key] = c.newRecord(key)
-			records[key].inv = now()
+			records[key].Inv = history.Now()
 		}
-		results := c.g.DoMulti(e, keys, func(ctx context.Context, keys []int) (map[int]token, error) {
-			of := map[int]token{}
+		results := c.g.DoMulti(e, keys, func(ctx context.Context, keys []int) (map[int]history.Token, error) {
+			of := map[int]history.Token{}
 			for _, key := range keys {
-				x := &records[key].exec
-				x.start, x.how, x.batch = now(), how, records[keys[0]].token
-				x.runs++
-				of[key] = records[key].token
+				x := &records[key].Exec
+				x.Start, x.How, x.Batch = history.Now(), how, records[keys[0]].Token
+				x.Runs++
+				of[key] = records[key].Token
 				w.enter(key)
 			}
 			sched.Point()
 			for _, key := range keys {
 				w.leave(key)
-				x := &records[key].exec
-				x.canceled, x.end = ctx.Err() != nil, now()
+				x := &records[key].Exec
+				x.Canceled, x.End = ctx.Err() != nil, history.Now()
 			}
 			switch how {
-			case exitError:
-				return nil, &batchError{of}
-			case exitPanic:
-				panic(batchPanic{of})
-			case exitGoexit:
+			case history.ExitError:
+				return nil, &history.BatchError{Of: of}
+			case history.ExitPanic:
+				panic(history.BatchPanic{Of: of})
+			case history.ExitGoexit:
 				runtime.Goexit()
 			}
 			return of, nil
 		})
-		ret := now()
+		ret := history.Now()
 		for _, key := range keys {
 			r, res := records[key], results[key]
-			r.ret, r.shared = ret, res.Shared
+			r.Ret, r.Shared = ret, res.Shared
 			if pe, ok := res.Err.(*coalesce.PanicError); ok {
-				r.recordPanic(pe)
+				r.RecordPanic(pe)
 			} else {
-				r.record(e, res.Val, res.Err)
+				r.Record(e, res.Val, res.Err)
 			}
 		}
 	}}
@@ -295,13 +296,13 @@ func forget(name string, key int, unshared bool) step {
 	return step{name, func(w *world, c *client) {
 		sched.Point()
 		w.forgot[key] = true
-		f := forgetRecord{key: key, unshared: unshared, inv: now()}
+		f := history.Forget{Key: key, Unshared: unshared, Inv: history.Now()}
 		if unshared {
-			f.done = c.g.ForgetUnshared(key)
+			f.Done = c.g.ForgetUnshared(key)
 		} else {
-			f.done = c.g.Forget(key)
+			f.Done = c.g.Forget(key)
 		}
-		f.ret = now()
+		f.Ret = history.Now()
 		c.forgets = append(c.forgets, f)
 	}}
 }
@@ -314,7 +315,7 @@ func shutdown(name string, cancel bool) step {
 			e.end()
 		}
 		sched.Point()
-		w.h.closing = min(w.h.closing, now())
+		w.h.Closing = min(w.h.Closing, history.Now())
 		err := w.g.Shutdown(e)
 		switch {
 		case err == nil:
@@ -336,7 +337,7 @@ func elapse(name string, d time.Duration) step {
 		sched.Point()
 		for key := 1; key <= 2; key++ {
 			w.forgot[key] = true
-			c.forgets = append(c.forgets, forgetRecord{key: key, inv: now(), ret: never, done: true})
+			c.forgets = append(c.forgets, history.Forget{Key: key, Inv: history.Now(), Ret: history.Never, Done: true})
 		}
 		sched.Advance(int64(d))
 	}}
@@ -346,24 +347,24 @@ func elapse(name string, d time.Duration) step {
 // DoMulti.
 func alphabet() []step {
 	return []step{
-		call("Do", byDo, 1, exitReturn, false),
-		call("Do/other", byDo, 2, exitReturn, false),
-		call("Do/error", byDo, 1, exitError, false),
-		call("Do/panic", byDo, 1, exitPanic, false),
-		call("Do/Goexit", byDo, 1, exitGoexit, false),
-		call("DoContext", byContext, 1, exitReturn, false),
-		call("DoContext/ends", byContext, 1, exitReturn, true),
-		call("DoContext/panic/ends", byContext, 1, exitPanic, true),
-		call("DoContext/Goexit", byContext, 1, exitGoexit, false),
-		call("DoFresh", byFresh, 1, exitReturn, false),
-		call("DoFresh/ends", byFresh, 1, exitReturn, true),
-		callChan("DoChan", 1, exitReturn, false),
-		callChan("DoChan/ends", 1, exitReturn, true),
-		callChan("DoChan/Goexit", 1, exitGoexit, false),
-		call("TryDo", byTry, 1, exitReturn, false),
-		callMulti("DoMulti", exitReturn, false, 1, 2),
-		callMulti("DoMulti/ends", exitReturn, true, 2, 1),
-		callMulti("DoMulti/panic", exitPanic, false, 1, 2),
+		call("Do", byDo, 1, history.ExitReturn, false),
+		call("Do/other", byDo, 2, history.ExitReturn, false),
+		call("Do/error", byDo, 1, history.ExitError, false),
+		call("Do/panic", byDo, 1, history.ExitPanic, false),
+		call("Do/Goexit", byDo, 1, history.ExitGoexit, false),
+		call("DoContext", byContext, 1, history.ExitReturn, false),
+		call("DoContext/ends", byContext, 1, history.ExitReturn, true),
+		call("DoContext/panic/ends", byContext, 1, history.ExitPanic, true),
+		call("DoContext/Goexit", byContext, 1, history.ExitGoexit, false),
+		call("DoFresh", byFresh, 1, history.ExitReturn, false),
+		call("DoFresh/ends", byFresh, 1, history.ExitReturn, true),
+		callChan("DoChan", 1, history.ExitReturn, false),
+		callChan("DoChan/ends", 1, history.ExitReturn, true),
+		callChan("DoChan/Goexit", 1, history.ExitGoexit, false),
+		call("TryDo", byTry, 1, history.ExitReturn, false),
+		callMulti("DoMulti", history.ExitReturn, false, 1, 2),
+		callMulti("DoMulti/ends", history.ExitReturn, true, 2, 1),
+		callMulti("DoMulti/panic", history.ExitPanic, false, 1, 2),
 		forget("Forget", 1, false),
 		forget("ForgetUnshared", 1, true),
 		shutdown("Shutdown", false),
@@ -385,9 +386,9 @@ func explore(t *testing.T, x sched.Explorer, p program) sched.Report {
 // unlogged keeps panics that nobody is left to be told of from the log, and gives the
 // histories their time back when the test is over.
 func unlogged(t *testing.T) {
-	clock, l := now, slog.Default()
+	clock, l := history.Now, slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
-	t.Cleanup(func() { now = clock; slog.SetDefault(l) })
+	t.Cleanup(func() { history.Now = clock; slog.SetDefault(l) })
 }
 
 // An explored sums reports up.
@@ -539,7 +540,7 @@ func TestExplore_MaxAge(t *testing.T) {
 	unlogged(t)
 	var sum explored
 	began := time.Now()
-	aged := func(g *coalesce.Group[int, token]) { g.MaxAge = time.Second }
+	aged := func(g *coalesce.Group[int, history.Token]) { g.MaxAge = time.Second }
 	all := steps("Do", "DoContext/ends", "DoFresh", "DoFresh/ends", "DoChan/ends", "TryDo", "DoMulti", "Forget")
 	for i, a := range all {
 		for _, b := range all[i:] {
@@ -555,7 +556,7 @@ func TestExplore_Linger(t *testing.T) {
 	unlogged(t)
 	var sum explored
 	began := time.Now()
-	lingering := func(g *coalesce.Group[int, token]) { g.Linger = coalesce.Forever }
+	lingering := func(g *coalesce.Group[int, history.Token]) { g.Linger = coalesce.Forever }
 	all := steps("Do", "Do/error", "DoContext/ends", "DoFresh", "DoChan/ends", "TryDo", "DoMulti", "Shutdown")
 	for i, a := range all {
 		for _, b := range all[i:] {
@@ -662,9 +663,13 @@ func TestExplore_Random(t *testing.T) {
 		}
 		switch rng.IntN(4) {
 		case 0:
-			p.setup = func(g *coalesce.Group[int, token]) { g.Clone = func(v token) token { return v } }
+			p.setup = func(g *coalesce.Group[int, history.Token]) {
+				g.Clone = func(v history.Token) history.Token { return v }
+			}
 		case 1:
-			p.setup = func(g *coalesce.Group[int, token]) { g.Hooks.Join = func(coalesce.Event[int]) { sched.Point() } }
+			p.setup = func(g *coalesce.Group[int, history.Token]) {
+				g.Hooks.Join = func(coalesce.Event[int]) { sched.Point() }
+			}
 		}
 		sum.add(explore(t, sched.Explorer{Random: *exploreRuns / 100, Changes: 3, Seed: rng.Uint64()}, p))
 	}

@@ -7,9 +7,13 @@ import (
 	"testing"
 
 	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/history"
 )
 
 // This file holds the storms on one hot key: thousands of callers at once.
+
+// theirs names the one execution of these storms.
+var theirs = history.Token{Key: 1, Client: 0, Call: 1}
 
 // TestStorm_HotKey checks that of thousands of calls of all forms in one
 // flight, those whose contexts end get their own error, all others get the one
@@ -24,15 +28,15 @@ func TestStorm_HotKey(t *testing.T) {
 		g := new(stormGroup)
 		goroutines := runtime.NumGoroutine()
 		release := make(chan struct{})
-		want := &fnError{plantedA}
-		fn := func() (token, error) {
+		want := &history.FnError{Of: theirs}
+		fn := func() (history.Token, error) {
 			<-release
-			return plantedA, want
+			return theirs, want
 		}
-		ctxFn := func(context.Context) (token, error) { return fn() }
+		ctxFn := func(context.Context) (history.Token, error) { return fn() }
 
 		type gotten struct {
-			v      token
+			v      history.Token
 			shared bool
 			err    error
 		}
@@ -89,9 +93,9 @@ func TestStorm_HotKey(t *testing.T) {
 		close(release)
 		calls.Wait()
 		for i, r := range all {
-			wantV, wantErr := plantedA, error(want)
+			wantV, wantErr := theirs, error(want)
 			if i%4 == 1 && i%3 != 0 {
-				wantV, wantErr = token{}, context.Canceled
+				wantV, wantErr = history.Token{}, context.Canceled
 			}
 			if r.v != wantV || r.err != wantErr || !r.shared {
 				t.Fatalf("call %d of %d got %+v, want %v, true, %v", i, n, r, wantV, wantErr)
@@ -113,13 +117,13 @@ func TestStorm_JoinAndLeave(t *testing.T) {
 	g := new(stormGroup)
 	goroutines := runtime.NumGoroutine()
 	release := make(chan struct{})
-	leader := g.DoChan(context.Background(), 1, func(context.Context) (token, error) {
+	leader := g.DoChan(context.Background(), 1, func(context.Context) (history.Token, error) {
 		<-release
-		return plantedA, nil
+		return theirs, nil
 	})
-	never := func(context.Context) (token, error) {
+	never := func(context.Context) (history.Token, error) {
 		t.Error("a second execution started")
-		return token{}, nil
+		return history.Token{}, nil
 	}
 	wave := func() {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -178,7 +182,7 @@ func TestStorm_JoinAndLeave(t *testing.T) {
 		t.Errorf("%+v after %d calls that left or had no chance to join", st, workers*(n+3)*500)
 	}
 	close(release)
-	if res := <-leader; res.Val != plantedA || res.Err != nil || !res.Shared {
+	if res := <-leader; res.Val != theirs || res.Err != nil || !res.Shared {
 		t.Errorf("the leader got %+v", res)
 	}
 	wantQuiet(t, g, goroutines)

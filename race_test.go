@@ -22,9 +22,10 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/history"
 )
 
-type stormGroup = coalesce.Group[int, token]
+type stormGroup = coalesce.Group[int, history.Token]
 
 // stormHashes are the placements of keys that the storms try. The degenerate
 // ones pile keys up in one bucket, or in sixteen.
@@ -81,70 +82,70 @@ func wantQuiet(t *testing.T, g *stormGroup, goroutines int) {
 
 // wantStats checks g's counters against the history of all calls that were
 // made. g must be quiescent.
-func wantStats(t *testing.T, g *stormGroup, h *history) {
+func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 	t.Helper()
 	st := g.Stats()
 	var want coalesce.Stats
-	received := map[token]int{} // by execution, or batch
-	batches := map[token]token{}
-	for _, client := range h.calls {
+	received := map[history.Token]int{} // by execution, or batch
+	batches := map[history.Token]history.Token{}
+	for _, client := range h.Calls {
 		for _, c := range client {
-			if c.exec.batch != (token{}) {
-				batches[c.token] = c.exec.batch
+			if c.Exec.Batch != (history.Token{}) {
+				batches[c.Token] = c.Exec.Batch
 			}
 		}
 	}
-	name := func(of token) token {
+	name := func(of history.Token) history.Token {
 		if b, ok := batches[of]; ok {
 			return b
 		}
 		return of
 	}
 	var left, namelessExits uint64
-	for _, client := range h.calls {
+	for _, client := range h.Calls {
 		for i := range client {
 			c := &client[i]
-			if c.inv == 0 {
+			if c.Inv == 0 {
 				continue
 			}
 			want.Calls++
-			if c.exec.runs > 0 {
+			if c.Exec.Runs > 0 {
 				want.Led++
-				switch c.exec.how {
-				case exitPanic:
+				switch c.Exec.How {
+				case history.ExitPanic:
 					want.Panics++
-				case exitGoexit:
+				case history.ExitGoexit:
 					want.Goexits++
 				}
 			}
-			switch c.got {
-			case gotResult:
-				received[name(c.from)]++
-			case gotGoexit:
-				received[name(c.token)]++
+			switch c.Got {
+			case history.GotResult:
+				received[name(c.From)]++
+			case history.GotGoexit:
+				received[name(c.Token)]++
 				namelessExits++
-			case gotOwnEnd:
+			case history.GotOwnEnd:
 				left++
-			case gotInFlight, gotClosed:
+			case history.GotInFlight, history.GotClosed:
 				want.Rejected++
 			}
 		}
 	}
 	var alone, aloneExited, aloneBatched uint64 // executions that nobody received
-	for _, client := range h.calls {
+	for _, client := range h.Calls {
 		for i := range client {
 			c := &client[i]
-			if c.exec.runs == 0 || received[name(c.token)] > 0 {
+			if c.Exec.Runs == 0 || received[name(c.Token)] > 0 {
 				continue
 			}
 			alone++
-			if c.exec.batch != (token{}) {
+			if c.Exec.Batch != (history.Token{}) {
 				aloneBatched++ // its last caller may have left when others had finished
 			}
-			if c.exec.how == exitPanic && name(c.token) == c.token {
+			if c.Exec.How == history.ExitPanic && name(c.Token) == c.Token {
 				want.Untold++ // once for a batch
 			}
-			if c.exec.how == exitGoexit {
+			if c.Exec.How == history.ExitGoexit {
 				aloneExited++ // or received by followers who do not know it
 			}
 		}
@@ -159,11 +160,11 @@ func wantStats(t *testing.T, g *stormGroup, h *history) {
 		t.Errorf("nobody received %d executions, Stats has Abandoned %d", alone, st.Abandoned)
 	}
 	var forgets, unshared uint64 // ForgetUnshared does not tell what it dropped
-	for _, client := range h.forgets {
+	for _, client := range h.Forgets {
 		for _, f := range client {
-			if f.done && f.unshared {
+			if f.Done && f.Unshared {
 				unshared++
-			} else if f.done {
+			} else if f.Done {
 				forgets++
 			}
 		}
@@ -244,7 +245,7 @@ func testStorm(t *testing.T, s *storm, g *stormGroup, procs, hashes int) coalesc
 	goroutines := runtime.NumGoroutine()
 	h := s.start(g)()
 	wantQuiet(t, g, goroutines)
-	if err := h.check(); err != nil {
+	if err := h.Check(); err != nil {
 		t.Errorf("seed %d: %v", s.seed, err)
 	}
 	wantStats(t, g, h)
@@ -283,11 +284,11 @@ func TestStorm_Shutdown(t *testing.T) {
 		goroutines := runtime.NumGoroutine()
 		wait := s.start(g)
 		time.Sleep(rand.N(3 * time.Millisecond))
-		closing := now()
+		closing := history.Now()
 		if err := g.Shutdown(context.Background()); err != nil {
 			t.Fatalf("Shutdown() = %v, want nil", err)
 		}
-		closed := now()
+		closed := history.Now()
 		if g.Len() != 0 || countFlights(g) != 0 {
 			t.Errorf("%d keys and %d flights after Shutdown, want none", g.Len(), countFlights(g))
 		}
@@ -299,9 +300,9 @@ func TestStorm_Shutdown(t *testing.T) {
 			t.Errorf("%d executions are visible after Shutdown, Stats has Led %d", runs, led)
 		}
 		h := wait()
-		h.closing = closing
+		h.Closing = closing
 		wantClosed(t, h, closed)
-		if err := h.check(); err != nil {
+		if err := h.Check(); err != nil {
 			t.Errorf("seed %d: %v", s.seed, err)
 		}
 		wantQuiet(t, g, goroutines)
@@ -314,16 +315,16 @@ func TestStorm_Shutdown(t *testing.T) {
 
 // wantClosed checks that the calls of h respect that Shutdown had returned nil
 // at the instant closed.
-func wantClosed(t *testing.T, h *history, closed stamp) {
+func wantClosed(t *testing.T, h *history.History, closed history.Stamp) {
 	t.Helper()
-	for _, client := range h.calls {
+	for _, client := range h.Calls {
 		for i := range client {
 			c := &client[i]
-			if c.exec.runs > 0 && (c.exec.start > closed || c.exec.end > closed) {
-				t.Errorf("fn of %v ran in [%d, %d], Shutdown had returned at %d", c.token, c.exec.start, c.exec.end, closed)
+			if c.Exec.Runs > 0 && (c.Exec.Start > closed || c.Exec.End > closed) {
+				t.Errorf("fn of %v ran in [%d, %d], Shutdown had returned at %d", c.Token, c.Exec.Start, c.Exec.End, closed)
 			}
-			if c.inv > closed && c.got != gotClosed && c.got != gotOwnEnd {
-				t.Errorf("%v began after Shutdown had returned and got reply %d, want ErrClosed", c.token, c.got)
+			if c.Inv > closed && c.Got != history.GotClosed && c.Got != history.GotOwnEnd {
+				t.Errorf("%v began after Shutdown had returned and got reply %d, want ErrClosed", c.Token, c.Got)
 			}
 		}
 	}
@@ -342,10 +343,10 @@ func TestStorm_ShutdownOutOfTime(t *testing.T) {
 		started.Add(keys)
 		errs := make([]error, 2*keys)
 		for k := range keys {
-			fn := func(ctx context.Context) (token, error) {
+			fn := func(ctx context.Context) (history.Token, error) {
 				started.Done()
 				<-ctx.Done()
-				return token{}, context.Cause(ctx)
+				return history.Token{}, context.Cause(ctx)
 			}
 			call := func(i int) {
 				ctx, cancel := context.WithCancel(context.Background())

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/history"
 )
 
 // This file holds the load of the storms: clients that call a group in every
@@ -24,12 +25,12 @@ import (
 // A subject is what a storm is let loose on: a Group, or one that is broken on
 // purpose.
 type subject interface {
-	Do(key int, fn func() (token, error)) (token, bool, error)
-	DoContext(ctx context.Context, key int, fn func(context.Context) (token, error)) (token, bool, error)
-	DoFresh(ctx context.Context, key int, fn func(context.Context) (token, error)) (token, bool, error)
-	DoChan(ctx context.Context, key int, fn func(context.Context) (token, error)) <-chan coalesce.Result[token]
-	DoMulti(ctx context.Context, keys []int, fn func(context.Context, []int) (map[int]token, error)) map[int]coalesce.Result[token]
-	TryDo(key int, fn func() (token, error)) (token, error)
+	Do(key int, fn func() (history.Token, error)) (history.Token, bool, error)
+	DoContext(ctx context.Context, key int, fn func(context.Context) (history.Token, error)) (history.Token, bool, error)
+	DoFresh(ctx context.Context, key int, fn func(context.Context) (history.Token, error)) (history.Token, bool, error)
+	DoChan(ctx context.Context, key int, fn func(context.Context) (history.Token, error)) <-chan coalesce.Result[history.Token]
+	DoMulti(ctx context.Context, keys []int, fn func(context.Context, []int) (map[int]history.Token, error)) map[int]coalesce.Result[history.Token]
+	TryDo(key int, fn func() (history.Token, error)) (history.Token, error)
 	Forget(key int) bool
 	ForgetUnshared(key int) bool
 	Len() int
@@ -108,8 +109,8 @@ type client struct {
 	g       subject
 	id      int
 	rng     *rand.Rand
-	calls   []callRecord
-	forgets []forgetRecord
+	calls   []history.Call
+	forgets []history.Forget
 	notes   []string // about what it saw and should not have
 	pending []pendingChan
 	extra   sync.WaitGroup // goroutines that cancel contexts
@@ -117,16 +118,16 @@ type client struct {
 
 // A pendingChan is a DoChan call that has not been received from.
 type pendingChan struct {
-	call *callRecord
+	call *history.Call
 	ctx  context.Context
 	end  context.CancelFunc
-	ch   <-chan coalesce.Result[token]
+	ch   <-chan coalesce.Result[history.Token]
 }
 
 // start lets s loose on g. The returned function waits until all its calls
 // have been answered and returns the history; fns of calls that left may still
 // be running then.
-func (s *storm) start(g subject) (wait func() *history) {
+func (s *storm) start(g subject) (wait func() *history.History) {
 	clients := make([]*client, s.clients)
 	var wg sync.WaitGroup
 	for i := range clients {
@@ -134,13 +135,13 @@ func (s *storm) start(g subject) (wait func() *history) {
 		clients[i] = c
 		wg.Go(c.run)
 	}
-	return func() *history {
+	return func() *history.History {
 		wg.Wait()
-		h := &history{closing: never}
+		h := &history.History{Closing: history.Never}
 		for _, c := range clients {
-			h.calls = append(h.calls, c.calls)
-			h.forgets = append(h.forgets, c.forgets)
-			h.notes = append(h.notes, c.notes...)
+			h.Calls = append(h.Calls, c.calls)
+			h.Forgets = append(h.Forgets, c.forgets)
+			h.Notes = append(h.Notes, c.notes...)
 		}
 		return h
 	}
@@ -148,7 +149,7 @@ func (s *storm) start(g subject) (wait func() *history) {
 
 // run makes the client's calls.
 func (c *client) run() {
-	c.calls = make([]callRecord, 0, c.storm.calls) // never moved: fns write to it
+	c.calls = make([]history.Call, 0, c.storm.calls) // never moved: fns write to it
 	for len(c.calls) < cap(c.calls) {
 		key := c.rng.IntN(c.keys)
 		r := c.newRecord(key)
@@ -162,7 +163,7 @@ func (c *client) run() {
 		if len(c.pending) > 0 && (len(c.pending) > 3 || c.rng.IntN(3) == 0) {
 			c.receive()
 		}
-		if c.untilClosed && r.got == gotClosed {
+		if c.untilClosed && r.Got == history.GotClosed {
 			break
 		}
 	}
@@ -197,8 +198,8 @@ func (c *client) look() {
 	}
 }
 
-func (c *client) newRecord(key int) *callRecord {
-	c.calls = append(c.calls, callRecord{token: token{key, c.id, len(c.calls) + 1}})
+func (c *client) newRecord(key int) *history.Call {
+	c.calls = append(c.calls, history.Call{Token: history.Token{Key: key, Client: c.id, Call: len(c.calls) + 1}})
 	return &c.calls[len(c.calls)-1]
 }
 
@@ -209,7 +210,7 @@ type plan struct {
 	sleep         time.Duration
 	honors        bool // waits for the end of its context, but not for ever
 	nested        bool // calls the group for the next key; so there is no cycle
-	how           exit
+	how           history.Exit
 }
 
 func (c *client) plan() plan {
@@ -227,11 +228,11 @@ func (c *client) plan() plan {
 	if !c.calm {
 		switch c.rng.IntN(20) {
 		case 0:
-			p.how = exitError
+			p.how = history.ExitError
 		case 1:
-			p.how = exitPanic
+			p.how = history.ExitPanic
 		case 2:
-			p.how = exitGoexit
+			p.how = history.ExitGoexit
 		}
 	}
 	return p
@@ -256,38 +257,38 @@ func (p plan) work(ctx context.Context) {
 }
 
 // fn returns the fn of the call r.
-func (c *client) fn(r *callRecord, p plan) func(context.Context) (token, error) {
-	me, e := r.token, &r.exec
-	e.how = p.how
-	var nested *callRecord
-	var nestedFn func(context.Context) (token, error)
+func (c *client) fn(r *history.Call, p plan) func(context.Context) (history.Token, error) {
+	me, e := r.Token, &r.Exec
+	e.How = p.how
+	var nested *history.Call
+	var nestedFn func(context.Context) (history.Token, error)
 	if p.nested {
 		q := c.plan()
 		q.nested = false
-		if q.how == exitGoexit {
-			q.how = exitReturn // it would take the outer fn with it
+		if q.how == history.ExitGoexit {
+			q.how = history.ExitReturn // it would take the outer fn with it
 		}
-		nested = c.newRecord(r.key + 1)
+		nested = c.newRecord(r.Key + 1)
 		nestedFn = c.fn(nested, q)
 	}
-	return func(ctx context.Context) (token, error) {
-		e.start = now()
-		e.runs++
+	return func(ctx context.Context) (history.Token, error) {
+		e.Start = history.Now()
+		e.Runs++
 		if c.runs != nil {
-			c.runs[me.key]++
+			c.runs[me.Key]++
 		}
 		p.work(ctx)
 		if nested != nil {
 			c.block(byContext, context.Background(), nested, nestedFn)
 		}
-		e.canceled = ctx.Err() != nil
-		e.end = now()
+		e.Canceled = ctx.Err() != nil
+		e.End = history.Now()
 		switch p.how {
-		case exitError:
-			return token{}, &fnError{me}
-		case exitPanic:
-			panic(fnPanic{me})
-		case exitGoexit:
+		case history.ExitError:
+			return history.Token{}, &history.FnError{Of: me}
+		case history.ExitPanic:
+			panic(history.FnPanic{Of: me})
+		case history.ExitGoexit:
 			runtime.Goexit()
 		}
 		return me, nil
@@ -295,14 +296,14 @@ func (c *client) fn(r *callRecord, p plan) func(context.Context) (token, error) 
 }
 
 // one makes one call of the group.
-func (c *client) one(r *callRecord) {
+func (c *client) one(r *history.Call) {
 	f := callForm(c.rng.IntN(int(callForms)))
 	if c.forms != nil {
 		f = c.forms[c.rng.IntN(len(c.forms))]
 	}
-	r.fresh, r.try = f == byFresh, f == byTry
+	r.Fresh, r.Try = f == byFresh, f == byTry
 	p := c.plan()
-	p.nested = c.nest && r.key+1 < c.keys && len(c.calls) < cap(c.calls) && c.rng.IntN(4) == 0
+	p.nested = c.nest && r.Key+1 < c.keys && len(c.calls) < cap(c.calls) && c.rng.IntN(4) == 0
 	fn := c.fn(r, p)
 	ctx, end := context.Background(), context.CancelFunc(func() {})
 	if f == byContext || f == byFresh || f == byChan || f == byMulti {
@@ -315,11 +316,11 @@ func (c *client) one(r *callRecord) {
 		return
 	}
 	if f == byChan {
-		r.inv = now()
-		c.pending = append(c.pending, pendingChan{r, ctx, end, c.g.DoChan(ctx, r.key, fn)})
+		r.Inv = history.Now()
+		c.pending = append(c.pending, pendingChan{r, ctx, end, c.g.DoChan(ctx, r.Key, fn)})
 		return
 	}
-	if p.how == exitGoexit && !r.fresh && ctx.Done() == nil {
+	if p.how == history.ExitGoexit && !r.Fresh && ctx.Done() == nil {
 		// The goroutine that calls is going to exit if the call leads.
 		gone := make(chan struct{})
 		go func() {
@@ -334,9 +335,9 @@ func (c *client) one(r *callRecord) {
 }
 
 // many makes a DoMulti for the key of r and others, with a record for each key.
-func (c *client) many(ctx context.Context, r *callRecord, p plan) {
-	records := map[int]*callRecord{r.key: r}
-	keys := []int{r.key}
+func (c *client) many(ctx context.Context, r *history.Call, p plan) {
+	records := map[int]*history.Call{r.Key: r}
+	keys := []int{r.Key}
 	for n := 1 << c.rng.IntN(5); n > 1 && len(c.calls) < cap(c.calls); n-- {
 		key := c.rng.IntN(c.keys)
 		keys = append(keys, key)
@@ -346,50 +347,50 @@ func (c *client) many(ctx context.Context, r *callRecord, p plan) {
 	}
 	c.rng.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 	for _, r := range records {
-		r.inv = now()
+		r.Inv = history.Now()
 	}
 	results := c.g.DoMulti(ctx, keys, c.manyFn(records, p))
-	ret := now()
+	ret := history.Now()
 	for key, r := range records {
 		res := results[key]
-		r.ret, r.shared = ret, res.Shared
+		r.Ret, r.Shared = ret, res.Shared
 		if pe, ok := res.Err.(*coalesce.PanicError); ok {
-			r.recordPanic(pe)
+			r.RecordPanic(pe)
 		} else {
-			r.record(ctx, res.Val, res.Err)
+			r.Record(ctx, res.Val, res.Err)
 		}
 		if len(results) != len(records) {
-			r.got, r.note = gotNonsense, fmt.Sprintf("%d results for %d keys", len(results), len(records))
+			r.Got, r.Note = history.GotNonsense, fmt.Sprintf("%d results for %d keys", len(results), len(records))
 		}
 	}
 }
 
 // manyFn returns the fn of a DoMulti for which there are the given records. It
 // may run more than once, but once for each key.
-func (c *client) manyFn(records map[int]*callRecord, p plan) func(context.Context, []int) (map[int]token, error) {
-	return func(ctx context.Context, keys []int) (map[int]token, error) {
-		of := make(map[int]token, len(keys))
+func (c *client) manyFn(records map[int]*history.Call, p plan) func(context.Context, []int) (map[int]history.Token, error) {
+	return func(ctx context.Context, keys []int) (map[int]history.Token, error) {
+		of := make(map[int]history.Token, len(keys))
 		for _, key := range keys {
-			e := &records[key].exec
-			e.start, e.how, e.batch = now(), p.how, records[keys[0]].token
-			e.runs++
+			e := &records[key].Exec
+			e.Start, e.How, e.Batch = history.Now(), p.how, records[keys[0]].Token
+			e.Runs++
 			if c.runs != nil {
 				c.runs[key]++
 			}
-			of[key] = records[key].token
+			of[key] = records[key].Token
 		}
 		p.work(ctx)
 		for _, key := range keys {
-			e := &records[key].exec
-			e.canceled = ctx.Err() != nil
-			e.end = now()
+			e := &records[key].Exec
+			e.Canceled = ctx.Err() != nil
+			e.End = history.Now()
 		}
 		switch p.how {
-		case exitError:
-			return nil, &batchError{of}
-		case exitPanic:
-			panic(batchPanic{of})
-		case exitGoexit:
+		case history.ExitError:
+			return nil, &history.BatchError{Of: of}
+		case history.ExitPanic:
+			panic(history.BatchPanic{Of: of})
+		case history.ExitGoexit:
 			runtime.Goexit()
 		}
 		return of, nil
@@ -397,33 +398,33 @@ func (c *client) manyFn(records map[int]*callRecord, p plan) func(context.Contex
 }
 
 // block makes a call of one of the forms that block and records what it got.
-func (c *client) block(f callForm, ctx context.Context, r *callRecord, fn func(context.Context) (token, error)) {
-	var v token
+func (c *client) block(f callForm, ctx context.Context, r *history.Call, fn func(context.Context) (history.Token, error)) {
+	var v history.Token
 	var err error
 	returned := false
 	defer func() {
 		switch p := recover(); {
 		case returned:
-			r.record(ctx, v, err)
+			r.Record(ctx, v, err)
 		case p == nil:
-			r.record(ctx, token{}, coalesce.ErrGoexit)
+			r.Record(ctx, history.Token{}, coalesce.ErrGoexit)
 		default:
-			r.untold = true
-			r.recordPanic(p)
+			r.Untold = true
+			r.RecordPanic(p)
 		}
 	}()
-	r.inv = now()
+	r.Inv = history.Now()
 	switch f {
 	case byDo:
-		v, r.shared, err = c.g.Do(r.key, func() (token, error) { return fn(ctx) })
+		v, r.Shared, err = c.g.Do(r.Key, func() (history.Token, error) { return fn(ctx) })
 	case byTry:
-		v, err = c.g.TryDo(r.key, func() (token, error) { return fn(ctx) })
+		v, err = c.g.TryDo(r.Key, func() (history.Token, error) { return fn(ctx) })
 	case byContext:
-		v, r.shared, err = c.g.DoContext(ctx, r.key, fn)
+		v, r.Shared, err = c.g.DoContext(ctx, r.Key, fn)
 	case byFresh:
-		v, r.shared, err = c.g.DoFresh(ctx, r.key, fn)
+		v, r.Shared, err = c.g.DoFresh(ctx, r.Key, fn)
 	}
-	r.ret = now()
+	r.Ret = history.Now()
 	returned = true
 }
 
@@ -435,15 +436,15 @@ func (c *client) receive() {
 	c.pending[i] = c.pending[last]
 	c.pending = c.pending[:last]
 	res := <-p.ch
-	p.call.ret = now()
-	p.call.shared = res.Shared
+	p.call.Ret = history.Now()
+	p.call.Shared = res.Shared
 	if pe, ok := res.Err.(*coalesce.PanicError); ok {
-		p.call.recordPanic(pe)
+		p.call.RecordPanic(pe)
 	} else {
-		p.call.record(p.ctx, res.Val, res.Err)
+		p.call.Record(p.ctx, res.Val, res.Err)
 	}
 	if len(p.ch) != 0 {
-		p.call.got, p.call.note = gotNonsense, "a second Result"
+		p.call.Got, p.call.Note = history.GotNonsense, "a second Result"
 	}
 	p.end()
 }
@@ -476,12 +477,12 @@ func (c *client) context() (context.Context, context.CancelFunc) {
 }
 
 func (c *client) forgetOne(key int) {
-	f := forgetRecord{key: key, unshared: c.rng.IntN(3) == 0, inv: now()}
-	if f.unshared {
-		f.done = c.g.ForgetUnshared(key)
+	f := history.Forget{Key: key, Unshared: c.rng.IntN(3) == 0, Inv: history.Now()}
+	if f.Unshared {
+		f.Done = c.g.ForgetUnshared(key)
 	} else {
-		f.done = c.g.Forget(key)
+		f.Done = c.g.Forget(key)
 	}
-	f.ret = now()
+	f.Ret = history.Now()
 	c.forgets = append(c.forgets, f)
 }

@@ -1,0 +1,125 @@
+package history
+
+import (
+	"errors"
+	"testing"
+)
+
+// This file holds planted histories, which the checker must accept or refuse.
+
+// The calls of a planted history, by the names of their executions.
+var (
+	plantedA = Token{1, 0, 1}
+	plantedB = Token{1, 1, 1}
+	plantedC = Token{1, 2, 1}
+)
+
+// ran returns the record of a call that began at inv, whose fn ran in [start,
+// end], and which returned at ret with the result.
+func ran(of Token, inv, start, end, ret Stamp) Call {
+	return Call{
+		Token: of, Inv: inv, Ret: ret, Got: GotResult, From: of,
+		Exec: Execution{Runs: 1, Start: start, End: end},
+	}
+}
+
+// got returns the record of a call that got somebody else's result in [inv,
+// ret].
+func got(of, from Token, inv, ret Stamp) Call {
+	return Call{Token: of, Inv: inv, Ret: ret, Got: GotResult, From: from, Shared: true}
+}
+
+// with returns r after changes.
+func (r Call) with(change func(*Call)) Call {
+	change(&r)
+	return r
+}
+
+func tellShared(r *Call)  { r.Shared = true }
+func leaveCalled(r *Call) { r.Got, r.From = GotOwnEnd, Token{} }
+func exitByGoexit(r *Call) {
+	r.Got, r.From, r.Exec.How = GotGoexit, Token{}, ExitGoexit
+}
+
+// TestHistory checks that the checker accepts histories that a group can
+// produce and refuses, by the rule in question, those that it cannot.
+func TestHistory(t *testing.T) {
+	lead := ran(plantedA, 10, 12, 20, 30)
+	leadShared := lead.with(tellShared)
+	later := ran(plantedB, 22, 25, 40, 42)
+	fresh := func(r *Call) { r.Fresh = true }
+	tests := []struct {
+		name    string
+		rule    int // 0 if the history is fine
+		calls   []Call
+		forgets []Forget
+		closing Stamp
+	}{
+		{"nothing", 0, nil, nil, Never},
+		{"one call", 0, []Call{lead}, nil, Never},
+		{"a follower", 0, []Call{leadShared, got(plantedB, plantedA, 15, 35)}, nil, Never},
+		{"joined after fn's end and before the finish", 0, []Call{leadShared, got(plantedB, plantedA, 25, 35)}, nil, Never},
+		{"one after the other", 0, []Call{lead, later}, nil, Never},
+		{"a stale result", 3, []Call{leadShared, got(plantedB, plantedA, 31, 35)}, nil, Never},
+		{"a stale result, had by a follower", 3, []Call{
+			leadShared.with(func(r *Call) { r.Ret = 60 }),
+			got(plantedB, plantedA, 15, 25), got(plantedC, plantedA, 26, 70),
+		}, nil, Never},
+		{"two leaders", 4, []Call{lead, ran(plantedB, 11, 15, 25, 30)}, nil, Never},
+		{"the next one leads before the last follower has come", 4, []Call{
+			leadShared, got(plantedC, plantedA, 26, 35), later,
+		}, nil, Never},
+		{"two leaders and a Forget", 0, []Call{lead, ran(plantedB, 11, 15, 25, 30)}, []Forget{{Key: 1, Inv: 13, Ret: 14, Done: true}}, Never},
+		{"two leaders and a Forget that found nothing", 4, []Call{lead, ran(plantedB, 11, 15, 25, 30)}, []Forget{{Key: 1, Inv: 13, Ret: 14}}, Never},
+		{"two leaders and a Forget of another key", 4, []Call{lead, ran(plantedB, 11, 15, 25, 30)}, []Forget{{Key: 2, Inv: 13, Ret: 14, Done: true}}, Never},
+		{"two leaders and an earlier Forget", 4, []Call{lead, ran(plantedB, 11, 15, 25, 30)}, []Forget{{Key: 1, Inv: 8, Ret: 9, Done: true}}, Never},
+		{"two leaders, the first abandoned", 4, []Call{
+			lead.with(leaveCalled).with(func(r *Call) { r.Ret = 14 }), ran(plantedB, 15, 16, 25, 30),
+		}, nil, Never},
+		{"joined after a Forget", 5, []Call{leadShared, got(plantedB, plantedA, 18, 35)}, []Forget{{Key: 1, Inv: 14, Ret: 16, Done: true}}, Never},
+		{"joined during a Forget", 0, []Call{leadShared, got(plantedB, plantedA, 15, 35)}, []Forget{{Key: 1, Inv: 14, Ret: 16, Done: true}}, Never},
+		{"joined after a ForgetUnshared that was refused", 0, []Call{leadShared, got(plantedB, plantedA, 18, 35)}, []Forget{{Key: 1, Inv: 14, Ret: 16, Unshared: true}}, Never},
+		{"another key's result", 1, []Call{lead, got(Token{2, 1, 1}, plantedA, 15, 35)}, nil, Never},
+		{"nobody's result", 1, []Call{got(plantedB, plantedC, 15, 35)}, nil, Never},
+		{"led and got another's result", 1, []Call{leadShared, later.with(func(r *Call) { r.From = plantedA })}, nil, Never},
+		{"fn ran twice", 1, []Call{lead.with(func(r *Call) { r.Exec.Runs = 2 })}, nil, Never},
+		{"a value for an error", 1, []Call{lead.with(func(r *Call) { r.Exec.How = ExitError })}, nil, Never},
+		{"returned before fn did", 2, []Call{leadShared, got(plantedB, plantedA, 15, 18)}, nil, Never},
+		{"the leader returned before fn did", 2, []Call{lead.with(func(r *Call) { r.Ret = 19 })}, nil, Never},
+		{"fn started before the call", 2, []Call{lead.with(func(r *Call) { r.Inv = 13 })}, nil, Never},
+		{"a canceled context and a receiver", 6, []Call{lead.with(func(r *Call) { r.Exec.Canceled = true })}, nil, Never},
+		{"a canceled context and nobody left", 0, []Call{lead.with(leaveCalled).with(func(r *Call) { r.Exec.Canceled = true })}, nil, Never},
+		{"the leader is not told that it shared", 7, []Call{lead, got(plantedB, plantedA, 15, 35)}, nil, Never},
+		{"the follower is not told that it shared", 7, []Call{leadShared, got(plantedB, plantedA, 15, 35).with(func(r *Call) { r.Shared = false })}, nil, Never},
+		{"a TryDo is not told that it shared", 0, []Call{lead.with(func(r *Call) { r.Try = true }), got(plantedB, plantedA, 15, 35)}, nil, Never},
+		{"shared with nobody", 7, []Call{leadShared}, nil, Never},
+		{"shared with one who left", 0, []Call{leadShared, got(plantedB, plantedA, 15, 18).with(leaveCalled)}, nil, Never},
+		{"a DoFresh got an older execution", 8, []Call{leadShared, got(plantedB, plantedA, 15, 35).with(fresh)}, nil, Never},
+		{"a DoFresh got one that started later", 0, []Call{leadShared, got(plantedB, plantedA, 11, 35).with(fresh)}, nil, Never},
+		{"ErrGoexit for a result", 1, []Call{lead.with(func(r *Call) { r.Got = GotGoexit })}, nil, Never},
+		{"ErrGoexit, led", 0, []Call{lead.with(exitByGoexit)}, nil, Never},
+		{"ErrGoexit, followed", 0, []Call{lead.with(exitByGoexit), got(plantedB, Token{}, 15, 35).with(exitByGoexit)}, nil, Never},
+		{"ErrGoexit, stale", 1, []Call{lead.with(exitByGoexit), got(plantedB, Token{}, 31, 35).with(exitByGoexit)}, nil, Never},
+		{"ErrInFlight", 0, []Call{lead, {Token: plantedB, Try: true, Inv: 15, Ret: 16, Got: GotInFlight}}, nil, Never},
+		{"ErrInFlight and nothing there", 9, []Call{lead, {Token: plantedB, Try: true, Inv: 31, Ret: 32, Got: GotInFlight}}, nil, Never},
+		{"ErrInFlight to a Do", 9, []Call{lead, {Token: plantedB, Inv: 15, Ret: 16, Got: GotInFlight}}, nil, Never},
+		{"ErrClosed in an open group", 9, []Call{{Token: plantedB, Inv: 15, Ret: 16, Got: GotClosed}}, nil, Never},
+		{"ErrClosed", 0, []Call{{Token: plantedB, Inv: 15, Ret: 16, Got: GotClosed}}, nil, 16},
+		{"no answer", 9, []Call{{Token: plantedB, Inv: 15}}, nil, Never},
+		{"somebody else's cancellation", 9, []Call{{Token: plantedB, Inv: 15, Ret: 16, Got: GotNonsense}}, nil, Never},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h := History{Calls: [][]Call{test.calls}, Forgets: [][]Forget{test.forgets}, Closing: test.closing}
+			err := h.Check()
+			var v *Violation
+			if test.rule == 0 && err != nil || test.rule != 0 && (!errors.As(err, &v) || v.Rule != test.rule) {
+				t.Errorf("check() = %v, want rule %d", err, test.rule)
+			}
+		})
+	}
+	h := History{Notes: []string{"two flights of one key"}, Closing: Never}
+	if err := h.Check(); err == nil {
+		t.Error("check() = nil although a client saw two flights of one key")
+	}
+}

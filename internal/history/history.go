@@ -1,0 +1,195 @@
+// Package history holds the oracle of the stress tests: a history, which is what
+// every call and every fn saw of the time, and a checker that decides whether a
+// group that keeps its contract can have produced it.
+//
+// An execution E can be joined in an interval [L, C], from its registration
+// to its finish. Neither end is seen from outside, but L is between the
+// beginning of the call that leads and the start of fn, and C is not before
+// the end of fn, not before the beginning of any call that received E, and not
+// after the return of any. With executions that tell who ran them, these
+// bounds decide the matter:
+//
+//	rule 1  a result belongs to one execution, of the call's own key; a call
+//	        whose fn ran gets that result or leaves; no fn runs twice
+//	rule 2  fn starts after its leader's call began and ends before any
+//	        receiver returns
+//	rule 3  all receivers have an instant in common: nobody gets a result
+//	        that somebody had before the call began (never stale)
+//	rule 4  executions of a key do not overlap, unless a Forget was there to
+//	        detach the first; that everybody has left it is no excuse
+//	rule 5  a call that begins after a Forget returned gets no execution that
+//	        started before that Forget began
+//	rule 6  fn's context does not end if somebody receives the result
+//	rule 7  shared is told to all receivers if there are several, and to a
+//	        lone one only if another call may have left
+//	rule 8  a DoFresh gets an execution that started after the call began
+//	rule 9  what is not a result has its reason: a call's own context has
+//	        ended, the key was in flight, the group was shut down
+//	rule 10 what Flights, Len and Stats tell is possible
+//
+// Where successes linger, rule 3 holds for what does not linger, and of that
+// which does a call gets the newest; rule 7 says nothing.
+//
+// Rule 4 takes the earliest C that the receivers allow, rule 3 says that there
+// is one. Without Forget and without leaving, rules 1 to 4 are exact: they
+// accept a history if and only if it is linearizable.
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// A Stamp is a time in nanoseconds since epoch. Equal stamps overlap.
+type Stamp int64
+
+// Never is after every other Stamp.
+const Never Stamp = math.MaxInt64
+
+var epoch = time.Now()
+
+// Now reads the clock. It is a variable so that time can be something else where it stands still.
+var Now = func() Stamp { return Stamp(time.Since(epoch)) }
+
+// A Token names an execution, by the call whose fn it is. fn returns its own,
+// so that each result tells where it comes from. The zero Token names none.
+type Token struct {
+	Key, Client, Call int
+}
+
+// An Exit is how an fn ends.
+type Exit uint8
+
+// The ends of an fn.
+const (
+	ExitReturn Exit = iota
+	ExitError
+	ExitPanic
+	ExitGoexit
+)
+
+// What an fn fails or panics with, so that it tells whose it is.
+type (
+	FnError    struct{ Of Token }         // returned by an fn
+	FnPanic    struct{ Of Token }         // the value of its panic
+	BatchError struct{ Of map[int]Token } // the same of DoMulti's, by key
+	BatchPanic struct{ Of map[int]Token }
+)
+
+// Error implements error.
+func (e *FnError) Error() string { return fmt.Sprintf("fn of %v failed", e.Of) }
+
+// Error implements error.
+func (e *BatchError) Error() string { return fmt.Sprintf("fn of %v failed", e.Of) }
+
+// A Reply is the kind of what a call got.
+type Reply uint8
+
+// The kinds.
+const (
+	NoAnswer Reply = iota
+	GotResult
+	GotGoexit   // ErrGoexit, or the goroutine exited; it names no execution
+	GotOwnEnd   // the error of the call's own context, which had ended
+	GotInFlight // ErrInFlight
+	GotClosed   // ErrClosed
+	GotNonsense // what no call may get
+)
+
+// An Execution is what an fn saw of its own run. Only fn's goroutine writes it.
+type Execution struct {
+	Runs       int
+	Start, End Stamp
+	How        Exit
+	Canceled   bool  // its context had ended when fn was about to
+	Batch      Token // names all that one fn of DoMulti did
+}
+
+// A Call is what one call saw. Only the goroutine of the client that made
+// it writes it, but for Exec.
+type Call struct {
+	Token    // names the call, and its fn's execution if there is one
+	Fresh    bool
+	Try      bool // a TryDo, which is not told whether it shared
+	Inv, Ret Stamp
+
+	Got    Reply
+	From   Token // whose result, if it is one that names an execution
+	How    Exit  // in what form it came
+	Shared bool
+	Untold bool   // the form of the answer has no place for shared
+	Note   string // about nonsense
+
+	Exec Execution
+}
+
+// A Forget is what one Forget or ForgetUnshared saw.
+type Forget struct {
+	Key      int
+	Inv, Ret Stamp
+	Unshared bool
+	Done     bool // what it returned
+}
+
+// A History is what all clients of a storm saw. Each of them appends to slices
+// of its own, so that recording orders nothing.
+type History struct {
+	Calls   [][]Call
+	Forgets [][]Forget
+	Notes   []string
+	Closing Stamp // when Shutdown was called, or Never
+
+	// Lingering says that successes linger for ever. They then answer calls that
+	// begin later, until a Forget or a newer success; and the calls of their
+	// flights do not know of it.
+	Lingering bool
+}
+
+// Record records what a call returned, and when if that is not known.
+func (r *Call) Record(ctx context.Context, v Token, err error) {
+	if r.Ret == 0 {
+		r.Ret = Now()
+	}
+	var fe *FnError
+	var be *BatchError
+	switch {
+	case err == nil:
+		r.Got, r.From, r.How = GotResult, v, ExitReturn
+	case errors.As(err, &fe):
+		r.Got, r.From, r.How = GotResult, fe.Of, ExitError
+	case errors.As(err, &be):
+		r.Got, r.From, r.How = GotResult, be.Of[r.Key], ExitError
+	case err == coalesce.ErrGoexit:
+		r.Got = GotGoexit
+	case err == coalesce.ErrClosed:
+		r.Got = GotClosed
+	case err == coalesce.ErrInFlight:
+		r.Got = GotInFlight
+	case err == ctx.Err():
+		r.Got = GotOwnEnd
+	default:
+		r.Got, r.Note = GotNonsense, fmt.Sprint(err)
+	}
+	if err != nil && v != (Token{}) {
+		r.Got, r.Note = GotNonsense, fmt.Sprintf("both %v and %v", v, err)
+	}
+}
+
+// RecordPanic records what a call panicked with.
+func (r *Call) RecordPanic(p any) {
+	r.Ret = max(r.Ret, Now())
+	r.Got, r.Note = GotNonsense, fmt.Sprint(p)
+	if pe, ok := p.(*coalesce.PanicError); ok {
+		switch p := pe.Value.(type) {
+		case FnPanic:
+			r.Got, r.From, r.How = GotResult, p.Of, ExitPanic
+		case BatchPanic:
+			r.Got, r.From, r.How = GotResult, p.Of[r.Key], ExitPanic
+		}
+	}
+}
