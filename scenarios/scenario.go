@@ -1,0 +1,51 @@
+// Package scenarios runs situations in which a library that coalesces calls can
+// go wrong against this one and its two best known peers. Most were found in
+// the wild, in one of the peers or in something like them.
+//
+// The tests check that what is recorded here about each library, its failures
+// too, is what happens. The command in cmd/table writes it down for readers.
+package scenarios
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A Scenario is one situation and what is required in it.
+type Scenario struct {
+	Name     string // 1 to 33; or that of a bug in the Catalogue, as B15
+	Requires string
+	Needs    Feature
+	Outside  bool // run it outside of a synctest bubble
+
+	// Run returns nil if p does what is required, or else an error that says
+	// what it does instead, in the same words every time. It need not return
+	// if p hangs or crashes.
+	Run func(t *testing.T, p *Peer) error
+
+	// Fails is how libraries fail, by their names. The others pass.
+	Fails map[string]string
+}
+
+// Applies reports whether p has what the scenario is about.
+func (s *Scenario) Applies(p *Peer) bool { return p.Has&s.Needs == s.Needs }
+
+// All returns the scenarios in their order.
+func All() []Scenario {
+	all := slices.Concat(freshness, contexts, exits, keys, forgetting, deadlocks, answers, memory, surroundings)
+	slices.SortStableFunc(all, func(a, b Scenario) int { return number(a.Name) - number(b.Name) })
+	return all
+}
+
+// number returns the place of a scenario: those of the catalogue come last.
+func number(name string) int {
+	var n int
+	if rest, ok := strings.CutPrefix(name, "B"); ok {
+		_, _ = fmt.Sscan(rest, &n)
+		return 1000 + n
+	}
+	_, _ = fmt.Sscan(name, &n)
+	return n
+}
