@@ -152,7 +152,7 @@ func TestScenariosCanFail(t *testing.T) {
 			defer func() { <-slots }()
 			var passes []string
 			for _, p := range brokenPeers() {
-				how, err := runPair(dir, &s, p, "TestChild")
+				how, err := runPair(dir, &s, p, impatience)
 				if err != nil {
 					t.Error(err)
 				}

@@ -222,7 +222,7 @@ func fnSpins(_ *testing.T, p *Peer) error {
 	var spinning, stop, timely atomic.Bool
 	leader := g.do("k", func() (any, error) {
 		spinning.Store(true)
-		for begin := time.Now(); !stop.Load() && time.Since(begin) < patience/2; {
+		for begin := time.Now(); !stop.Load() && time.Since(begin) < 20*time.Second; {
 		}
 		timely.Store(stop.Load())
 		return 1, nil

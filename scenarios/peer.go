@@ -11,11 +11,17 @@ import (
 
 // This file holds the libraries that are compared, behind one interface.
 
-// The names of the libraries.
+// The names of the libraries: for the peers, those of their modules.
 const (
 	Coalesce = "coalesce"
 	XSync    = "golang.org/x/sync"
-	Resenje  = "resenje.org"
+	Resenje  = "resenje.org/singleflight"
+)
+
+// The versions of the peers, as in go.mod.
+const (
+	XSyncVersion   = "v0.24.0"
+	ResenjeVersion = "v0.4.3"
 )
 
 // A Feature is something that not every library has.

@@ -13,6 +13,12 @@ import (
 	"testing"
 )
 
+// What is recorded of a library that does not come to an answer.
+const (
+	stuck   = "stuck for ever"
+	crashes = "the process crashes"
+)
+
 // A Scenario is one situation and what is required in it.
 type Scenario struct {
 	Name     string // 1 to 33; or that of a bug in the Catalogue, as B15
