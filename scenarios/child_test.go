@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,11 +28,11 @@ const (
 )
 
 // How long a child may take. The runtime finds by itself most of those that
-// hang, save in a build with the race detector. Who is not expected to pass is
-// waited for less.
+// hang, save in a build with the race detector. Who is expected to hang, or only
+// to fail, is waited for less.
 const (
 	patience   = 2 * time.Minute
-	impatience = 10 * time.Second
+	impatience = 5 * time.Second
 )
 
 // runPair runs s against p in a child, which is the running test binary with
@@ -50,7 +52,7 @@ func runPair(dir string, s *Scenario, p *Peer, limit time.Duration) (string, err
 	defer cancel()
 	cmd := exec.CommandContext(ctx, self, "-test.run", "^TestChild$", "-test.timeout", "0")
 	// The race detector would have every child sleep for a second at its end.
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"), pairVar+"="+s.Name+" "+p.Name, answerVar+"="+answer.Name())
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"), pairVar+"="+s.Name+"/"+p.Name, answerVar+"="+answer.Name())
 	out, exit := cmd.CombinedOutput()
 	said, err := os.ReadFile(answer.Name())
 	if err != nil {
@@ -78,7 +80,7 @@ func verdict(out string) string {
 	case strings.Contains(out, "WARNING: DATA RACE"):
 		return "data race\n" + out
 	case strings.Contains(out, "main bubble goroutine has exited but blocked goroutines remain"):
-		return "leaves goroutines that are blocked for ever"
+		return leaks
 	case strings.Contains(out, "all goroutines in bubble are blocked"), strings.Contains(out, "all goroutines are asleep"):
 		return stuck
 	case fatal.MatchString(out):
@@ -92,7 +94,7 @@ func verdict(out string) string {
 // child is the test that runs in the child: with what the environment names, out
 // of the given scenarios and peers. It skips where that names nothing.
 func child(t *testing.T, all []Scenario, peers []*Peer) {
-	name, peer, ok := strings.Cut(os.Getenv(pairVar), " ")
+	name, peer, ok := strings.Cut(os.Getenv(pairVar), "/")
 	if !ok {
 		t.Skip("this runs in a child process")
 	}
@@ -126,4 +128,69 @@ func tell(answer string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
+}
+
+// trials end in every way that runPair can tell from others.
+var trials = []struct {
+	Scenario
+	want string
+}{
+	{Scenario{Name: "passes", Run: func(*testing.T, *Peer) error { return nil }}, ""},
+	{Scenario{Name: "fails", Run: func(*testing.T, *Peer) error { return errTest }}, errTest.Error()},
+	{Scenario{Name: "leaks", Run: func(*testing.T, *Peer) error {
+		go func() { select {} }()
+		return nil
+	}}, leaks},
+	{Scenario{Name: "hangs", Run: func(*testing.T, *Peer) error { select {} }}, stuck},
+	{Scenario{Name: "hangs outside", Outside: true, Run: func(*testing.T, *Peer) error { select {} }}, stuck},
+	{Scenario{Name: "hangs at a lock", Run: func(*testing.T, *Peer) error {
+		var mu sync.Mutex
+		mu.Lock()
+		mu.Lock()
+		return nil
+	}}, stuck},
+	{Scenario{Name: "spins", Outside: true, Run: func(*testing.T, *Peer) error {
+		for {
+			runtime.Gosched()
+		}
+	}}, stuck},
+	{Scenario{Name: "crashes", Run: func(*testing.T, *Peer) error {
+		go panic(errTest)
+		select {}
+	}}, crashes},
+	{Scenario{Name: "is fatal", Run: func(*testing.T, *Peer) error {
+		new(sync.Mutex).Unlock()
+		return nil
+	}}, "fatal error: sync: unlock of unlocked mutex"},
+	{Scenario{Name: "ends", Run: func(*testing.T, *Peer) error {
+		os.Exit(0)
+		return nil
+	}}, "the process ended: "},
+}
+
+// TestRunPair checks that what happens in a child is told as it is.
+func TestRunPair(t *testing.T) {
+	dir := t.TempDir()
+	for i := range trials {
+		t.Run(trials[i].Name, func(t *testing.T) {
+			t.Parallel()
+			limit := patience
+			if trials[i].want == stuck {
+				limit = impatience
+			}
+			got, err := runPair(dir, &trials[i].Scenario, Peers()[0], limit)
+			if err != nil || got != trials[i].want {
+				t.Errorf("%q, %v; want %q", got, err, trials[i].want)
+			}
+		})
+	}
+}
+
+// TestChild is what runs in the children.
+func TestChild(t *testing.T) {
+	all := All()
+	for _, trial := range trials {
+		all = append(all, trial.Scenario)
+	}
+	child(t, all, append(Peers(), brokenPeers()...))
 }

@@ -15,7 +15,8 @@ var deadlocks = []Scenario{
 	{
 		Name: "12",
 		Requires: "fn calls for its own key with the context that it has, itself or from a goroutine that it waits for: " +
-			"it is told at once, and the key works afterwards.",
+			"it is told at once, and the key works afterwards. (A call that carries no context cannot be told: " +
+			"Do waits for ever, that of coalesce too.)",
 		Run:   ownKey,
 		Fails: map[string]string{XSync: stuck, Resenje: waits},
 	},

@@ -16,6 +16,7 @@ import (
 // What is recorded of a library that does not come to an answer.
 const (
 	stuck   = "stuck for ever"
+	leaks   = "leaves goroutines that are blocked for ever"
 	crashes = "the process crashes"
 )
 

@@ -36,7 +36,7 @@ func Markdown() string {
 		b.WriteString("\n")
 	}
 	b.WriteString("\n| | bug | kept out by |\n|--|--|--|\n")
-	for _, bug := range Catalogue() {
+	for _, bug := range Catalogue {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", bug.Name, bug.What, bug.keptOutBy())
 	}
 	return b.String()
@@ -58,10 +58,10 @@ func (b *Bug) keptOutBy() string {
 		return "does not apply: " + b.Not
 	}
 	var by []string
-	for _, s := range b.Scenarios {
+	for _, s := range b.Scenarios() {
 		by = append(by, "scenario "+s)
 	}
-	for _, t := range b.Tests {
+	for _, t := range b.Tests() {
 		by = append(by, "`"+t+"`")
 	}
 	return strings.Join(by, ", ")
