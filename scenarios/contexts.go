@@ -262,7 +262,7 @@ func resultFirst(_ *testing.T, p *Peer) error {
 		h := newGate()
 		ctx, cancel := context.WithCancel(context.Background())
 		g.do("k", h.then(func() (any, error) {
-			cancel() // this readies the follower, which waits for a P
+			cancel() // the follower is ready, but has to wait for the only P
 			return 1, nil
 		}))
 		synctest.Wait()
