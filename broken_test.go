@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/history"
+	"github.com/seed342dcb2d/coalesce/internal/storm"
 )
 
 // This file holds the negative controls of the storms: coalescers that break the
@@ -128,11 +129,11 @@ func TestStorm_Broken(t *testing.T) {
 			var err error
 			for deadline := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(deadline); {
 				g := &brokenGroup{stormGroup: new(coalesce.Group[int, history.Token]), how: test.how, flights: map[int]*brokenFlight{}}
-				s := storm{
-					clients: 8, calls: scaled(t, 20), keys: test.keys, forget: test.forget,
-					forms: []callForm{byDo}, calm: true, seed: rand.Uint64(),
+				s := storm.Storm{
+					Clients: 8, Calls: scaled(t, 20), Keys: test.keys, Forget: test.forget,
+					Forms: []storm.Form{storm.ByDo}, Calm: true, Seed: rand.Uint64(),
 				}
-				err = s.start(g)().Check()
+				err = s.Start(g)().Check()
 				if test.how == intact {
 					break
 				}

@@ -19,6 +19,7 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/history"
 	"github.com/seed342dcb2d/coalesce/internal/sched"
+	"github.com/seed342dcb2d/coalesce/internal/storm"
 )
 
 // This file explores the schedules of small programs systematically: the code of
@@ -37,7 +38,7 @@ var (
 // A step is one thing that a client of a program does.
 type step struct {
 	name string
-	do   func(w *world, c *client)
+	do   func(w *world, c *storm.Client)
 }
 
 // A script is what one client does, one step after the other. A step in which the
@@ -93,10 +94,10 @@ func (p program) run() error {
 		w.g.Len() // makes the table
 	}
 	history.Now = func() history.Stamp { return history.Stamp(sched.Step()) }
-	clients := make([]*client, len(p.scripts))
+	clients := make([]*storm.Client, len(p.scripts))
 	w.h = &history.History{Closing: history.Never, Lingering: w.g.Linger > 0}
 	for i, s := range p.scripts {
-		c := &client{storm: &storm{}, g: w.g, id: i, calls: make([]history.Call, 0, 8)}
+		c := &storm.Client{Storm: &storm.Storm{}, G: w.g, ID: i, Calls: make([]history.Call, 0, 8)}
 		clients[i] = c
 		sched.Go(func() {
 			for _, st := range s {
@@ -106,8 +107,8 @@ func (p program) run() error {
 	}
 	sched.Join()
 	for _, c := range clients {
-		w.h.Calls = append(w.h.Calls, c.calls)
-		w.h.Forgets = append(w.h.Forgets, c.forgets)
+		w.h.Calls = append(w.h.Calls, c.Calls)
+		w.h.Forgets = append(w.h.Forgets, c.Forgets)
 	}
 	w.atRest(clients)
 	w.h.Notes = w.notes
@@ -115,7 +116,7 @@ func (p program) run() error {
 }
 
 // atRest notes what a group must not have left when nobody uses it.
-func (w *world) atRest(clients []*client) {
+func (w *world) atRest(clients []*storm.Client) {
 	if n := w.g.Len(); n != 0 {
 		w.note("%d keys in flight", n)
 	}
@@ -132,7 +133,7 @@ func (w *world) atRest(clients []*client) {
 	}
 	calls := uint64(0)
 	for _, c := range clients {
-		calls += uint64(len(c.calls))
+		calls += uint64(len(c.Calls))
 	}
 	if st := w.g.Stats(); st.Calls != calls || st.Calls != st.Led+st.Joined+st.Lingered+st.Rejected+st.Ended {
 		w.note("%d calls, and %+v", calls, st)
@@ -202,12 +203,12 @@ func (c *endable) end() {
 
 // call returns a step that makes one call of a blocking form. cancel says that the
 // call's context may end at any time.
-func call(name string, form callForm, key int, how history.Exit, cancel bool) step {
-	return step{name, func(w *world, c *client) {
-		r := c.newRecord(key)
-		r.Fresh, r.Try = form == byFresh, form == byTry
+func call(name string, form storm.Form, key int, how history.Exit, cancel bool) step {
+	return step{name, func(w *world, c *storm.Client) {
+		r := c.NewRecord(key)
+		r.Fresh, r.Try = form == storm.ByFresh, form == storm.ByTry
 		ctx := context.Context(context.Background())
-		if form == byContext || form == byFresh {
+		if form == storm.ByContext || form == storm.ByFresh {
 			e := newEndable()
 			ctx = e
 			if cancel {
@@ -215,20 +216,20 @@ func call(name string, form callForm, key int, how history.Exit, cancel bool) st
 			}
 		}
 		sched.Point()
-		c.block(form, ctx, r, w.fn(r, how))
+		c.Block(form, ctx, r, w.fn(r, how))
 	}}
 }
 
 // callChan returns a step that makes a DoChan and receives from it.
 func callChan(name string, key int, how history.Exit, cancel bool) step {
-	return step{name, func(w *world, c *client) {
-		r, e := c.newRecord(key), newEndable()
+	return step{name, func(w *world, c *storm.Client) {
+		r, e := c.NewRecord(key), newEndable()
 		if cancel {
 			e.end()
 		}
 		sched.Point()
 		r.Inv = history.Now()
-		ch := c.g.DoChan(e, key, w.fn(r, how))
+		ch := c.G.DoChan(e, key, w.fn(r, how))
 		sched.Await("receive", func() bool { return len(ch) > 0 })
 		res := <-ch
 		r.Ret, r.Shared = history.Now(), res.Shared
@@ -242,7 +243,7 @@ func callChan(name string, key int, how history.Exit, cancel bool) step {
 
 // callMulti returns a step that makes a DoMulti.
 func callMulti(name string, how history.Exit, cancel bool, keys ...int) step {
-	return step{name, func(w *world, c *client) {
+	return step{name, func(w *world, c *storm.Client) {
 		e := newEndable()
 		if cancel {
 			e.end()
@@ -250,10 +251,10 @@ func callMulti(name string, how history.Exit, cancel bool, keys ...int) step {
 		sched.Point()
 		records := map[int]*history.Call{}
 		for _, key := range keys {
-			records[key] = c.newRecord(key)
+			records[key] = c.NewRecord(key)
 			records[key].Inv = history.Now()
 		}
-		results := c.g.DoMulti(e, keys, func(ctx context.Context, keys []int) (map[int]history.Token, error) {
+		results := c.G.DoMulti(e, keys, func(ctx context.Context, keys []int) (map[int]history.Token, error) {
 			of := map[int]history.Token{}
 			for _, key := range keys {
 				x := &records[key].Exec
@@ -293,23 +294,23 @@ func callMulti(name string, how history.Exit, cancel bool, keys ...int) step {
 
 // forget returns a step that forgets a key.
 func forget(name string, key int, unshared bool) step {
-	return step{name, func(w *world, c *client) {
+	return step{name, func(w *world, c *storm.Client) {
 		sched.Point()
 		w.forgot[key] = true
 		f := history.Forget{Key: key, Unshared: unshared, Inv: history.Now()}
 		if unshared {
-			f.Done = c.g.ForgetUnshared(key)
+			f.Done = c.G.ForgetUnshared(key)
 		} else {
-			f.Done = c.g.Forget(key)
+			f.Done = c.G.Forget(key)
 		}
 		f.Ret = history.Now()
-		c.forgets = append(c.forgets, f)
+		c.Forgets = append(c.Forgets, f)
 	}}
 }
 
 // shutdown returns a step that shuts the group down. After that nothing runs.
 func shutdown(name string, cancel bool) step {
-	return step{name, func(w *world, c *client) {
+	return step{name, func(w *world, c *storm.Client) {
 		e := newEndable()
 		if cancel {
 			e.end()
@@ -333,11 +334,11 @@ func shutdown(name string, cancel bool) step {
 // elapse returns a step that lets time pass, after which flights that were running
 // may be taken over from.
 func elapse(name string, d time.Duration) step {
-	return step{name, func(w *world, c *client) {
+	return step{name, func(w *world, c *storm.Client) {
 		sched.Point()
 		for key := 1; key <= 2; key++ {
 			w.forgot[key] = true
-			c.forgets = append(c.forgets, history.Forget{Key: key, Inv: history.Now(), Ret: history.Never, Done: true})
+			c.Forgets = append(c.Forgets, history.Forget{Key: key, Inv: history.Now(), Ret: history.Never, Done: true})
 		}
 		sched.Advance(int64(d))
 	}}
@@ -347,21 +348,21 @@ func elapse(name string, d time.Duration) step {
 // DoMulti.
 func alphabet() []step {
 	return []step{
-		call("Do", byDo, 1, history.ExitReturn, false),
-		call("Do/other", byDo, 2, history.ExitReturn, false),
-		call("Do/error", byDo, 1, history.ExitError, false),
-		call("Do/panic", byDo, 1, history.ExitPanic, false),
-		call("Do/Goexit", byDo, 1, history.ExitGoexit, false),
-		call("DoContext", byContext, 1, history.ExitReturn, false),
-		call("DoContext/ends", byContext, 1, history.ExitReturn, true),
-		call("DoContext/panic/ends", byContext, 1, history.ExitPanic, true),
-		call("DoContext/Goexit", byContext, 1, history.ExitGoexit, false),
-		call("DoFresh", byFresh, 1, history.ExitReturn, false),
-		call("DoFresh/ends", byFresh, 1, history.ExitReturn, true),
+		call("Do", storm.ByDo, 1, history.ExitReturn, false),
+		call("Do/other", storm.ByDo, 2, history.ExitReturn, false),
+		call("Do/error", storm.ByDo, 1, history.ExitError, false),
+		call("Do/panic", storm.ByDo, 1, history.ExitPanic, false),
+		call("Do/Goexit", storm.ByDo, 1, history.ExitGoexit, false),
+		call("DoContext", storm.ByContext, 1, history.ExitReturn, false),
+		call("DoContext/ends", storm.ByContext, 1, history.ExitReturn, true),
+		call("DoContext/panic/ends", storm.ByContext, 1, history.ExitPanic, true),
+		call("DoContext/Goexit", storm.ByContext, 1, history.ExitGoexit, false),
+		call("DoFresh", storm.ByFresh, 1, history.ExitReturn, false),
+		call("DoFresh/ends", storm.ByFresh, 1, history.ExitReturn, true),
 		callChan("DoChan", 1, history.ExitReturn, false),
 		callChan("DoChan/ends", 1, history.ExitReturn, true),
 		callChan("DoChan/Goexit", 1, history.ExitGoexit, false),
-		call("TryDo", byTry, 1, history.ExitReturn, false),
+		call("TryDo", storm.ByTry, 1, history.ExitReturn, false),
 		callMulti("DoMulti", history.ExitReturn, false, 1, 2),
 		callMulti("DoMulti/ends", history.ExitReturn, true, 2, 1),
 		callMulti("DoMulti/panic", history.ExitPanic, false, 1, 2),

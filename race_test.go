@@ -23,6 +23,7 @@ import (
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/history"
+	"github.com/seed342dcb2d/coalesce/internal/storm"
 )
 
 type stormGroup = coalesce.Group[int, history.Token]
@@ -200,7 +201,7 @@ func TestStorm(t *testing.T) {
 					name := fmt.Sprintf("keys=%d/cancel=%d/forget=%d/procs=%d/hash=%s/shards=%d",
 						keys, cancel, forget, procs, stormHashes[hash].name, shards)
 					t.Run(name, func(t *testing.T) {
-						s := storm{clients: 8, calls: scaled(t, 100), keys: keys, cancel: cancel, forget: forget}
+						s := storm.Storm{Clients: 8, Calls: scaled(t, 100), Keys: keys, Cancel: cancel, Forget: forget}
 						g := &stormGroup{Shards: shards, Hash: stormHashes[hash].hash}
 						st := testStorm(t, &s, g, procs, stormHashes[hash].values)
 						total.Joined += st.Joined
@@ -227,31 +228,31 @@ func TestStorm(t *testing.T) {
 
 // testStorm lets s loose on g and checks everything that is known of the
 // outcome.
-func testStorm(t *testing.T, s *storm, g *stormGroup, procs, hashes int) coalesce.Stats {
+func testStorm(t *testing.T, s *storm.Storm, g *stormGroup, procs, hashes int) coalesce.Stats {
 	setProcs(t, procs)
 	if g.Hash != nil {
 		seen := map[uint64]bool{}
-		for k := range s.keys {
+		for k := range s.Keys {
 			seen[g.Hash(k)] = true
 		}
 		if len(seen) > hashes {
-			t.Fatalf("%d keys have %d hashes, want at most %d: the storm is not what it is meant to be", s.keys, len(seen), hashes)
+			t.Fatalf("%d keys have %d hashes, want at most %d: the storm is not what it is meant to be", s.Keys, len(seen), hashes)
 		}
 	}
-	s.seed = rand.Uint64()
-	if s.forget == 0 {
-		s.runs = make([]int, s.keys)
+	s.Seed = rand.Uint64()
+	if s.Forget == 0 {
+		s.Runs = make([]int, s.Keys)
 	}
 	goroutines := runtime.NumGoroutine()
-	h := s.start(g)()
+	h := s.Start(g)()
 	wantQuiet(t, g, goroutines)
 	if err := h.Check(); err != nil {
-		t.Errorf("seed %d: %v", s.seed, err)
+		t.Errorf("seed %d: %v", s.Seed, err)
 	}
 	wantStats(t, g, h)
-	if s.runs != nil {
+	if s.Runs != nil {
 		n := 0
-		for _, r := range s.runs {
+		for _, r := range s.Runs {
 			n += r
 		}
 		if led := g.Stats().Led; uint64(n) != led {
@@ -264,7 +265,7 @@ func testStorm(t *testing.T, s *storm, g *stormGroup, procs, hashes int) coalesc
 // TestStorm_Nested checks that a group may be called from inside its fns.
 func TestStorm_Nested(t *testing.T) {
 	silenceLog(t)
-	s := storm{clients: 8, calls: scaled(t, 200), keys: 4, cancel: 20, nest: true}
+	s := storm.Storm{Clients: 8, Calls: scaled(t, 200), Keys: 4, Cancel: 20, Nest: true}
 	testStorm(t, &s, new(stormGroup), 4, 0)
 }
 
@@ -275,14 +276,14 @@ func TestStorm_Shutdown(t *testing.T) {
 	silenceLog(t)
 	for i := range scaled(t, 12) {
 		setProcs(t, []int{1, 2, 4, 8}[i%4])
-		s := storm{
-			clients: 8, calls: 2000, keys: []int{1, 2, 200}[i%3], cancel: 10, nest: true,
-			untilClosed: true, seed: rand.Uint64(),
+		s := storm.Storm{
+			Clients: 8, Calls: 2000, Keys: []int{1, 2, 200}[i%3], Cancel: 10, Nest: true,
+			UntilClosed: true, Seed: rand.Uint64(),
 		}
-		s.runs = make([]int, s.keys)
+		s.Runs = make([]int, s.Keys)
 		g := &stormGroup{Shards: i % 2}
 		goroutines := runtime.NumGoroutine()
-		wait := s.start(g)
+		wait := s.Start(g)
 		time.Sleep(rand.N(3 * time.Millisecond))
 		closing := history.Now()
 		if err := g.Shutdown(context.Background()); err != nil {
@@ -293,7 +294,7 @@ func TestStorm_Shutdown(t *testing.T) {
 			t.Errorf("%d keys and %d flights after Shutdown, want none", g.Len(), countFlights(g))
 		}
 		runs := 0
-		for _, n := range s.runs {
+		for _, n := range s.Runs {
 			runs += n
 		}
 		if led := g.Stats().Led; uint64(runs) != led {
@@ -303,7 +304,7 @@ func TestStorm_Shutdown(t *testing.T) {
 		h.Closing = closing
 		wantClosed(t, h, closed)
 		if err := h.Check(); err != nil {
-			t.Errorf("seed %d: %v", s.seed, err)
+			t.Errorf("seed %d: %v", s.Seed, err)
 		}
 		wantQuiet(t, g, goroutines)
 		wantStats(t, g, h)

@@ -37,7 +37,7 @@ func (h *History) Check() error {
 	keys := map[int]*keyHistory{}
 	of := func(key int) *keyHistory {
 		if keys[key] == nil {
-			keys[key] = &keyHistory{findings: &found, closing: h.Closing, lingering: h.Lingering, runs: map[Token]*run{}}
+			keys[key] = &keyHistory{findings: &found, closing: h.Closing, lingering: h.Lingering, aging: h.Aging, runs: map[Token]*run{}}
 		}
 		return keys[key]
 	}
@@ -118,6 +118,7 @@ type keyHistory struct {
 	closing Stamp
 
 	lingering bool
+	aging     bool
 }
 
 // attribute checks what c got by itself and adds it to the run that it got.
@@ -169,6 +170,10 @@ func (k *keyHistory) attribute(c *Call) {
 			k.refuse(9, "%v got ErrClosed before Shutdown was called", c.Token)
 		}
 		k.closed = append(k.closed, c)
+	case GotFull:
+		if c.Exec.Runs != 0 {
+			k.refuse(1, "%v got ErrSaturated, and its fn ran", c.Token)
+		}
 	case GotInFlight:
 		if c.Exec.Runs != 0 || !c.Try {
 			k.refuse(9, "%v got ErrInFlight", c.Token)
@@ -238,7 +243,7 @@ func (k *keyHistory) checkOverlaps() {
 	for _, r := range runs {
 		open = slices.DeleteFunc(open, func(o *run) bool { return o.finish() <= r.Exec.Start })
 		for _, o := range open {
-			if !forgotten.overlap(min(o.Inv, r.Inv), r.Exec.Start) {
+			if !k.aging && !forgotten.overlap(min(o.Inv, r.Inv), r.Exec.Start) {
 				k.refuse(4, "executions of key %d overlap: %v in [%d, %d], %v from %d on", r.Key,
 					o.Token, o.Exec.Start, o.finish(), r.Token, r.Exec.Start)
 			}
@@ -247,7 +252,7 @@ func (k *keyHistory) checkOverlaps() {
 	}
 	for i := 1; i < len(runs); i++ {
 		a, b := runs[i-1], runs[i]
-		if !forgotten.overlap(min(a.Inv, b.Inv), b.Exec.Start) {
+		if !k.aging && !forgotten.overlap(min(a.Inv, b.Inv), b.Exec.Start) {
 			a.until = min(a.until, b.Exec.Start)
 		}
 	}

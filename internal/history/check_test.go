@@ -105,6 +105,8 @@ func TestHistory(t *testing.T) {
 		{"ErrInFlight to a Do", 9, []Call{lead, {Token: plantedB, Inv: 15, Ret: 16, Got: GotInFlight}}, nil, Never},
 		{"ErrClosed in an open group", 9, []Call{{Token: plantedB, Inv: 15, Ret: 16, Got: GotClosed}}, nil, Never},
 		{"ErrClosed", 0, []Call{{Token: plantedB, Inv: 15, Ret: 16, Got: GotClosed}}, nil, 16},
+		{"ErrSaturated", 0, []Call{lead, {Token: plantedB, Inv: 15, Ret: 16, Got: GotFull}}, nil, Never},
+		{"ErrSaturated, and fn ran", 1, []Call{ran(plantedA, 10, 12, 20, 30).with(func(r *Call) { r.Got = GotFull })}, nil, Never},
 		{"no answer", 9, []Call{{Token: plantedB, Inv: 15}}, nil, Never},
 		{"somebody else's cancellation", 9, []Call{{Token: plantedB, Inv: 15, Ret: 16, Got: GotNonsense}}, nil, Never},
 	}

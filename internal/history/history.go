@@ -98,6 +98,7 @@ const (
 	GotOwnEnd   // the error of the call's own context, which had ended
 	GotInFlight // ErrInFlight
 	GotClosed   // ErrClosed
+	GotFull     // ErrSaturated
 	GotNonsense // what no call may get
 )
 
@@ -148,6 +149,10 @@ type History struct {
 	// begin later, until a Forget or a newer success; and the calls of their
 	// flights do not know of it.
 	Lingering bool
+
+	// Aging says that flights reach MaxAge, and others start beside them: rule 4
+	// says nothing.
+	Aging bool
 }
 
 // Record records what a call returned, and when if that is not known.
@@ -168,6 +173,8 @@ func (r *Call) Record(ctx context.Context, v Token, err error) {
 		r.Got = GotGoexit
 	case err == coalesce.ErrClosed:
 		r.Got = GotClosed
+	case err == coalesce.ErrSaturated:
+		r.Got = GotFull
 	case err == coalesce.ErrInFlight:
 		r.Got = GotInFlight
 	case err == ctx.Err():
