@@ -37,7 +37,7 @@ correct() {
 	local name=$1
 	shift
 	search "$@"
-	awk '/^unreached in/ {process = $4} /flight.pml:/ {sub(/.*flight.pml:/, ""); print process ":" $0}' \
+	awk '/^unreached in/ {process = $4} /flight.pml:/ {sub(/.*flight.pml:/, ""); print process ":" $1, $2, $3}' \
 		pan.txt | sort -u >"$name.unreached"
 }
 
@@ -66,10 +66,11 @@ gcc -DSAFETY -DVECTORSZ=2048 -o pan pan.c
 ./pan -d | awk '/^proctype/ {process = $2} /flight.pml:/ {
 	from = $2; line = $0; sub(/.*flight.pml:/, "", line); sub(/ .*/, "", line); print process ":" line ", state " from ","
 }' | sort -u >steps
-cat ./*.unreached | sed 's/\(state [0-9]*,\).*/\1/' | sort | uniq -c |
+cat ./*.unreached | sort | uniq -c |
 	awk -v all="$(find . -name '*.unreached' | wc -l)" '$1 == all {print $2, $3, $4}' | sort -u >never
 grep -vxFf never steps | sed 's/.*:\([0-9]*\),.*/\1/' | sort -un >taken
-sed 's/.*:\([0-9]*\),.*/\1/' steps | sort -un | grep -vxFf taken >vacuous || true
+sed 's/.*:\([0-9]*\),.*/\1/' steps | sort -un | grep -vxFf taken |
+	grep -vxFf <(grep -n BUG "$model" | cut -d: -f1) >vacuous || true
 if [ -s vacuous ]; then
 	while read -r line; do sed -n "${line}s/^/never taken: $line: /p" "$model"; done <vacuous
 	exit 1
