@@ -1,0 +1,204 @@
+// Command mutate tells how many mutants of a package its tests find. See the
+// README of the module.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/mutate"
+)
+
+// This file holds the command.
+
+var (
+	module     = flag.String("module", "../..", "the `directory` of the package")
+	file       = flag.String("file", "", "only mutants of these files, separated by `commas`")
+	sample     = flag.Int("sample", 0, "only `n` mutants, drawn by -seed")
+	seed       = flag.Uint64("seed", 1, "draws the sample")
+	output     = flag.String("o", "", "write every mutant's result to this `file`")
+	journal    = flag.String("journal", "", "keep results in this `file`, and go on where it ends")
+	equivalent = flag.String("equivalent", "equivalent.txt", "the `file` that lists equivalent mutants")
+	parallel   = flag.Int("p", 2, "how many mutants run at a time")
+	skip       = flag.String("skip", "", "tests to leave out of all stages, a `pattern`")
+	slow       = flag.String("slow", "", "tests to leave out of the first stage, a `pattern`")
+	fast       = flag.Duration("fast", 15*time.Second, "the time limit of the first stage")
+	full       = flag.Duration("full", 90*time.Second, "the time limit of the second; 0 leaves it out")
+	work       = flag.String("work", "", "build in this `directory` and keep it: the next build is quick")
+	list       = flag.Bool("list", false, "only list the mutants")
+	survivors  = flag.Bool("survivors", false, "print survivors as soon as they are found")
+)
+
+func main() {
+	flag.Parse()
+	ok, err := run(os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutate:", err)
+		os.Exit(2)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+func run(w io.Writer) (ok bool, err error) {
+	scratch := *work
+	if scratch == "" {
+		if scratch, err = os.MkdirTemp("", "mutate"); err != nil {
+			return false, err
+		}
+		defer os.RemoveAll(scratch)
+	}
+	dir, err := filepath.Abs(*module)
+	if err != nil {
+		return false, err
+	}
+	reasons, err := mutate.ReadEquivalent(*equivalent)
+	if err != nil {
+		return false, err
+	}
+	b, err := mutate.Compile(dir, scratch)
+	if err != nil {
+		return false, err
+	}
+	fmt.Fprintf(w, "%d mutants; %d do not compile; no mutants of:", len(b.Mutants), len(b.Dropped))
+	for _, reason := range slices.Sorted(maps.Keys(b.Skipped)) {
+		fmt.Fprintf(w, " %s %d;", reason, b.Skipped[reason])
+	}
+	fmt.Fprintln(w)
+	chosen := choose(b.Mutants)
+	if *list {
+		for _, m := range chosen {
+			fmt.Fprintf(w, "%d\t%s\n", m.Line, m.Key())
+		}
+		return true, nil
+	}
+	stages := stages()
+	if by := b.Run(0, stages); by != "" {
+		return false, fmt.Errorf("the tests fail without a mutant: %s", by)
+	}
+	results, err := runAll(w, b, chosen, stages)
+	if err != nil {
+		return false, err
+	}
+	r := mutate.NewReport(chosen, results, reasons)
+	if *output != "" {
+		if err := os.WriteFile(*output, []byte(r.String()), 0o644); err != nil {
+			return false, err
+		}
+	}
+	fmt.Fprint(w, r.Summary())
+	return r.OK(), nil
+}
+
+// stages returns the stages that the flags ask for.
+func stages() []mutate.Stage {
+	first := []string{"-test.short", "-test.failfast", "-test.timeout=0"}
+	if pattern := join(*skip, *slow); pattern != "" {
+		first = append(first, "-test.skip="+pattern)
+	}
+	all := []mutate.Stage{{Name: "fast", Args: first, Timeout: *fast}}
+	if *full == 0 {
+		return all
+	}
+	second := []string{"-test.failfast", "-test.timeout=0"}
+	if *skip != "" {
+		second = append(second, "-test.skip="+*skip)
+	}
+	return append(all, mutate.Stage{Name: "full", Args: second, Timeout: *full})
+}
+
+// join returns a pattern that matches what a or b does.
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "|" + b
+}
+
+// choose returns the mutants that the flags ask for.
+func choose(all []*mutate.Mutant) []*mutate.Mutant {
+	chosen := all
+	if *file != "" {
+		files := strings.Split(*file, ",")
+		chosen = slices.DeleteFunc(slices.Clone(all), func(m *mutate.Mutant) bool { return !slices.Contains(files, m.File) })
+		slices.SortStableFunc(chosen, func(a, b *mutate.Mutant) int {
+			return slices.Index(files, a.File) - slices.Index(files, b.File)
+		})
+	}
+	if *sample > 0 && *sample < len(chosen) {
+		r := rand.New(rand.NewPCG(*seed, 0))
+		picked := r.Perm(len(chosen))[:*sample]
+		slices.Sort(picked)
+		some := make([]*mutate.Mutant, 0, *sample)
+		for _, i := range picked {
+			some = append(some, chosen[i])
+		}
+		chosen = some
+	}
+	return chosen
+}
+
+// runAll runs the mutants and returns what killed each, by key.
+func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages []mutate.Stage) (map[string]string, error) {
+	path := *journal
+	if path == "" {
+		path = os.DevNull
+	}
+	j, err := mutate.OpenJournal(path, b.Sum)
+	if err != nil {
+		return nil, err
+	}
+	defer j.Close()
+	var (
+		mu      sync.Mutex
+		wg      sync.WaitGroup
+		results = map[string]string{}
+		alive   int
+		failed  error
+		began   = time.Now()
+		queue   = make(chan *mutate.Mutant)
+	)
+	for range *parallel {
+		wg.Go(func() {
+			for m := range queue {
+				by, known := j.Killed(m)
+				if !known {
+					by = b.Run(m.ID, stages)
+				}
+				mu.Lock()
+				results[m.Key()] = by
+				if by == "" {
+					alive++
+					if *survivors {
+						fmt.Fprintf(w, "survived\t%d\t%s\n", m.Line, m.Key())
+					}
+				}
+				if !known {
+					if err := j.Record(m, by); err != nil {
+						failed = err
+					}
+				}
+				if n := len(results); n%50 == 0 {
+					fmt.Fprintf(w, "%d of %d, %d survived, %v\n", n, len(chosen), alive, time.Since(began).Round(time.Second))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, m := range chosen {
+		queue <- m
+	}
+	close(queue)
+	wg.Wait()
+	return results, failed
+}

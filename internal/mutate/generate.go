@@ -1,0 +1,365 @@
+package mutate
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// This file holds which mutants a source file has.
+//
+// A mutant is an edit of the range of one node. Edits of one node apply in the
+// order in which they were added, the first innermost.
+
+// A source is a parsed file and what is to be changed in it.
+type source struct {
+	name    string // base name
+	text    string
+	tokens  *token.File
+	consts  map[string]bool // the package's constants
+	edits   []edit
+	mutants []*Mutant
+	skipped map[string]int // by reason
+
+	fn    string            // the function that is being walked
+	conds map[ast.Node]bool // the conditions in it
+	next  *int              // the number of the next mutant
+}
+
+// An edit replaces a range of the source for the mutant with the number id.
+type edit struct {
+	from, to int
+	id       int
+	apply    func(text string) string
+}
+
+// parse reads the files of a package and finds their mutants.
+func parse(paths []string, read func(string) (string, error)) ([]*source, error) {
+	fset := token.NewFileSet()
+	var files []*ast.File
+	var sources []*source
+	consts := map[string]bool{}
+	next := 1
+	for _, path := range paths {
+		text, err := read(path)
+		if err != nil {
+			return nil, err
+		}
+		f, err := parser.ParseFile(fset, path, text, parser.ParseComments)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range f.Decls {
+			if d, ok := d.(*ast.GenDecl); ok && d.Tok == token.CONST {
+				for _, spec := range d.Specs {
+					for _, name := range spec.(*ast.ValueSpec).Names {
+						consts[name.Name] = true
+					}
+				}
+			}
+		}
+		files = append(files, f)
+		sources = append(sources, &source{
+			name: filepath.Base(path), text: text, tokens: fset.File(f.Pos()),
+			consts: consts, skipped: map[string]int{}, conds: map[ast.Node]bool{}, next: &next,
+		})
+	}
+	for i, s := range sources {
+		for _, d := range files[i].Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
+				s.fn = funcName(fn)
+				ast.Inspect(fn.Body, s.visit)
+			}
+		}
+		number(s.mutants)
+	}
+	return sources, nil
+}
+
+// funcName returns the name of fn, after that of its receiver's type.
+func funcName(fn *ast.FuncDecl) string {
+	if fn.Recv == nil {
+		return fn.Name.Name
+	}
+	t := fn.Recv.List[0].Type
+	for {
+		switch x := t.(type) {
+		case *ast.StarExpr:
+			t = x.X
+		case *ast.IndexExpr:
+			t = x.X
+		case *ast.IndexListExpr:
+			t = x.X
+		case *ast.Ident:
+			return x.Name + "." + fn.Name.Name
+		default:
+			return fn.Name.Name
+		}
+	}
+}
+
+func (s *source) visit(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.BlockStmt:
+		s.list(n.List)
+	case *ast.CaseClause:
+		s.list(n.Body)
+	case *ast.CommClause:
+		s.list(n.Body)
+	case *ast.SwitchStmt:
+		if n.Tag == nil {
+			for _, c := range n.Body.List {
+				for _, cond := range c.(*ast.CaseClause).List {
+					s.condition(cond)
+				}
+			}
+		}
+	case *ast.IfStmt:
+		s.condition(n.Cond)
+	case *ast.ForStmt:
+		if n.Cond != nil {
+			s.condition(n.Cond)
+		}
+	case *ast.BinaryExpr:
+		s.binary(n)
+	}
+	return true
+}
+
+// offset returns where p is in the source text.
+func (s *source) offset(p token.Pos) int { return s.tokens.Offset(p) }
+
+// raw returns the text of n.
+func (s *source) raw(n ast.Node) string { return s.text[s.offset(n.Pos()):s.offset(n.End())] }
+
+// add adds a mutant of n, named by text, and returns its number.
+func (s *source) add(n ast.Node, kind Kind, text string) int {
+	id := *s.next
+	*s.next++
+	s.mutants = append(s.mutants, &Mutant{
+		ID: id, File: s.name, Line: s.tokens.Line(n.Pos()), Func: s.fn, Kind: kind, Text: oneLine(text),
+	})
+	return id
+}
+
+// edit adds an edit of n for the mutant with the given number.
+func (s *source) edit(n ast.Node, id int, apply func(string) string) {
+	s.edits = append(s.edits, edit{s.offset(n.Pos()), s.offset(n.End()), id, apply})
+}
+
+// list adds the mutants of a list of statements.
+func (s *source) list(list []ast.Stmt) {
+	for i, stmt := range list {
+		s.statement(stmt)
+		if i > 0 {
+			s.swap(list[i-1], stmt)
+		}
+	}
+}
+
+// statement adds the mutants that leave stmt out or do not defer it.
+func (s *source) statement(stmt ast.Stmt) {
+	switch x := stmt.(type) {
+	case *ast.DeferStmt:
+		id := s.add(x, Undefer, s.raw(x))
+		s.edit(x, id, func(text string) string {
+			call := strings.TrimPrefix(text, "defer")
+			return "if " + guard(id) + " {" + call + " } else { " + text + " }"
+		})
+	case *ast.ExprStmt, *ast.IncDecStmt, *ast.GoStmt, *ast.SendStmt:
+	case *ast.AssignStmt:
+		if x.Tok == token.DEFINE {
+			s.skipped["declaration"]++
+			return
+		}
+		if id, ok := x.Lhs[0].(*ast.Ident); ok && id.Name == "_" {
+			s.skipped["assignment to _"]++
+			return
+		}
+	case *ast.BranchStmt:
+		if x.Tok != token.BREAK && x.Tok != token.CONTINUE {
+			s.skipped[x.Tok.String()]++
+			return
+		}
+	case *ast.ReturnStmt:
+		s.skipped["return"]++
+		return
+	case *ast.DeclStmt:
+		s.skipped["declaration"]++
+		return
+	case *ast.LabeledStmt:
+		s.skipped["label"]++
+		return
+	default:
+		return // its parts have mutants of their own
+	}
+	id := s.add(stmt, Delete, s.raw(stmt))
+	s.edit(stmt, id, func(text string) string { return "if !" + guard(id) + " { " + text + " }" })
+}
+
+// swap adds the mutant in which b comes before a, the statement that precedes it.
+func (s *source) swap(a, b ast.Stmt) {
+	if !simple(a) || !simple(b) {
+		return
+	}
+	if x, ok := b.(*ast.AssignStmt); ok && x.Tok == token.DEFINE {
+		s.skipped["swap with a declaration"]++
+		return
+	}
+	if x, ok := a.(*ast.AssignStmt); ok && x.Tok == token.DEFINE && mentions(b, x.Lhs) {
+		s.skipped["swap with a declaration"]++
+		return
+	}
+	if !calls(a) && !calls(b) && !s.depend(a, b) {
+		s.skipped["swap of independent assignments"]++
+		return
+	}
+	raw := s.raw(b)
+	id := s.add(b, Swap, s.raw(a)+" ; "+raw)
+	s.edit(b, id, func(text string) string { return "if !" + guard(id) + " { " + text + " }" })
+	s.edit(a, id, func(text string) string { return "if " + guard(id) + " { " + raw + " }; " + text })
+}
+
+// simple reports whether stmt may be swapped with another.
+func simple(stmt ast.Stmt) bool {
+	switch stmt.(type) {
+	case *ast.ExprStmt, *ast.AssignStmt, *ast.IncDecStmt, *ast.GoStmt, *ast.SendStmt, *ast.DeferStmt:
+		return true
+	}
+	return false
+}
+
+// harmless are the built-in functions whose only effect is their result.
+var harmless = []string{"append", "cap", "len", "make", "max", "min", "new"}
+
+// calls reports whether something is called, sent or received in n. What
+// is harmless does not count.
+func calls(n ast.Node) (found bool) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			id, ok := n.Fun.(*ast.Ident)
+			found = found || !ok || !slices.Contains(harmless, id.Name)
+		case *ast.SendStmt:
+			found = true
+		case *ast.UnaryExpr:
+			found = found || n.Op == token.ARROW
+		}
+		return true
+	})
+	return found
+}
+
+// mentions reports whether one of the names is used in n.
+func mentions(n ast.Node, names []ast.Expr) (found bool) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok {
+			for _, name := range names {
+				if x, ok := name.(*ast.Ident); ok && x.Name == id.Name {
+					found = true
+				}
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// depend reports whether what one of two assignments sets occurs in the other.
+func (s *source) depend(a, b ast.Stmt) bool {
+	return s.sets(a, b) || s.sets(b, a)
+}
+
+func (s *source) sets(a, b ast.Stmt) bool {
+	var targets []ast.Expr
+	switch x := a.(type) {
+	case *ast.AssignStmt:
+		targets = x.Lhs
+	case *ast.IncDecStmt:
+		targets = []ast.Expr{x.X}
+	}
+	for _, t := range targets {
+		if strings.Contains(s.raw(b), s.raw(t)) {
+			return true
+		}
+	}
+	return false
+}
+
+// condition adds the mutants of the condition of an if, for or case.
+func (s *source) condition(cond ast.Expr) {
+	s.conds[cond] = true
+	text := s.raw(cond)
+	negate, always, never := s.add(cond, Negate, text), s.add(cond, True, text), s.add(cond, False, text)
+	wrap := func(id int, before string) {
+		s.edit(cond, id, func(text string) string { return before + "(" + text + ")" })
+	}
+	wrap(negate, guard(negate)+" != ")
+	wrap(always, guard(always)+" || ")
+	wrap(never, "!"+guard(never)+" && ")
+}
+
+// binary adds the mutants of an operator.
+func (s *source) binary(x *ast.BinaryExpr) {
+	text := s.raw(x)
+	switch x.Op {
+	case token.LOR, token.LAND:
+		// By De Morgan, an operator becomes the other one when its operands and
+		// its result are negated; each operand is still evaluated when its turn
+		// comes.
+		id := s.add(x, Logic, text)
+		not := func(text string) string { return "(" + guard(id) + " != (" + text + "))" }
+		s.edit(x.X, id, not)
+		s.edit(x.Y, id, not)
+		s.edit(x, id, not)
+	case token.EQL, token.NEQ:
+		if !s.conds[x] { // of which this is the negation
+			id := s.add(x, Equality, text)
+			s.edit(x, id, func(text string) string { return "(" + guard(id) + " != (" + text + "))" })
+		}
+		if !s.named(x.X) && !s.named(x.Y) { // which are more often one of several than a number
+			s.constants(x)
+		}
+	case token.LSS, token.LEQ, token.GTR, token.GEQ:
+		other := map[token.Token]string{token.LSS: "<=", token.LEQ: "<", token.GTR: ">=", token.GEQ: ">"}[x.Op]
+		s.replace(x, Boundary, s.raw(x.X)+" "+other+" "+s.raw(x.Y))
+		s.constants(x)
+	}
+}
+
+// constants adds the mutants of a comparison with a constant.
+func (s *source) constants(x *ast.BinaryExpr) {
+	op := " " + x.Op.String() + " "
+	a, b := s.raw(x.X), s.raw(x.Y)
+	switch {
+	case s.constant(x.Y):
+		s.replace(x, PlusOne, a+op+"("+b+"+1)")
+		s.replace(x, MinusOne, a+op+"("+b+"-1)")
+	case s.constant(x.X):
+		s.replace(x, PlusOne, "("+a+"+1)"+op+b)
+		s.replace(x, MinusOne, "("+a+"-1)"+op+b)
+	}
+}
+
+// constant reports whether x is an integer or a constant of the package.
+func (s *source) constant(x ast.Expr) bool {
+	lit, ok := x.(*ast.BasicLit)
+	return ok && lit.Kind == token.INT || s.named(x)
+}
+
+// named reports whether x is a constant of the package.
+func (s *source) named(x ast.Expr) bool {
+	id, ok := x.(*ast.Ident)
+	return ok && s.consts[id.Name]
+}
+
+// replace adds a mutant with another comparison in the place of x.
+func (s *source) replace(x *ast.BinaryExpr, kind Kind, other string) {
+	id := s.add(x, kind, s.raw(x))
+	s.edit(x, id, func(text string) string {
+		return "(!" + guard(id) + " && (" + text + ") || " + guard(id) + " && (" + other + "))"
+	})
+}

@@ -1,0 +1,70 @@
+package mutate
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// This file holds how the source of all mutants is written.
+
+// Variable is the environment variable that holds the number of the mutant to
+// run; without it, or with 0, the package is as it was.
+const Variable = "MUTANT"
+
+// guard returns the call that reports whether mutant id is chosen.
+func guard(id int) string { return "mutated(" + strconv.Itoa(id) + ")" }
+
+// support returns the source of mutated for a package.
+func support(pkg string) string {
+	return fmt.Sprintf(`package %s
+
+import (
+	mutantos "os"
+	mutantconv "strconv"
+)
+
+var mutant, _ = mutantconv.Atoi(mutantos.Getenv(%q))
+
+func mutated(n int) bool { return mutant == n }
+`, pkg, Variable)
+}
+
+// render returns the source with every edit but those of dropped mutants.
+func (s *source) render(dropped map[int]bool) string {
+	edits := slices.DeleteFunc(slices.Clone(s.edits), func(e edit) bool { return dropped[e.id] })
+	// Outer before inner; of one range, in the order in which they apply.
+	slices.SortStableFunc(edits, func(a, b edit) int {
+		if a.from != b.from {
+			return a.from - b.from
+		}
+		return b.to - a.to
+	})
+	text, _ := s.renderRange(edits, 0, len(s.text))
+	return text
+}
+
+// renderRange returns the text of a range with the edits that lie in it, which
+// come first among edits, and how many they are.
+func (s *source) renderRange(edits []edit, from, to int) (string, int) {
+	var b strings.Builder
+	at, i := from, 0
+	for i < len(edits) && edits[i].to <= to && edits[i].from < to {
+		first := i
+		for i < len(edits) && edits[i].from == edits[first].from && edits[i].to == edits[first].to {
+			i++
+		}
+		same := edits[first:i]
+		inner, n := s.renderRange(edits[i:], same[0].from, same[0].to)
+		i += n
+		for _, e := range same {
+			inner = e.apply(inner)
+		}
+		b.WriteString(s.text[at:same[0].from])
+		b.WriteString(inner)
+		at = same[0].to
+	}
+	b.WriteString(s.text[at:to])
+	return b.String(), i
+}

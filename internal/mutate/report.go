@@ -1,0 +1,98 @@
+package mutate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// This file holds what is told of a run.
+
+// A Report is the results of a run, held against the list of equivalents.
+type Report struct {
+	mutants  []*Mutant
+	results  map[string]string // what killed a mutant, by key
+	reasons  map[string]string // why a mutant is equivalent, by key
+	Unlisted []*Mutant         // survivors that are not listed as equivalent
+	Stale    []*Mutant         // killed, but listed
+}
+
+// NewReport returns the report of what ran.
+func NewReport(mutants []*Mutant, results, reasons map[string]string) *Report {
+	r := &Report{mutants: mutants, results: results, reasons: reasons}
+	for _, m := range mutants {
+		_, listed := reasons[m.Key()]
+		killed := results[m.Key()] != ""
+		switch {
+		case killed && listed:
+			r.Stale = append(r.Stale, m)
+		case !killed && !listed:
+			r.Unlisted = append(r.Unlisted, m)
+		}
+	}
+	return r
+}
+
+// OK reports whether every survivor is listed as equivalent, and no other.
+func (r *Report) OK() bool { return len(r.Unlisted) == 0 && len(r.Stale) == 0 }
+
+// String returns the result of every mutant, one a line.
+func (r *Report) String() string {
+	var b strings.Builder
+	for _, m := range r.mutants {
+		result := "survived"
+		if by := r.results[m.Key()]; by != "" {
+			result = "killed"
+		} else if _, ok := r.reasons[m.Key()]; ok {
+			result = "equivalent"
+		}
+		fmt.Fprintf(&b, "%-10s %s:%d %s %s: %s\n", result, m.File, m.Line, m.Func, m.Kind, m.Text)
+	}
+	return b.String()
+}
+
+// A score counts mutants.
+type score struct{ all, killed, equivalent int }
+
+// Summary returns a table of the scores by file, and the mutants that are
+// listed wrongly.
+func (r *Report) Summary() string {
+	var total score
+	files := map[string]score{}
+	for _, m := range r.mutants {
+		one := score{all: 1}
+		if r.results[m.Key()] != "" {
+			one.killed = 1
+		} else if _, ok := r.reasons[m.Key()]; ok {
+			one.equivalent = 1
+		}
+		f := files[m.File]
+		files[m.File] = score{f.all + one.all, f.killed + one.killed, f.equivalent + one.equivalent}
+		total = score{total.all + one.all, total.killed + one.killed, total.equivalent + one.equivalent}
+	}
+	var b strings.Builder
+	fmt.Fprintln(&b, "| file | mutants | killed | equivalent | survived | killed of non-equivalent |")
+	fmt.Fprintln(&b, "|---|--:|--:|--:|--:|--:|")
+	row := func(name string, s score) {
+		rest := s.all - s.equivalent
+		percent := 100 * float64(s.killed) / float64(max(rest, 1))
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %.1f %% |\n", name, s.all, s.killed, s.equivalent, rest-s.killed, percent)
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		row(name, files[name])
+	}
+	row("all", total)
+	for _, m := range slices.SortedFunc(slices.Values(r.Unlisted), byPlace) {
+		fmt.Fprintf(&b, "survived: %d: %s\n", m.Line, m.Key())
+	}
+	for _, m := range slices.SortedFunc(slices.Values(r.Stale), byPlace) {
+		fmt.Fprintf(&b, "listed as equivalent, but killed (%s): %s\n", r.results[m.Key()], m.Key())
+	}
+	return b.String()
+}
+
+func byPlace(a, b *Mutant) int {
+	return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.ID, b.ID))
+}
