@@ -20,6 +20,7 @@ import (
 type Build struct {
 	Dir     string // of the package, where its tests run
 	Binary  string
+	Racy    string         // the same with the race detector; "" if it was not asked for
 	Mutants []*Mutant      // those that compile
 	Dropped []*Mutant      // those that do not
 	Skipped map[string]int // statements without a mutant, by reason
@@ -27,8 +28,9 @@ type Build struct {
 }
 
 // Compile finds the mutants of the package in dir and compiles its tests with
-// them. What it writes lies in scratch.
-func Compile(dir, scratch string) (*Build, error) {
+// them, once more with the race detector if race is set. What it writes lies in
+// scratch.
+func Compile(dir, scratch string, race bool) (*Build, error) {
 	paths, pkg, err := sourceFiles(dir)
 	if err != nil {
 		return nil, err
@@ -62,12 +64,27 @@ func Compile(dir, scratch string) (*Build, error) {
 			}
 		}
 	}
-	cmd := exec.Command("go", "test", "-c", "-vet=off", "-overlay", filepath.Join(scratch, "overlay.json"), "-o", b.Binary, ".")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go test -c: %w\n%s", err, out)
+	if err := b.link(scratch, b.Binary); err != nil {
+		return nil, err
+	}
+	if race {
+		b.Racy = filepath.Join(scratch, "race.test")
+		if err := b.link(scratch, b.Racy, "-race"); err != nil {
+			return nil, err
+		}
 	}
 	return b, nil
+}
+
+// link compiles a test binary with the overlay in scratch.
+func (b *Build) link(scratch, binary string, flags ...string) error {
+	args := append([]string{"test", "-c", "-vet=off"}, flags...)
+	cmd := exec.Command("go", append(args, "-overlay", filepath.Join(scratch, "overlay.json"), "-o", binary, ".")...)
+	cmd.Dir = b.Dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go test -c: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // sourceFiles returns the files of the package in dir that are built here, and

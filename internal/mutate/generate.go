@@ -232,8 +232,12 @@ func simple(stmt ast.Stmt) bool {
 	return false
 }
 
-// harmless are the built-in functions whose only effect is their result.
-var harmless = []string{"append", "cap", "len", "make", "max", "min", "new"}
+// harmless are built-in functions and types: calls of them, or conversions, have no
+// effect but their result.
+var harmless = []string{
+	"append", "cap", "len", "make", "max", "min", "new",
+	"int", "int32", "int64", "uint", "uint8", "uint32", "uint64", "string",
+}
 
 // calls reports whether something is called, sent or received in n. What
 // is harmless does not count.

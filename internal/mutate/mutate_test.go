@@ -43,7 +43,7 @@ func TestFixture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Compile(dir, t.TempDir())
+	b, err := Compile(dir, t.TempDir(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

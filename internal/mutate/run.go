@@ -16,6 +16,7 @@ import (
 // next.
 type Stage struct {
 	Name    string
+	Race    bool          // run the binary that has the race detector
 	Args    []string      // of the test binary
 	Timeout time.Duration // a test that hangs has found the mutant
 }
@@ -35,9 +36,13 @@ func (b *Build) Run(id int, stages []Stage) string {
 func (b *Build) run(id int, s Stage) string {
 	ctx, cancel := context.WithTimeout(context.Background(), s.Timeout)
 	defer cancel()
-	// A mutant may ask for memory without end: the shell limits it.
-	script := `ulimit -v 8000000; exec "$0" "$@"`
-	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", script, b.Binary}, s.Args...)...)
+	// A mutant may ask for memory without end: the shell limits it, but not with
+	// the race detector, which reserves much more than it uses.
+	binary, script := b.Binary, `ulimit -v 8000000; exec "$0" "$@"`
+	if s.Race {
+		binary, script = b.Racy, `exec "$0" "$@"`
+	}
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", script, binary}, s.Args...)...)
 	cmd.Dir = b.Dir
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", Variable, id), "GOTRACEBACK=single")
 	// Tests start the binary again: all of them end with the mutant.

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ import (
 var (
 	module     = flag.String("module", "../..", "the `directory` of the package")
 	file       = flag.String("file", "", "only mutants of these files, separated by `commas`")
+	only       = flag.String("only", "", "only mutants whose name this `pattern` matches")
 	sample     = flag.Int("sample", 0, "only `n` mutants, drawn by -seed")
 	seed       = flag.Uint64("seed", 1, "draws the sample")
 	output     = flag.String("o", "", "write every mutant's result to this `file`")
@@ -33,6 +35,7 @@ var (
 	slow       = flag.String("slow", "", "tests to leave out of the first stage, a `pattern`")
 	fast       = flag.Duration("fast", 15*time.Second, "the time limit of the first stage")
 	full       = flag.Duration("full", 90*time.Second, "the time limit of the second; 0 leaves it out")
+	race       = flag.Duration("race", 0, "the time limit of a third, the first under the race detector; 0 leaves it out")
 	work       = flag.String("work", "", "build in this `directory` and keep it: the next build is quick")
 	list       = flag.Bool("list", false, "only list the mutants")
 	survivors  = flag.Bool("survivors", false, "print survivors as soon as they are found")
@@ -66,7 +69,7 @@ func run(w io.Writer) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	b, err := mutate.Compile(dir, scratch)
+	b, err := mutate.Compile(dir, scratch, *race != 0)
 	if err != nil {
 		return false, err
 	}
@@ -75,7 +78,10 @@ func run(w io.Writer) (ok bool, err error) {
 		fmt.Fprintf(w, " %s %d;", reason, b.Skipped[reason])
 	}
 	fmt.Fprintln(w)
-	chosen := choose(b.Mutants)
+	chosen, err := choose(b.Mutants)
+	if err != nil {
+		return false, err
+	}
 	if *list {
 		for _, m := range chosen {
 			fmt.Fprintf(w, "%d\t%s\n", m.Line, m.Key())
@@ -106,15 +112,18 @@ func stages() []mutate.Stage {
 	if pattern := join(*skip, *slow); pattern != "" {
 		first = append(first, "-test.skip="+pattern)
 	}
-	all := []mutate.Stage{{Name: "fast", Args: first, Timeout: *fast}}
-	if *full == 0 {
-		return all
-	}
 	second := []string{"-test.failfast", "-test.timeout=0"}
 	if *skip != "" {
 		second = append(second, "-test.skip="+*skip)
 	}
-	return append(all, mutate.Stage{Name: "full", Args: second, Timeout: *full})
+	all := []mutate.Stage{{Name: "fast", Args: first, Timeout: *fast}}
+	if *full != 0 {
+		all = append(all, mutate.Stage{Name: "full", Args: second, Timeout: *full})
+	}
+	if *race != 0 {
+		all = append(all, mutate.Stage{Name: "race", Race: true, Args: first, Timeout: *race})
+	}
+	return all
 }
 
 // join returns a pattern that matches what a or b does.
@@ -126,11 +135,15 @@ func join(a, b string) string {
 }
 
 // choose returns the mutants that the flags ask for.
-func choose(all []*mutate.Mutant) []*mutate.Mutant {
-	chosen := all
+func choose(all []*mutate.Mutant) ([]*mutate.Mutant, error) {
+	pattern, err := regexp.Compile(*only)
+	if err != nil {
+		return nil, err
+	}
+	chosen := slices.DeleteFunc(slices.Clone(all), func(m *mutate.Mutant) bool { return !pattern.MatchString(m.Key()) })
 	if *file != "" {
 		files := strings.Split(*file, ",")
-		chosen = slices.DeleteFunc(slices.Clone(all), func(m *mutate.Mutant) bool { return !slices.Contains(files, m.File) })
+		chosen = slices.DeleteFunc(chosen, func(m *mutate.Mutant) bool { return !slices.Contains(files, m.File) })
 		slices.SortStableFunc(chosen, func(a, b *mutate.Mutant) int {
 			return slices.Index(files, a.File) - slices.Index(files, b.File)
 		})
@@ -145,7 +158,7 @@ func choose(all []*mutate.Mutant) []*mutate.Mutant {
 		}
 		chosen = some
 	}
-	return chosen
+	return chosen, nil
 }
 
 // runAll runs the mutants and returns what killed each, by key.

@@ -1,0 +1,223 @@
+package coalesce
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file holds tests of promises that a mutant of the code broke and no other
+// test saw (see internal/mutate).
+
+// TestYield_NewGroupTries: in a new group one leader tries whether to give way
+// pays, and the others do not give way meanwhile.
+func TestYield_NewGroupTries(t *testing.T) {
+	var g Group[int, int]
+	y := &g.use().yields
+	now := sched.Now()
+	if first, second := y.due(now), y.due(now); first != tries || second != parks {
+		t.Errorf("the first leader is told %d, the second %d; want %d and %d", first, second, tries, parks)
+	}
+}
+
+// TestMaxAge_OfOneNanosecond: the least MaxAge is one, too.
+func TestMaxAge_OfOneNanosecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{MaxAge: 1}
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		time.Sleep(1)
+		if v, shared, err := g.Do(1, func() (int, error) { return 2, nil }); v != 2 || shared || err != nil {
+			t.Errorf("got %d, %v, %v; want 2 from a call that took over", v, shared, err)
+		}
+		close(release)
+	})
+}
+
+// TestWaiter_LastOfItsBlockIsWoken: a block of waiters that all but one have left
+// is still one to wake.
+func TestWaiter_LastOfItsBlockIsWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Group[int, int]
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		leaving, leave := context.WithCancel(t.Context())
+		told := make(chan int, 3*perCompletion)
+		follow := func(ctx context.Context, n int) {
+			for range n {
+				go func() {
+					if v, _, err := g.DoContext(ctx, 1, nothing); err == nil {
+						told <- v
+					}
+				}()
+			}
+			synctest.Wait()
+		}
+		follow(t.Context(), perCompletion) // on the flight's own completion
+		follow(leaving, perCompletion-1)   // in a block
+		follow(t.Context(), 1)             // the last in it
+		follow(t.Context(), perCompletion) // in the next block, which is now the first
+		leave()
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+		if n, want := len(told), 2*perCompletion+1; n != want {
+			t.Errorf("%d callers were told, want %d", n, want)
+		}
+	})
+}
+
+// TestFlight_EndedKeepsNoEntries: a flight that has finished keeps no receiver,
+// nor does one receiver keep the next (G12).
+func TestFlight_EndedKeepsNoEntries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		for range 3 {
+			g.DoChan(t.Context(), 1, nothing)
+		}
+		tab := g.use()
+		h, reflexive := tab.hash(1)
+		s := tab.shard(h)
+		s.mu.Lock()
+		f := s.lookup(h, 1, reflexive)
+		var entries []*entry[int, int]
+		for r := f.extra().first; r != nil; r = r.next {
+			entries = append(entries, r)
+		}
+		s.mu.Unlock()
+		if len(entries) != 3 {
+			t.Fatalf("%d entries, want 3", len(entries))
+		}
+		close(release)
+		synctest.Wait()
+		if x := f.extra(); x.first != nil || x.last != nil || x.blocks != nil {
+			t.Error("the flight keeps its entries")
+		}
+		for i, r := range entries {
+			if r.prev != nil || r.next != nil {
+				t.Errorf("entry %d keeps its neighbors", i)
+			}
+		}
+	})
+}
+
+// TestFlight_RetiredKeepsNoKey: a record that is kept to be used again does not
+// keep the key (G12).
+func TestFlight_RetiredKeepsNoKey(t *testing.T) {
+	g := Group[int, int]{Shards: 1}
+	g.Do(1, func() (int, error) {
+		// The slot for one flight is taken, so this one has a record.
+		v, _, err := g.Do(2, func() (int, error) { return 2, nil })
+		return v, err
+	})
+	f := g.use().shards[0].free
+	if f == nil {
+		t.Fatal("no record is kept")
+	}
+	if f.key != 0 {
+		t.Errorf("the record keeps the key %d", f.key)
+	}
+}
+
+// TestBuckets_Sizes: a table begins with firstBuckets, grows by one bucket for
+// each flight beyond that, and shrinks, not below keptBuckets, when three of
+// four are empty.
+func TestBuckets_Sizes(t *testing.T) {
+	var b buckets[int, int]
+	flights := make([]flight[int, int], keptBuckets+4)
+	for i := range flights {
+		f := &flights[i]
+		f.key, f.hash = i, uint32(i)
+		b.link(f)
+		if n, want := len(b.chains), max(firstBuckets, i+1); n != want {
+			t.Fatalf("%d buckets for %d flights, want %d", n, i+1, want)
+		}
+	}
+	quarter := len(flights) / 4
+	for i := range flights[quarter:] {
+		b.unlink(&flights[quarter+i])
+	}
+	if n := len(b.chains); n != len(flights) {
+		t.Errorf("%d buckets for a quarter of the flights, want all %d", n, len(flights))
+	}
+	b.unlink(&flights[0])
+	if n := len(b.chains); n != keptBuckets {
+		t.Errorf("%d buckets for less than a quarter, want %d", n, keptBuckets)
+	}
+
+	b = buckets[int, int]{}
+	flights = flights[:keptBuckets+1]
+	for i := range flights {
+		b.link(&flights[i])
+	}
+	for i := range flights {
+		b.unlink(&flights[i])
+	}
+	if n := len(b.chains); n != keptBuckets {
+		t.Errorf("%d buckets for no flight after %d, want %d", n, len(flights), keptBuckets)
+	}
+}
+
+// TestMaxAge_TimerOfOneThatEvaporated: the timer of a successor that all its
+// calls have left is stopped, and does no harm if it has gone off already.
+func TestMaxAge_TimerOfOneThatEvaporated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{MaxAge: time.Hour}
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		go g.DoFresh(ctx, 1, nothing)
+		synctest.Wait()
+		tab := g.use()
+		h, reflexive := tab.hash(1)
+		s := tab.shard(h)
+		s.mu.Lock()
+		q := s.lookup(h, 1, reflexive).queue()
+		s.mu.Unlock()
+		cancel()
+		synctest.Wait()
+		if x := q.more.extra; x.timer != nil || x.before != nil {
+			t.Error("the successor keeps its timer, or what it was queued behind")
+		}
+		s.expire(q)
+		if n := g.Stats().Overdue; n != 0 {
+			t.Errorf("%d flights were overdue, want none", n)
+		}
+		close(release)
+	})
+}
+
+// TestForget_EndedKeepsNoNeighbor: a forgotten flight that has ended does not keep
+// another that was forgotten (G12).
+func TestForget_EndedKeepsNoNeighbor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		var release [3]chan struct{}
+		for i := range release {
+			release[i] = make(chan struct{})
+			go g.Do(1, func() (int, error) { <-release[i]; return 1, nil })
+			synctest.Wait()
+			g.Forget(1)
+		}
+		middle := g.use().shards[0].detached.first.next
+		close(release[1])
+		synctest.Wait()
+		if middle.state != finished {
+			t.Fatal("the middle one of the forgotten flights has not ended")
+		}
+		if middle.next != nil || middle.extra().before != nil {
+			t.Error("the flight keeps its neighbors")
+		}
+		close(release[0])
+		close(release[2])
+	})
+}
