@@ -221,3 +221,57 @@ func TestForget_EndedKeepsNoNeighbor(t *testing.T) {
 		close(release[2])
 	})
 }
+
+// TestFlight_WithEntriesKeepsNoNeighbor: a flight that had receivers does not keep
+// the next in its bucket when it has ended (G12).
+func TestFlight_WithEntriesKeepsNoNeighbor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1, Hash: func(int) uint64 { return 1 }}
+		tab := g.use()
+		s := tab.shards[0]
+		var release [2]chan struct{}
+		var f *flight[int, int]
+		for key := range release {
+			release[key] = make(chan struct{})
+			go g.Do(key, func() (int, error) { <-release[key]; return 1, nil })
+			synctest.Wait()
+			g.DoChan(t.Context(), key, nothing)
+			h, reflexive := tab.hash(key)
+			s.mu.Lock()
+			f = s.lookup(h, key, reflexive)
+			s.mu.Unlock()
+		}
+		if f.next == nil {
+			t.Fatal("the two are not in one bucket")
+		}
+		close(release[1])
+		synctest.Wait()
+		if f.next != nil {
+			t.Error("the flight keeps its neighbor")
+		}
+		close(release[0])
+	})
+}
+
+// TestBuckets_ShrunkKeepNothing: where buckets were, no flight is kept (G12).
+func TestBuckets_ShrunkKeepNothing(t *testing.T) {
+	var b buckets[int, int]
+	flights := make([]flight[int, int], 2*keptBuckets)
+	for i := range flights {
+		flights[i].hash = uint32(i)
+		b.link(&flights[i])
+	}
+	for i := range flights {
+		if b.unlink(&flights[i]); len(b.chains) < len(flights) {
+			break
+		}
+	}
+	if b.count == 0 {
+		t.Fatal("the table has shrunk only when it was empty")
+	}
+	for i, f := range b.chains[len(b.chains):cap(b.chains)] {
+		if f != nil {
+			t.Errorf("a flight is kept %d beyond the end", i)
+		}
+	}
+}
