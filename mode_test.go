@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/seed342dcb2d/coalesce/internal/storm"
 )
 
 // This file holds storms in modes: a load that the environment describes, so that
@@ -94,7 +96,7 @@ func testMode(t *testing.T, m mode) {
 		if h.name != m.hash {
 			continue
 		}
-		s := storm{clients: 8, calls: m.calls, keys: m.keys, cancel: m.cancel, forget: m.forget}
+		s := storm.Storm{Clients: 8, Calls: m.calls, Keys: m.keys, Cancel: m.cancel, Forget: m.forget}
 		g := &stormGroup{Hash: h.hash}
 		var asked map[int]uint64 // what g has asked for; nil during the storm
 		if h.hash != nil {

@@ -30,7 +30,7 @@ func TestMaxAge_OfOneNanosecond(t *testing.T) {
 		release := make(chan struct{})
 		go g.Do(1, func() (int, error) { <-release; return 1, nil })
 		synctest.Wait()
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		if v, shared, err := g.Do(1, func() (int, error) { return 2, nil }); v != 2 || shared || err != nil {
 			t.Errorf("got %d, %v, %v; want 2 from a call that took over", v, shared, err)
 		}
