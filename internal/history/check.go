@@ -72,10 +72,11 @@ func (h *History) Check() error {
 		return found.first // the rest builds on it
 	}
 	for _, k := range keys {
+		forgotten := newSpans(k.forgets)
 		for _, r := range k.runs {
-			k.checkRun(r)
+			k.checkRun(r, forgotten)
 		}
-		k.checkOverlaps()
+		k.checkOverlaps(forgotten)
 		k.checkForgets()
 		k.checkNameless()
 	}
@@ -185,8 +186,9 @@ func (k *keyHistory) attribute(c *Call) {
 	}
 }
 
-// checkRun checks an execution against its receivers.
-func (k *keyHistory) checkRun(r *run) {
+// checkRun checks an execution against its receivers. A flight that may have been
+// detached by one of forgotten is another matter where successes linger.
+func (k *keyHistory) checkRun(r *run, forgotten spans) {
 	if r.Exec.Start < r.Inv {
 		k.refuse(2, "fn of %v started before its call began", r.Token)
 	}
@@ -194,7 +196,7 @@ func (k *keyHistory) checkRun(r *run) {
 		k.refuse(2, "fn of %v ended at %d, and a receiver returned at %d", r.Token, r.Exec.End, r.minRet)
 	}
 	if r.lingers {
-		k.checkNewest(r)
+		k.checkNewest(r, forgotten)
 	} else if r.maxInv > r.minRet {
 		k.refuse(3, "the result of %v was had at %d and given to a call that began at %d", r.Token, r.minRet, r.maxInv)
 	}
@@ -213,10 +215,10 @@ func (k *keyHistory) checkRun(r *run) {
 }
 
 // checkNewest checks rule 3 for r, which lingers: nobody gets it who began after
-// somebody had a newer one.
-func (k *keyHistory) checkNewest(r *run) {
+// somebody had a newer one, unless that one had been forgotten and lingers not.
+func (k *keyHistory) checkNewest(r *run, forgotten spans) {
 	for _, o := range k.runs {
-		if o.lingers && o.Exec.Start >= r.Exec.End && o.minRet < r.maxInv {
+		if o.lingers && o.Exec.Start >= r.Exec.End && o.minRet < r.maxInv && !forgotten.overlap(o.Inv, o.minRet) {
 			k.refuse(3, "the result of %v was given to a call that began at %d, and that of %v, which is newer, was had at %d",
 				r.Token, r.maxInv, o.Token, o.minRet)
 		}
@@ -231,8 +233,7 @@ func anyOverlaps(calls []*Call, from, to Stamp) bool {
 }
 
 // checkOverlaps checks rule 4 and sets the runs' until.
-func (k *keyHistory) checkOverlaps() {
-	forgotten := newSpans(k.forgets)
+func (k *keyHistory) checkOverlaps(forgotten spans) {
 	runs := make([]*run, 0, len(k.runs))
 	for _, r := range k.runs {
 		r.until = r.minRet

@@ -116,7 +116,33 @@ func TestHistory(t *testing.T) {
 			err := h.Check()
 			var v *Violation
 			if test.rule == 0 && err != nil || test.rule != 0 && (!errors.As(err, &v) || v.Rule != test.rule) {
-				t.Errorf("check() = %v, want rule %d", err, test.rule)
+				t.Errorf("Check() = %v, want rule %d", err, test.rule)
+			}
+		})
+	}
+	newer := got(plantedC, plantedB, 43, 44)
+	for _, test := range []struct {
+		name    string
+		rule    int
+		calls   []Call
+		forgets []Forget
+	}{
+		{"a success that lingers", 0, []Call{lead, got(plantedB, plantedA, 31, 35)}, nil},
+		{"an error that lingers", 3, []Call{
+			leadShared.with(func(r *Call) { r.How, r.Exec.How = ExitError, ExitError }),
+			got(plantedB, plantedA, 31, 35).with(func(r *Call) { r.How = ExitError }),
+		}, nil},
+		{"one that was forgotten", 5, []Call{lead, got(plantedB, plantedA, 36, 37)}, []Forget{{Key: 1, Inv: 31, Ret: 35, Done: true}}},
+		{"the newest", 0, []Call{lead, later, newer}, nil},
+		{"not the newest", 3, []Call{lead, later, got(plantedC, plantedA, 43, 44)}, nil},
+		{"the newest but one that was forgotten", 0, []Call{lead, later, got(plantedC, plantedA, 43, 44)}, []Forget{{Key: 1, Inv: 11, Ret: 24, Done: true}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := History{Calls: [][]Call{test.calls}, Forgets: [][]Forget{test.forgets}, Closing: Never, Lingering: true}
+			err := h.Check()
+			var v *Violation
+			if test.rule == 0 && err != nil || test.rule != 0 && (!errors.As(err, &v) || v.Rule != test.rule) {
+				t.Errorf("Check() = %v, want rule %d", err, test.rule)
 			}
 		})
 	}

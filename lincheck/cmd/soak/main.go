@@ -1,0 +1,57 @@
+// Soak lets storms loose on groups for as long as one wants: calls of all forms for
+// few keys and many, fns that fail, panic and exit, contexts that end, Forgets, with
+// each of the group's features. Every history is checked, and after each storm
+// nothing may be in flight, no goroutine left, and in the long run the heap not have
+// grown.
+//
+//	go run ./cmd/soak -for 10m
+//
+// It prints how far it is, ends with a summary, on an interrupt too, and with exit
+// status 1 if it has found something. A finding names the seed; the schedule is the
+// machine's.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"os"
+	"os/signal"
+	"time"
+)
+
+func main() {
+	length := flag.Duration("for", time.Minute, "how long to soak")
+	every := flag.Duration("every", 5*time.Second, "how often to say how far it is")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "what the calls are drawn from")
+	flag.Parse()
+	if flag.NArg() > 0 || *length <= 0 || *every <= 0 {
+		fmt.Fprintln(os.Stderr, "soak: durations must be positive, and there are no arguments")
+		os.Exit(2)
+	}
+	// Panics that nobody is left to be told of are logged: there will be many.
+	log.SetOutput(io.Discard)
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	go func() {
+		<-interrupts
+		cancel(errInterrupted)
+		signal.Stop(interrupts) // the next one ends it at once
+	}()
+	ctx, stop := context.WithTimeout(ctx, *length)
+	defer stop()
+
+	s := &soak{configurations: configurations(), out: os.Stderr, every: *every, settle: settleTime, seed: *seed}
+	err := s.run(ctx)
+	s.tell()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+}

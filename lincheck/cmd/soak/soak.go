@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/history"
+	"github.com/seed342dcb2d/coalesce/internal/storm"
+)
+
+// This file holds the soak: storms on the same groups, one after the other, and
+// what must be the same after each of them.
+
+// A group is one that is soaked.
+type group = coalesce.Group[int, history.Token]
+
+// A configuration is a group, configured, and what that means for histories.
+type configuration struct {
+	name      string
+	g         *group
+	lingering bool // successes answer calls that begin later
+	aging     bool // flights are taken over from
+}
+
+func configurations() []*configuration {
+	hook := func(coalesce.Event[int]) {}
+	return []*configuration{
+		{name: "plain", g: &group{}},
+		{name: "one shard", g: &group{Shards: 1, Hash: func(int) uint64 { return 0 }}},
+		{name: "Clone", g: &group{Clone: func(v history.Token) history.Token { return v }}},
+		{name: "MaxWaiters", g: &group{MaxWaiters: 2}},
+		{name: "MaxAge", g: &group{MaxAge: 200 * time.Microsecond}, aging: true},
+		{name: "Linger", g: &group{Linger: coalesce.Forever, LingerMax: 1000}, lingering: true},
+		{name: "Hooks", g: &group{Hooks: coalesce.Hooks[int]{
+			Start: hook, Join: hook, Leave: hook, Finish: hook,
+		}}},
+	}
+}
+
+const (
+	keys    = 16
+	clients = 8
+	calls   = 250 // of each client, in one storm
+
+	// slack is how much the heap may have grown between the first quarter of the
+	// rounds and the last, by their medians.
+	slack = 1 << 20
+
+	// settleTime is how long what was left behind has to end.
+	settleTime = 20 * time.Second
+)
+
+// A soak is one run of the command.
+type soak struct {
+	configurations []*configuration
+	wrap           func(storm.Subject) storm.Subject // what a storm is let loose on; nil: the group
+	after          func()                            // called after each storm; may be nil
+	out            io.Writer                         // progress
+	every          time.Duration                     // how often
+	settle         time.Duration                     // how long what was left behind has to end
+	seed           uint64
+
+	began      time.Time
+	goroutines int // before the first storm
+	rounds     []round
+	told       time.Time
+
+	storms, calls, joined, lingered, left, rejected, panics, goexits uint64
+}
+
+// A round is what was left after one storm on each group.
+type round struct {
+	heap       uint64
+	goroutines int
+}
+
+// run soaks until ctx ends, at least two rounds, and returns what it has found.
+func (s *soak) run(ctx context.Context) error {
+	s.began, s.goroutines = time.Now(), runtime.NumGoroutine()
+	s.told = s.began
+	for len(s.rounds) < 8 || ctx.Err() == nil {
+		for _, c := range s.configurations {
+			if err := s.storm(c); err != nil {
+				return fmt.Errorf("storm %d, on %q, seed %d: %w", s.storms, c.name, s.seed, err)
+			}
+			if now := time.Now(); now.Sub(s.told) >= s.every {
+				s.told = now
+				s.tell()
+			}
+			if errors.Is(context.Cause(ctx), errInterrupted) {
+				return s.flat()
+			}
+		}
+		s.rounds = append(s.rounds, round{heap(), runtime.NumGoroutine()})
+	}
+	return s.flat()
+}
+
+// errInterrupted is the cause of the context's end if the user wants it to.
+var errInterrupted = errors.New("interrupted")
+
+// storm lets a storm loose on one group, and checks what it leaves.
+func (s *soak) storm(c *configuration) error {
+	for key := range keys + 1 {
+		c.g.Forget(key) // what lingers is of another history
+	}
+	before := c.g.Stats()
+	load := storm.Storm{
+		Clients: clients, Calls: calls, Keys: []int{1, 4, keys}[s.storms%3],
+		Cancel: 20 * int(s.storms%2), Forget: int(s.storms % 5), Seed: s.seed + s.storms,
+	}
+	s.storms++
+	var subject storm.Subject = c.g
+	if s.wrap != nil {
+		subject = s.wrap(subject)
+	}
+	h := load.Start(subject)()
+	h.Lingering, h.Aging = c.lingering, c.aging
+
+	// An fn whose callers have all left may still run.
+	if !s.eventually(func() bool { return c.g.Len() == 0 && none(c.g.Flights()) }) {
+		return fmt.Errorf("%d keys in flight at rest", c.g.Len())
+	}
+	if !s.eventually(func() bool { return runtime.NumGoroutine() <= s.goroutines }) {
+		buf := make([]byte, 1<<16)
+		return fmt.Errorf("%d goroutines at rest, %d at first:\n%s", runtime.NumGoroutine(), s.goroutines, buf[:runtime.Stack(buf, true)])
+	}
+	if err := h.Check(); err != nil {
+		return err
+	}
+	st := c.g.Stats()
+	s.calls += st.Calls - before.Calls
+	s.joined += st.Joined - before.Joined
+	s.lingered += st.Lingered - before.Lingered
+	s.left += st.Left - before.Left
+	s.rejected += st.Rejected - before.Rejected
+	s.panics += st.Panics - before.Panics
+	s.goexits += st.Goexits - before.Goexits
+	if s.after != nil {
+		s.after()
+	}
+	return nil
+}
+
+// flat compares the heap of the first rounds with that of the last ones.
+func (s *soak) flat() error {
+	quarter := len(s.rounds) / 4
+	if quarter == 0 {
+		return nil
+	}
+	first, last := median(s.rounds[1:1+quarter]), median(s.rounds[len(s.rounds)-quarter:]) // the first one warms up
+	if last > first+slack {
+		return fmt.Errorf("the heap at rest grew from %d to %d KiB in %d rounds", first>>10, last>>10, len(s.rounds))
+	}
+	return nil
+}
+
+func median(rs []round) uint64 {
+	heaps := make([]uint64, len(rs))
+	for i, r := range rs {
+		heaps[i] = r.heap
+	}
+	slices.Sort(heaps)
+	return heaps[len(heaps)/2]
+}
+
+// tell says how far it is.
+func (s *soak) tell() {
+	fmt.Fprintf(s.out, "%8s  %d storms, %d calls: %d joined, %d lingered, %d left, %d rejected, %d panics, %d exits; heap %d KiB, %d goroutines\n",
+		time.Since(s.began).Round(time.Second), s.storms, s.calls, s.joined, s.lingered, s.left, s.rejected, s.panics, s.goexits,
+		heap()>>10, runtime.NumGoroutine())
+}
+
+// heap returns the bytes of the objects that are in use.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC() // what pools hold
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func none(flights iter.Seq[coalesce.Flight[int]]) bool {
+	for range flights {
+		return false
+	}
+	return true
+}
+
+func (s *soak) eventually(cond func() bool) bool {
+	for deadline := time.Now().Add(s.settle); !cond(); {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return true
+}
