@@ -2,7 +2,10 @@ module github.com/seed342dcb2d/coalesce/lincheck
 
 go 1.26
 
-require github.com/seed342dcb2d/coalesce v0.0.0-00010101000000-000000000000
+require (
+	github.com/anishathalye/porcupine v1.3.1
+	github.com/seed342dcb2d/coalesce v0.0.0-00010101000000-000000000000
+)
 
 require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

@@ -239,7 +239,10 @@ func (k *keyHistory) checkOverlaps(forgotten spans) {
 		r.until = r.minRet
 		runs = append(runs, r)
 	}
-	slices.SortFunc(runs, func(a, b *run) int { return cmp.Compare(a.Exec.Start, b.Exec.Start) })
+	slices.SortFunc(runs, func(a, b *run) int {
+		// Of those that start in one instant, the first has finished in it.
+		return cmp.Or(cmp.Compare(a.Exec.Start, b.Exec.Start), cmp.Compare(a.finish(), b.finish()))
+	})
 	var open []*run // those that a Forget lets be followed before they end
 	for _, r := range runs {
 		open = slices.DeleteFunc(open, func(o *run) bool { return o.finish() <= r.Exec.Start })

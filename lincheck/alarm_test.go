@@ -1,0 +1,155 @@
+package lincheck
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/history"
+	"github.com/seed342dcb2d/coalesce/internal/storm"
+)
+
+// This file holds the tests that the checker raises no false alarm, and that it
+// raises one where it should.
+
+var callsFlag = flag.Int("calls", 200_000, "number of calls that TestNoFalseAlarm records")
+
+// A mode is a load and what it is let loose on.
+type mode struct {
+	name string
+	load storm.Storm
+	on   func() (storm.Subject, func() bool) // with what tells whether it is idle
+}
+
+// A group is what all of this is about.
+type group = coalesce.Group[int, history.Token]
+
+// idle reports whether no fn runs in g, forgotten flights included.
+func idle(g *group) bool {
+	for range g.Flights() {
+		return false
+	}
+	return true
+}
+
+// run lets s loose and returns what was seen, when all fns have ended.
+func run(s storm.Storm, on storm.Subject, idle func() bool) *history.History {
+	h := s.Start(on)()
+	for !idle() {
+		runtime.Gosched()
+	}
+	return h
+}
+
+func onReference() (storm.Subject, func() bool) {
+	g := newReference(intact)
+	return g, g.idle
+}
+
+// onGroup returns what makes Groups with a configuration.
+func onGroup(configure func(*group)) func() (storm.Subject, func() bool) {
+	return func() (storm.Subject, func() bool) {
+		g := new(group)
+		configure(g)
+		return g, func() bool { return idle(g) }
+	}
+}
+
+func plain(*group) {}
+
+func modes() []mode {
+	clone := func(g *group) { g.Clone = func(v history.Token) history.Token { return v } }
+	told := func(coalesce.Event[int]) {}
+	hooks := func(g *group) { g.Hooks = coalesce.Hooks[int]{Start: told, Join: told, Leave: told, Finish: told} }
+	one := func(g *group) { g.Shards, g.Hash = 1, func(int) uint64 { return 0 } }
+	do, blocking := []storm.Form{storm.ByDo}, []storm.Form{storm.ByDo, storm.ByContext}
+	return []mode{
+		{"reference", storm.Storm{Keys: 1, Forms: do, Calm: true}, onReference},
+		{"reference, all it has", storm.Storm{Keys: 3, Forms: blocking, Cancel: 20, Forget: 3, Calm: true}, onReference},
+		{"Do", storm.Storm{Keys: 1, Forms: do, Calm: true}, onGroup(plain)},
+		{"Do and Forget", storm.Storm{Keys: 1, Forms: do, Forget: 5}, onGroup(plain)},
+		{"leaving", storm.Storm{Keys: 2, Forms: blocking, Cancel: 40}, onGroup(plain)},
+		{"everything, one key", storm.Storm{Keys: 1, Cancel: 20, Forget: 3}, onGroup(plain)},
+		{"everything, many keys", storm.Storm{Keys: 16, Cancel: 20, Forget: 3}, onGroup(plain)},
+		{"everything, one bucket", storm.Storm{Keys: 4, Cancel: 20, Forget: 3}, onGroup(one)},
+		{"everything, Clone", storm.Storm{Keys: 3, Cancel: 20, Forget: 3}, onGroup(clone)},
+		{"everything, Hooks", storm.Storm{Keys: 3, Cancel: 20, Forget: 3}, onGroup(hooks)},
+	}
+}
+
+// silenceLog discards what is logged until the test is over: a panic that nobody
+// is left to be told of is logged.
+func silenceLog(t *testing.T) {
+	l := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	t.Cleanup(func() { slog.SetDefault(l) })
+}
+
+// TestNoFalseAlarm checks that what coalescers that are right do is accepted.
+func TestNoFalseAlarm(t *testing.T) {
+	silenceLog(t)
+	ms := modes()
+	recorded, shared := 0, 0
+	for _, m := range ms {
+		t.Run(m.name, func(t *testing.T) {
+			for n := 0; n < *callsFlag/len(ms); {
+				l := m.load
+				l.Clients, l.Calls, l.Seed = 8, 250, rand.Uint64()
+				on, idle := m.on()
+				h := run(l, on, idle)
+				if err := h.Check(); err != nil {
+					t.Fatal(err)
+				}
+				for _, calls := range h.Calls {
+					n += len(calls)
+					for _, c := range calls {
+						if c.Got == history.GotResult && c.From != c.Token {
+							shared++
+						}
+					}
+				}
+				recorded += l.Clients * l.Calls
+			}
+		})
+	}
+	t.Logf("%d calls, %d of them with the result of another", recorded, shared)
+	if shared < recorded/20 {
+		t.Error("hardly any call joined another: the histories show nothing")
+	}
+}
+
+// TestAlarm checks that references that are broken are refused, by the rule in
+// question.
+func TestAlarm(t *testing.T) {
+	tests := []struct {
+		name   string
+		how    breakage
+		forget int
+		rule   int
+	}{
+		{"wakes followers before it unlinks", wakesFirst, 0, 3},
+		{"looks once", looksOnce, 0, 4},
+		{"unlinks any", unlinksAny, 1, 4},
+		{"claims alone", claimsAlone, 0, 7},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var err error
+			for begin := time.Now(); err == nil && time.Since(begin) < 20*time.Second; {
+				g := newReference(test.how)
+				l := storm.Storm{Clients: 8, Calls: 200, Keys: 1, Forms: []storm.Form{storm.ByDo}, Forget: test.forget, Calm: true, Seed: rand.Uint64()}
+				err = run(l, g, g.idle).Check()
+			}
+			var v *history.Violation
+			if !errors.As(err, &v) || v.Rule != test.rule {
+				t.Errorf("Check() = %v, want rule %d", err, test.rule)
+			}
+		})
+	}
+}
