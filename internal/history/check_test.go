@@ -151,3 +151,15 @@ func TestHistory(t *testing.T) {
 		t.Error("check() = nil although a client saw two flights of one key")
 	}
 }
+
+// TestHistory_SameInstant checks that one flight may begin at the instant at which
+// another has begun and finished, in whichever order the checker meets them.
+func TestHistory_SameInstant(t *testing.T) {
+	calls := []Call{ran(plantedA, 10, 25, 25, 25), ran(plantedB, 22, 25, 40, 42)}
+	for range 64 { // the order is that of a map
+		h := History{Calls: [][]Call{calls}, Closing: Never}
+		if err := h.Check(); err != nil {
+			t.Fatalf("Check() = %v, want nil", err)
+		}
+	}
+}
