@@ -117,10 +117,11 @@ func testMode(t *testing.T, m mode) {
 		if m.cancel == 0 && st.Left+st.Ended > 0 {
 			t.Errorf("%d calls left, though no context ended", st.Left+st.Ended)
 		}
-		if m.cancel > 0 && st.Left+st.Ended == 0 {
+		many := m.calls >= 500 // a smaller storm may have none of what is rare
+		if m.cancel > 0 && many && st.Left+st.Ended == 0 {
 			t.Error("nobody left, though contexts ended")
 		}
-		if m.forget == 0 && st.Forgotten > 0 || m.forget > 0 && m.keys == 1 && st.Forgotten == 0 {
+		if m.forget == 0 && st.Forgotten > 0 || m.forget > 0 && m.keys == 1 && many && st.Forgotten == 0 {
 			t.Errorf("%d flights were forgotten", st.Forgotten)
 		}
 		return

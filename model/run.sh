@@ -3,7 +3,7 @@
 # Checks the model: without a mistake there must be no error and no step that is
 # never taken, and each planted mistake must be found. Needs spin and gcc.
 #
-#	model/run.sh         half a minute and 2 GB of memory
+#	model/run.sh         a minute and 2 GB of memory
 #	model/run.sh -long   larger programs, too: a minute more, and 3 GB
 
 set -euo pipefail

@@ -69,23 +69,17 @@ type soak struct {
 
 	began      time.Time
 	goroutines int // before the first storm
-	rounds     []round
+	heaps      []uint64 // after each round
 	told       time.Time
 
 	storms, calls, joined, lingered, left, rejected, panics, goexits uint64
-}
-
-// A round is what was left after one storm on each group.
-type round struct {
-	heap       uint64
-	goroutines int
 }
 
 // run soaks until ctx ends, at least two rounds, and returns what it has found.
 func (s *soak) run(ctx context.Context) error {
 	s.began, s.goroutines = time.Now(), runtime.NumGoroutine()
 	s.told = s.began
-	for len(s.rounds) < 8 || ctx.Err() == nil {
+	for len(s.heaps) < 8 || ctx.Err() == nil {
 		for _, c := range s.configurations {
 			if err := s.storm(c); err != nil {
 				return fmt.Errorf("storm %d, on %q, seed %d: %w", s.storms, c.name, s.seed, err)
@@ -98,7 +92,7 @@ func (s *soak) run(ctx context.Context) error {
 				return s.flat()
 			}
 		}
-		s.rounds = append(s.rounds, round{heap(), runtime.NumGoroutine()})
+		s.heaps = append(s.heaps, heap())
 	}
 	return s.flat()
 }
@@ -151,23 +145,19 @@ func (s *soak) storm(c *configuration) error {
 
 // flat compares the heap of the first rounds with that of the last ones.
 func (s *soak) flat() error {
-	quarter := len(s.rounds) / 4
+	quarter := len(s.heaps) / 4
 	if quarter == 0 {
 		return nil
 	}
-	first, last := median(s.rounds[1:1+quarter]), median(s.rounds[len(s.rounds)-quarter:]) // the first one warms up
+	first, last := median(s.heaps[1:1+quarter]), median(s.heaps[len(s.heaps)-quarter:]) // the first one warms up
 	if last > first+slack {
-		return fmt.Errorf("the heap at rest grew from %d to %d KiB in %d rounds", first>>10, last>>10, len(s.rounds))
+		return fmt.Errorf("the heap at rest grew from %d to %d KiB in %d rounds", first>>10, last>>10, len(s.heaps))
 	}
 	return nil
 }
 
-func median(rs []round) uint64 {
-	heaps := make([]uint64, len(rs))
-	for i, r := range rs {
-		heaps[i] = r.heap
-	}
-	slices.Sort(heaps)
+func median(heaps []uint64) uint64 {
+	heaps = slices.Sorted(slices.Values(heaps))
 	return heaps[len(heaps)/2]
 }
 

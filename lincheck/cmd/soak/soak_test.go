@@ -34,7 +34,7 @@ func TestSoak(t *testing.T) {
 	if err := s.run(brief()); err != nil {
 		t.Fatal(err)
 	}
-	if min(s.calls, s.joined, s.lingered, s.left, s.rejected, s.panics, s.goexits) == 0 || len(s.rounds) != 8 {
+	if min(s.calls, s.joined, s.lingered, s.left, s.rejected, s.panics, s.goexits) == 0 || len(s.heaps) != 8 {
 		t.Errorf("%+v", s)
 	}
 }
