@@ -68,14 +68,14 @@ type soak struct {
 	seed           uint64
 
 	began      time.Time
-	goroutines int // before the first storm
+	goroutines int      // before the first storm
 	heaps      []uint64 // after each round
 	told       time.Time
 
 	storms, calls, joined, lingered, left, rejected, panics, goexits uint64
 }
 
-// run soaks until ctx ends, at least two rounds, and returns what it has found.
+// run soaks until ctx ends, eight rounds at least, and returns what it has found.
 func (s *soak) run(ctx context.Context) error {
 	s.began, s.goroutines = time.Now(), runtime.NumGoroutine()
 	s.told = s.began
