@@ -275,3 +275,98 @@ func TestBuckets_ShrunkKeepNothing(t *testing.T) {
 		}
 	}
 }
+
+// A lateContext calls found when a call asks it for a value, which is after that
+// call has looked for a success without the lock.
+type lateContext struct {
+	context.Context
+	found func()
+}
+
+func (c lateContext) Value(key any) any {
+	c.found()
+	return c.Context.Value(key)
+}
+
+// TestLinger_FoundUnderTheLock: a call that looks for a success in vain, and then
+// waits for the lock while a flight ends whose success lingers, is answered by
+// that, in each form, and leaves the lock free.
+func TestLinger_FoundUnderTheLock(t *testing.T) {
+	forms := map[string]func(*Group[int, int], context.Context) (int, bool, error){
+		"Do": func(g *Group[int, int], _ context.Context) (int, bool, error) {
+			return g.Do(1, func() (int, error) { return 2, nil })
+		},
+		"TryDo": func(g *Group[int, int], _ context.Context) (int, bool, error) {
+			v, err := g.TryDo(1, func() (int, error) { return 2, nil })
+			return v, true, err // TryDo does not tell
+		},
+		"DoContext": func(g *Group[int, int], ctx context.Context) (int, bool, error) {
+			return g.DoContext(ctx, 1, nothing)
+		},
+	}
+	for name, form := range forms {
+		g := &Group[int, int]{Linger: Forever, Shards: 1}
+		met := 0
+		succeed := func() {
+			if met++; met == 1 {
+				g.Do(1, func() (int, error) { return 1, nil })
+			}
+		}
+		ctx := context.Context(context.Background())
+		if name == "DoContext" {
+			ctx = lateContext{ctx, succeed}
+		} else {
+			g.Hash = func(int) uint64 { succeed(); return 0 }
+		}
+		if v, shared, err := form(g, ctx); v != 1 || !shared || err != nil {
+			t.Errorf("%s: got %d, %v, %v; want 1, true, nil", name, v, shared, err)
+		}
+		if met == 0 {
+			t.Errorf("%s: no flight ended between", name)
+		}
+		if !g.Forget(1) { // it waits for the lock
+			t.Errorf("%s: nothing lingers", name)
+		}
+		if st := g.Stats(); st.Led != 1 || st.Lingered != 1 {
+			t.Errorf("%s: %d led and %d lingered, want one each", name, st.Led, st.Lingered)
+		}
+	}
+}
+
+// TestDeadlock_LeaverHasNoEdge: a call that has left waits for nothing by the time
+// the hook is told of it (D4).
+func TestDeadlock_LeaverHasNoEdge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var node *flightContext
+		left := 0
+		inner := Group[int, int]{Hooks: Hooks[int]{Leave: func(Event[int]) {
+			left++
+			if n := edgesOf(t, node); n != 0 {
+				t.Errorf("the call that has left has %d edges", n)
+			}
+		}}}
+		release := make(chan struct{})
+		go inner.DoContext(ctx, 2, func(context.Context) (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		var outer Group[int, int]
+		_, _, _ = outer.DoContext(ctx, 0, func(ctx context.Context) (int, error) {
+			node = ctx.(*flightContext)
+			nested, cancel := context.WithCancel(ctx)
+			defer cancel()
+			go inner.DoContext(nested, 2, nothing)
+			synctest.Wait()
+			if n := edgesOf(t, node); n != 1 {
+				t.Errorf("the call that waits has %d edges, want 1", n)
+			}
+			cancel()
+			synctest.Wait()
+			return 0, nil
+		})
+		if left != 1 {
+			t.Errorf("%d calls have left, want 1", left)
+		}
+		close(release)
+	})
+}
