@@ -123,6 +123,9 @@ func (w *world) atRest(clients []*storm.Client) {
 	for f := range w.g.Flights() {
 		w.note("a flight at rest: %+v", f)
 	}
+	if err := storm.AtRest(w.g); err != nil {
+		w.note("%v", err)
+	}
 	for key, n := range w.running {
 		if n != 0 {
 			w.note("%d executions of key %d have not ended", n, key)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/model"
+	"github.com/seed342dcb2d/coalesce/internal/storm"
 )
 
 // FuzzGroup checks that a Group does what the sequential model does. The input
@@ -344,6 +345,9 @@ func (d *driver) drain() {
 	}
 	for f := range d.g.Flights() {
 		d.errorf("%+v is left", f)
+	}
+	if err := storm.AtRest(d.g); err != nil {
+		d.errorf("%v", err)
 	}
 	if s := d.shutdown; s != nil && !s.returned {
 		d.errorf("Shutdown has not returned")

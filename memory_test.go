@@ -12,6 +12,7 @@ import (
 	"weak"
 
 	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/storm"
 )
 
 // A payload is big enough to have an allocation of its own.
@@ -74,6 +75,9 @@ func TestG12_NothingIsKept(t *testing.T) {
 					awaitStats(t, func() bool { return quiet(&g) })
 					return ptrs
 				}()
+				if err := storm.AtRest(&g); err != nil {
+					t.Error(err)
+				}
 				names := []string{"key", "value", "error", "fn", "ctx"}
 				for i, p := range ptrs {
 					for range 20 {

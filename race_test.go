@@ -64,8 +64,8 @@ func countFlights(g *stormGroup) (n int) {
 	return n
 }
 
-// wantQuiet checks that g comes to rest with nothing kept: no flight, no key,
-// no goroutine more than there were before.
+// wantQuiet checks that g comes to rest with nothing kept: no flight, no key, no
+// record but in the free lists, no goroutine more than there were before.
 func wantQuiet(t *testing.T, g *stormGroup, goroutines int) {
 	t.Helper()
 	if !eventually(func() bool { return countFlights(g) == 0 }) {
@@ -78,6 +78,9 @@ func wantQuiet(t *testing.T, g *stormGroup, goroutines int) {
 		buf := make([]byte, 1<<16)
 		t.Errorf("%d goroutines after the storm, %d before:\n%s", runtime.NumGoroutine(), goroutines,
 			buf[:runtime.Stack(buf, true)])
+	}
+	if err := storm.AtRest(g); err != nil {
+		t.Error(err)
 	}
 }
 
