@@ -16,21 +16,20 @@ import (
 
 // This file holds how one test binary with all mutants is compiled.
 
-// A Build is a package's test binary with all of its mutants.
+// A Build is a package's test binaries with all of its mutants.
 type Build struct {
-	Dir     string // of the package, where its tests run
-	Binary  string
-	Racy    string         // the same with the race detector; "" if it was not asked for
-	Mutants []*Mutant      // those that compile
-	Dropped []*Mutant      // those that do not
-	Skipped map[string]int // statements without a mutant, by reason
-	Sum     string         // of the package's source
+	Dir      string            // of the package, where its tests run
+	Mutants  []*Mutant         // those that compile
+	Dropped  []*Mutant         // those that do not
+	Skipped  map[string]int    // statements without a mutant, by reason
+	Sum      string            // of the package's source
+	binaries map[string]string // by the flag that they are compiled with
 }
 
 // Compile finds the mutants of the package in dir and compiles its tests with
-// them, once more with the race detector if race is set. What it writes lies in
+// them, once for each of the flags that the stages name. What it writes lies in
 // scratch.
-func Compile(dir, scratch string, race bool) (*Build, error) {
+func Compile(dir, scratch string, stages []Stage) (*Build, error) {
 	paths, pkg, err := sourceFiles(dir)
 	if err != nil {
 		return nil, err
@@ -45,8 +44,8 @@ func Compile(dir, scratch string, race bool) (*Build, error) {
 		return nil, err
 	}
 	b := &Build{
-		Dir: dir, Binary: filepath.Join(scratch, "mutants.test"),
-		Skipped: map[string]int{}, Sum: fmt.Sprintf("%x", sum.Sum(nil)[:8]),
+		Dir: dir, Skipped: map[string]int{}, Sum: fmt.Sprintf("%x", sum.Sum(nil)[:8]),
+		binaries: map[string]string{},
 	}
 	dropped, err := settle(sources, dir, scratch, pkg)
 	if err != nil {
@@ -64,25 +63,28 @@ func Compile(dir, scratch string, race bool) (*Build, error) {
 			}
 		}
 	}
-	if err := b.link(scratch, b.Binary); err != nil {
-		return nil, err
-	}
-	if race {
-		b.Racy = filepath.Join(scratch, "race.test")
-		if err := b.link(scratch, b.Racy, "-race"); err != nil {
-			return nil, err
+	for _, stage := range stages {
+		if b.binaries[stage.Flag] == "" {
+			path := filepath.Join(scratch, fmt.Sprintf("mutants%d.test", len(b.binaries)))
+			if err := b.link(scratch, path, stage.Flag); err != nil {
+				return nil, err
+			}
+			b.binaries[stage.Flag] = path
 		}
 	}
 	return b, nil
 }
 
 // link compiles a test binary with the overlay in scratch.
-func (b *Build) link(scratch, binary string, flags ...string) error {
-	args := append([]string{"test", "-c", "-vet=off"}, flags...)
-	cmd := exec.Command("go", append(args, "-overlay", filepath.Join(scratch, "overlay.json"), "-o", binary, ".")...)
+func (b *Build) link(scratch, path, flag string) error {
+	args := []string{"test", "-c", "-vet=off", "-overlay", filepath.Join(scratch, "overlay.json"), "-o", path}
+	if flag != "" {
+		args = append(args, flag)
+	}
+	cmd := exec.Command("go", append(args, ".")...)
 	cmd.Dir = b.Dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go test -c: %w\n%s", err, out)
+		return fmt.Errorf("go test -c %s: %w\n%s", flag, err, out)
 	}
 	return nil
 }

@@ -43,11 +43,11 @@ func TestFixture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Compile(dir, t.TempDir(), false)
+	stages := []Stage{{Name: "only", Timeout: time.Minute, Stall: 5 * time.Second}}
+	b, err := Compile(dir, t.TempDir(), stages)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stages := []Stage{{Name: "only", Args: []string{"-test.failfast", "-test.timeout=0"}, Timeout: 5 * time.Second}}
 	if by := b.Run(0, stages); by != "" {
 		t.Fatalf("without a mutant: %s", by)
 	}
@@ -61,14 +61,15 @@ func TestFixture(t *testing.T) {
 		}
 		delete(left, m.Key())
 		got := "killed"
-		switch b.Run(m.ID, stages) {
-		case "":
+		by := b.Run(m.ID, stages)
+		switch {
+		case by == "":
 			got = "survived"
-		case "only: hang":
+		case strings.HasPrefix(by, "only: hang in Test"):
 			got = "hang"
 		}
 		if got != want {
-			t.Errorf("%s: %s, want %s", m.Key(), got, want)
+			t.Errorf("%s: %s (%s), want %s", m.Key(), got, by, want)
 		}
 	}
 	for key := range left {

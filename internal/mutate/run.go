@@ -1,6 +1,7 @@
 package mutate
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -16,9 +17,10 @@ import (
 // next.
 type Stage struct {
 	Name    string
-	Race    bool          // run the binary that has the race detector
-	Args    []string      // of the test binary
-	Timeout time.Duration // a test that hangs has found the mutant
+	Flag    string        // of go test -c, such as -race; "" for none
+	Args    []string      // of the test binary, beside those that Run adds
+	Timeout time.Duration // of the whole stage: a mutant that takes longer is found
+	Stall   time.Duration // likewise of each of its tests; 0 for no such limit
 }
 
 // Run runs mutant id through the stages, and returns what killed it: a stage's
@@ -38,25 +40,59 @@ func (b *Build) run(id int, s Stage) string {
 	defer cancel()
 	// A mutant may ask for memory without end: the shell limits it, but not with
 	// the race detector, which reserves much more than it uses.
-	binary, script := b.Binary, `ulimit -v 8000000; exec "$0" "$@"`
-	if s.Race {
-		binary, script = b.Racy, `exec "$0" "$@"`
+	script := `ulimit -v 8000000; exec "$0" "$@"`
+	if s.Flag == "-race" {
+		script = `exec "$0" "$@"`
 	}
-	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", script, binary}, s.Args...)...)
+	args := append([]string{"-c", script, b.binaries[s.Flag], "-test.v", "-test.failfast", "-test.timeout=0"}, s.Args...)
+	cmd := exec.CommandContext(ctx, "sh", args...)
 	cmd.Dir = b.Dir
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", Variable, id), "GOTRACEBACK=single")
 	// Tests start the binary again: all of them end with the mutant.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
+	out := &output{limit: s.Stall}
+	if s.Stall != 0 {
+		out.stalled = time.AfterFunc(s.Stall, cancel)
+		defer out.stalled.Stop()
+	}
+	cmd.Stdout, cmd.Stderr = out, out
+	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return "hang"
+		return "hang in " + running(out.text.String())
 	case err != nil:
-		return reason(string(out))
+		return reason(out.text.String())
 	}
 	return ""
+}
+
+// An output keeps what a test binary prints, and puts off its end as long as it
+// prints something, as it does when a test begins or ends.
+type output struct {
+	text    bytes.Buffer
+	limit   time.Duration
+	stalled *time.Timer
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	if o.stalled != nil {
+		o.stalled.Reset(o.limit)
+	}
+	return o.text.Write(p)
+}
+
+// running returns the test that began last in a test binary's output.
+func running(out string) string {
+	name := "no test"
+	for line := range strings.Lines(out) {
+		if rest, ok := strings.CutPrefix(line, "=== RUN "); ok {
+			name = strings.TrimSpace(rest)
+		}
+	}
+	return name
 }
 
 // reason returns the first failed test in a test binary's output, or else how

@@ -32,10 +32,13 @@ var (
 	equivalent = flag.String("equivalent", "equivalent.txt", "the `file` that lists equivalent mutants")
 	parallel   = flag.Int("p", 2, "how many mutants run at a time")
 	skip       = flag.String("skip", "", "tests to leave out of all stages, a `pattern`")
-	slow       = flag.String("slow", "", "tests to leave out of the first stage, a `pattern`")
-	fast       = flag.Duration("fast", 15*time.Second, "the time limit of the first stage")
-	full       = flag.Duration("full", 90*time.Second, "the time limit of the second; 0 leaves it out")
-	race       = flag.Duration("race", 0, "the time limit of a third, the first under the race detector; 0 leaves it out")
+	slow       = flag.String("slow", "", "tests that take long, a `pattern`: the first stage leaves them to the second")
+	fast       = flag.Duration("fast", time.Minute, "the time limit of the first stage, and of the second")
+	stall      = flag.Duration("stall", 5*time.Second, "the time limit of each test in the first stage; three times as much in the second")
+	full       = flag.Duration("full", 3*time.Minute, "the time limit of the third stage, all tests at length; 0 leaves it out")
+	race       = flag.Duration("race", 0, "the time limit of the fourth, the first under the race detector; 0 leaves it out")
+	explore    = flag.Duration("explore", 0, "the time limit of the fifth, the explorer of schedules; 0 leaves it out")
+	explored   = flag.String("explored", "^TestExplore_", "the tests of that stage, a `pattern`")
 	work       = flag.String("work", "", "build in this `directory` and keep it: the next build is quick")
 	list       = flag.Bool("list", false, "only list the mutants")
 	survivors  = flag.Bool("survivors", false, "print survivors as soon as they are found")
@@ -69,7 +72,8 @@ func run(w io.Writer) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	b, err := mutate.Compile(dir, scratch, *race != 0)
+	stages := stages()
+	b, err := mutate.Compile(dir, scratch, stages)
 	if err != nil {
 		return false, err
 	}
@@ -88,7 +92,6 @@ func run(w io.Writer) (ok bool, err error) {
 		}
 		return true, nil
 	}
-	stages := stages()
 	if by := b.Run(0, stages); by != "" {
 		return false, fmt.Errorf("the tests fail without a mutant: %s", by)
 	}
@@ -108,20 +111,29 @@ func run(w io.Writer) (ok bool, err error) {
 
 // stages returns the stages that the flags ask for.
 func stages() []mutate.Stage {
-	first := []string{"-test.short", "-test.failfast", "-test.timeout=0"}
-	if pattern := join(*skip, *slow); pattern != "" {
-		first = append(first, "-test.skip="+pattern)
+	skipping := func(args []string, pattern string) []string {
+		if pattern != "" {
+			args = append(args, "-test.skip="+pattern)
+		}
+		return args
 	}
-	second := []string{"-test.failfast", "-test.timeout=0"}
-	if *skip != "" {
-		second = append(second, "-test.skip="+*skip)
+	quick := skipping([]string{"-test.short"}, join(*skip, *slow))
+	all := []mutate.Stage{{Name: "fast", Args: quick, Timeout: *fast, Stall: *stall}}
+	if *slow != "" {
+		args := skipping([]string{"-test.short", "-test.run=" + *slow}, *skip)
+		all = append(all, mutate.Stage{Name: "slow", Args: args, Timeout: *fast, Stall: 3 * *stall})
 	}
-	all := []mutate.Stage{{Name: "fast", Args: first, Timeout: *fast}}
 	if *full != 0 {
-		all = append(all, mutate.Stage{Name: "full", Args: second, Timeout: *full})
+		all = append(all, mutate.Stage{Name: "full", Args: skipping(nil, *skip), Timeout: *full})
 	}
 	if *race != 0 {
-		all = append(all, mutate.Stage{Name: "race", Race: true, Args: first, Timeout: *race})
+		all = append(all, mutate.Stage{Name: "race", Flag: "-race", Args: quick, Timeout: *race})
+	}
+	if *explore != 0 {
+		all = append(all, mutate.Stage{
+			Name: "explore", Flag: "-tags=coalesceexplore", Timeout: *explore,
+			Args: []string{"-test.run=" + *explored, "-test.cpu=1"},
+		})
 	}
 	return all
 }
