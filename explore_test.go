@@ -524,6 +524,30 @@ func TestExplore_TwoByTwo(t *testing.T) {
 	sum.log(t, began)
 }
 
+// TestExplore_Releases: the same with a point after each release of a lock: what
+// is done outside of a lock and belongs into it is seen here, without the race
+// detector, and by what comes of it.
+func TestExplore_Releases(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	for i, a := range inline() {
+		for j, b := range inline()[i:] {
+			for _, c := range append(inline()[i+j:], steps("Forget")...) {
+				sum.add(explore(t, sched.Explorer{Preemptions: 2, Releases: true}, program{scripts: []script{{a}, {b}, {c}}}))
+			}
+		}
+	}
+	all := alphabet()
+	for i, a := range all {
+		for _, b := range all[i:] {
+			x := sched.Explorer{Delays: 2, Releases: true}
+			sum.add(explore(t, x, program{scripts: []script{{a}, {b}}}))
+		}
+	}
+	sum.log(t, began)
+}
+
 // TestExplore_FirstUse: two calls make the table, and use the same one.
 func TestExplore_FirstUse(t *testing.T) {
 	unlogged(t)
@@ -702,6 +726,23 @@ func TestExplore_Finds(t *testing.T) {
 		}
 		return nil
 	}
+	early := func() error {
+		var mu sched.Mutex
+		n := 0
+		for range 2 {
+			sched.Go(func() {
+				mu.Lock()
+				v := n
+				mu.Unlock()
+				n = v + 1
+			})
+		}
+		sched.Join()
+		if n != 2 {
+			return fmt.Errorf("n = %d", n)
+		}
+		return nil
+	}
 	locks := func() error {
 		var a, b sched.Mutex
 		for _, m := range [][2]*sched.Mutex{{&a, &b}, {&b, &a}} {
@@ -748,6 +789,7 @@ func TestExplore_Finds(t *testing.T) {
 		want        string
 	}{
 		{"a lost update", lost, 1, "n = 1"},
+		{"a lock released early", early, 1, "n = 1"},
 		{"locks in opposite orders", locks, 1, "deadlock"},
 		{"a wake that is lost", wakeLost, 1, "deadlock"},
 		{"a panic", panics, 0, "panicked"},
@@ -755,11 +797,13 @@ func TestExplore_Finds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.preemptions > 0 {
-				if rep := (sched.Explorer{Preemptions: tt.preemptions - 1}).Explore(tt.program); rep.Err != nil || !rep.Complete {
+				if rep := (sched.Explorer{Preemptions: tt.preemptions - 1, Releases: true}).Explore(tt.program); rep.Err != nil || !rep.Complete {
 					t.Errorf("with %d preemptions: %+v", tt.preemptions-1, rep)
 				}
 			}
-			for _, x := range []sched.Explorer{{Preemptions: tt.preemptions}, {Random: 1000, Changes: 2}} {
+			for _, x := range []sched.Explorer{
+				{Preemptions: tt.preemptions, Releases: true}, {Random: 1000, Changes: 2, Releases: true},
+			} {
 				rep := x.Explore(tt.program)
 				if rep.Err == nil || !strings.Contains(rep.Err.Error(), tt.want) || rep.Trace == "" && tt.name != "no end" {
 					t.Errorf("%+v: %+v", x, rep)

@@ -6,8 +6,9 @@
 // therefore a sequence of decisions, and can be repeated.
 //
 // A point is before each acquisition of a lock, each access to an atomic, each
-// start of a goroutine, each completion, and each wait. Releasing a lock is none:
-// until its next point the goroutine does nothing that others could see.
+// start of a goroutine, each completion, and each wait. Releasing a lock is none,
+// unless [Explorer.Releases] is set: until its next point the goroutine does nothing
+// that others could see, if what a lock guards is done under it.
 //
 // What is not controlled: channels that are sent to, which the core does not wait
 // on, and the concurrent map and the counters of package xsync. Operations on these
@@ -42,11 +43,14 @@ func (m *Mutex) free() bool { return !m.held }
 
 // Unlock unlocks m.
 func (m *Mutex) Unlock() {
-	if current != nil {
+	if r := current; r != nil {
 		if !m.held {
 			panic("sched: unlock of an unlocked Mutex")
 		}
 		m.held = false
+		if r.releases {
+			r.point("released", nil)
+		}
 		return
 	}
 	m.mu.Unlock()

@@ -26,6 +26,10 @@ type Explorer struct {
 	// Scheduling, 2011).
 	Delays int
 
+	// Releases makes a point after each release of a lock, too, for programs that may
+	// do outside of a lock what belongs into it.
+	Releases bool
+
 	// Limit ends the exploration after so many runs. 0 means that there is none.
 	Limit int
 
@@ -62,14 +66,14 @@ func (x Explorer) Explore(program func() error) Report {
 			p.begin()
 			by = p
 		}
-		r := execute(by, program, false)
+		r := x.execute(by, program, false)
 		rep.Runs++
 		rep.Points += r.points
 		if r.err != nil {
 			for _, c := range r.decisions {
 				rep.Decisions = append(rep.Decisions, c.picked)
 			}
-			rep.Trace, rep.Err = Replay(rep.Decisions, program)
+			rep.Trace, rep.Err = x.Replay(rep.Decisions, program)
 			if rep.Err == nil {
 				rep.Err = fmt.Errorf("%w (and not when repeated: the program is not deterministic)", r.err)
 			}
@@ -90,9 +94,10 @@ func (x Explorer) Explore(program func() error) Report {
 	}
 }
 
-// Replay repeats a run and returns its trace, and how it ended.
-func Replay(decisions []int, program func() error) (trace string, err error) {
-	r := execute(&replay{decisions: decisions}, program, true)
+// Replay repeats a run of an Explorer that has the same Releases, and returns its
+// trace, and how it ended.
+func (x Explorer) Replay(decisions []int, program func() error) (trace string, err error) {
+	r := x.execute(&replay{decisions: decisions}, program, true)
 	return r.log.String(), r.err
 }
 
@@ -125,6 +130,7 @@ type decision struct{ picked, of int }
 // running.
 type run struct {
 	by          strategy
+	releases    bool
 	threads     []*thread
 	cur         *thread
 	decisions   []decision
@@ -144,8 +150,8 @@ type run struct {
 const maxPoints = 100_000
 
 // execute makes one run.
-func execute(by strategy, program func() error, verbose bool) *run {
-	r := &run{by: by, clock: 1, ended: make(chan struct{}), verbose: verbose}
+func (x Explorer) execute(by strategy, program func() error, verbose bool) *run {
+	r := &run{by: by, releases: x.Releases, clock: 1, ended: make(chan struct{}), verbose: verbose}
 	first := r.spawn(func() {
 		if err := program(); err != nil {
 			r.fail(err)
