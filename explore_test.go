@@ -223,6 +223,16 @@ func call(name string, form storm.Form, key int, how history.Exit, cancel bool) 
 	}}
 }
 
+// callForever returns a step that makes a DoContext whose context never ends: if it
+// leads, it runs fn itself.
+func callForever(name string, key int) step {
+	return step{name, func(w *world, c *storm.Client) {
+		r := c.NewRecord(key)
+		sched.Point()
+		c.Block(storm.ByContext, context.Background(), r, w.fn(r, history.ExitReturn))
+	}}
+}
+
 // callChan returns a step that makes a DoChan and receives from it.
 func callChan(name string, key int, how history.Exit, cancel bool) step {
 	return step{name, func(w *world, c *storm.Client) {
@@ -357,6 +367,7 @@ func alphabet() []step {
 		call("Do/panic", storm.ByDo, 1, history.ExitPanic, false),
 		call("Do/Goexit", storm.ByDo, 1, history.ExitGoexit, false),
 		call("DoContext", storm.ByContext, 1, history.ExitReturn, false),
+		callForever("DoContext/never", 1),
 		call("DoContext/ends", storm.ByContext, 1, history.ExitReturn, true),
 		call("DoContext/panic/ends", storm.ByContext, 1, history.ExitPanic, true),
 		call("DoContext/Goexit", storm.ByContext, 1, history.ExitGoexit, false),
@@ -426,7 +437,7 @@ func steps(names ...string) []step {
 
 // inline are the forms whose fn runs on the caller's goroutine: programs of these
 // have no threads but the callers, and few schedules.
-func inline() []step { return steps("Do", "Do/other", "Do/error", "Do/panic", "Do/Goexit", "TryDo") }
+func inline() []step { return steps("Do", "Do/other", "Do/error", "Do/panic", "Do/Goexit", "DoContext/never", "TryDo") }
 
 // TestExplore_Inline: all schedules of two callers with a call each and a Forget
 // to three preemptions, of three callers, and of two with two calls each, to two.
@@ -658,9 +669,11 @@ func TestExplore_Circles(t *testing.T) {
 					}
 					return nil
 				}
-				if rep := (sched.Explorer{Delays: 2}).Explore(run); rep.Err != nil {
-					t.Fatalf("%s that calls %s, circle %v: after %d schedules: %v\n%s",
-						name, nestedName, circle, rep.Runs, rep.Err, rep.Trace)
+				for _, releases := range []bool{false, true} {
+					if rep := (sched.Explorer{Delays: 2, Releases: releases}).Explore(run); rep.Err != nil {
+						t.Fatalf("%s that calls %s, circle %v: after %d schedules: %v\n%s",
+							name, nestedName, circle, rep.Runs, rep.Err, rep.Trace)
+					}
 				}
 			}
 		}

@@ -290,7 +290,7 @@ func (c lateContext) Value(key any) any {
 
 // TestLinger_FoundUnderTheLock: a call that looks for a success in vain, and then
 // waits for the lock while a flight ends whose success lingers, is answered by
-// that, in each form, and leaves the lock free.
+// that, in each form; the lock is free then, and when the Clone is made.
 func TestLinger_FoundUnderTheLock(t *testing.T) {
 	forms := map[string]func(*Group[int, int], context.Context) (int, bool, error){
 		"Do": func(g *Group[int, int], _ context.Context) (int, bool, error) {
@@ -306,6 +306,7 @@ func TestLinger_FoundUnderTheLock(t *testing.T) {
 	}
 	for name, form := range forms {
 		g := &Group[int, int]{Linger: Forever, Shards: 1}
+		g.Clone = func(v int) int { g.Len(); return v }
 		met := 0
 		succeed := func() {
 			if met++; met == 1 {
@@ -366,6 +367,77 @@ func TestDeadlock_LeaverHasNoEdge(t *testing.T) {
 		})
 		if left != 1 {
 			t.Errorf("%d calls have left, want 1", left)
+		}
+		close(release)
+	})
+}
+
+// TestHooks_JoinOfAQueuedDo: the hook is told of a Do that is queued when no lock is
+// held: it may use the group.
+func TestHooks_JoinOfAQueuedDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		told := 0
+		g.Hooks.Join = func(Event[int]) { told++; g.Len() }
+		ctx, cancel := context.WithCancel(t.Context())
+		release := make(chan struct{})
+		go g.DoContext(ctx, 1, func(context.Context) (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		go g.Do(1, func() (int, error) { return 2, nil })
+		synctest.Wait()
+		if told != 1 {
+			t.Errorf("the hook was told of %d calls, want 1", told)
+		}
+		close(release)
+	})
+}
+
+// TestYield_HooksTeachNothing: where there are hooks, a leader parks: the time that they
+// take says nothing of fn.
+func TestYield_HooksTeachNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Hooks: Hooks[int]{Start: func(Event[int]) { time.Sleep(time.Second) }}}
+		y := &g.use().yields
+		before := y.after.Load()
+		_, _, _ = g.DoContext(t.Context(), 1, nothing)
+		if after, misses := y.after.Load(), y.misses.Load(); after != before || misses != 0 {
+			t.Errorf("a leader has given way: after is %d, misses are %d", after, misses)
+		}
+	})
+}
+
+// TestWaiter_LeaderThatGaveWayHasASeat: a leader that waits for its fn, having given
+// way to it, is counted among those on the first completion (W2), once.
+func TestWaiter_LeaderThatGaveWayHasASeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		table := g.use()
+		table.yields.after.Store(0) // all leaders give way
+		s := table.shards[0]
+		release := make(chan struct{})
+		fn := func(context.Context) (int, error) { <-release; return 1, nil }
+		ctx, cancel := context.WithCancel(t.Context())
+		go g.DoContext(ctx, 1, fn)
+		synctest.Wait()
+		seated := func() uint8 {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for f := range s.all() {
+				return f.seated
+			}
+			return 0
+		}
+		if n := seated(); n != 1 {
+			t.Errorf("%d have a seat, want the leader", n)
+		}
+		go g.DoContext(t.Context(), 1, fn)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if n := seated(); n != 1 {
+			t.Errorf("%d have a seat, want the follower", n)
 		}
 		close(release)
 	})
