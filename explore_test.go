@@ -585,6 +585,7 @@ func TestExplore_MaxAge(t *testing.T) {
 		for _, b := range all[i:] {
 			p := program{setup: aged, scripts: []script{{a}, {b}, {elapse("a second", time.Second)}}}
 			sum.add(explore(t, sched.Explorer{Delays: 3}, p))
+			sum.add(explore(t, sched.Explorer{Delays: 2, Releases: true}, p))
 		}
 	}
 	sum.log(t, began)

@@ -347,30 +347,32 @@ func TestMaxAge_ChainOfQueues(t *testing.T) {
 // promoted, and whose leader takes its time, waits for the whole age of that
 // flight, counted from its start.
 func TestMaxAge_QueueBehindPromoted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := group{MaxAge: time.Minute}
-		old := abandon(t, &g, "k")
-		base, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		answer := make(chan struct{})
-		slow := &strangeContext{Context: base, err: func() error { <-answer; return nil }}
-		stuck := hold()
-		goCall(slow, forms[2], &g, "k", stuck.ctxFn(2))
-		synctest.Wait()
-		slow.strange.Store(true)
-		close(old.release) // the call is picked, and asks its context
-		synctest.Wait()
-		next, _ := goCall(base, forms[4], &g, "k", ctxValue(3))
-		time.Sleep(50 * time.Second)
-		close(answer) // it leads
-		start := time.Now()
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if next.v != 3 || next.at.Sub(start) != time.Minute {
-			t.Errorf("%+v after %v", next, next.at.Sub(start))
-		}
-		close(stuck.release)
-	})
+	for _, late := range []time.Duration{1, 50 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			g := group{MaxAge: time.Minute}
+			old := abandon(t, &g, "k")
+			base, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			answer := make(chan struct{})
+			slow := &strangeContext{Context: base, err: func() error { <-answer; return nil }}
+			stuck := hold()
+			goCall(slow, forms[2], &g, "k", stuck.ctxFn(2))
+			synctest.Wait()
+			slow.strange.Store(true)
+			close(old.release) // the call is picked, and asks its context
+			synctest.Wait()
+			next, _ := goCall(base, forms[4], &g, "k", ctxValue(3))
+			time.Sleep(late)
+			close(answer) // it leads
+			start := time.Now()
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if next.v != 3 || next.at.Sub(start) != time.Minute {
+				t.Errorf("%+v after %v, where the leader started %v late", next, next.at.Sub(start), late)
+			}
+			close(stuck.release)
+		})
+	}
 }
 
 // TestMaxAge_QueueThatLeaves: when all who were queued have left, no timer is
