@@ -437,7 +437,9 @@ func steps(names ...string) []step {
 
 // inline are the forms whose fn runs on the caller's goroutine: programs of these
 // have no threads but the callers, and few schedules.
-func inline() []step { return steps("Do", "Do/other", "Do/error", "Do/panic", "Do/Goexit", "DoContext/never", "TryDo") }
+func inline() []step {
+	return steps("Do", "Do/other", "Do/error", "Do/panic", "Do/Goexit", "DoContext/never", "TryDo")
+}
 
 // TestExplore_Inline: all schedules of two callers with a call each and a Forget
 // to three preemptions, of three callers, and of two with two calls each, to two.
