@@ -57,7 +57,9 @@ func (s script) String() string {
 type program struct {
 	setup   func(g *coalesce.Group[int, history.Token])
 	scripts []script
-	unused  bool // the calls make the table
+	unused  bool           // the calls make the table
+	during  func(w *world) // called while an fn runs; may be nil
+	after   func(w *world) // called at the end; may be nil
 }
 
 func (p program) String() string {
@@ -70,6 +72,7 @@ func (p program) String() string {
 
 // A world is what one run of a program is about.
 type world struct {
+	program
 	g       *coalesce.Group[int, history.Token]
 	running map[int]int  // executions, by key
 	forgot  map[int]bool // keys of which two may run at once
@@ -84,6 +87,7 @@ func (w *world) note(format string, args ...any) {
 // run runs p once, and returns what is wrong with what happened.
 func (p program) run() error {
 	w := &world{
+		program: p,
 		g:       &coalesce.Group[int, history.Token]{Shards: 1, Hash: func(key int) uint64 { return uint64(key) }},
 		running: map[int]int{}, forgot: map[int]bool{},
 	}
@@ -111,6 +115,9 @@ func (p program) run() error {
 		w.h.Forgets = append(w.h.Forgets, c.Forgets)
 	}
 	w.atRest(clients)
+	if p.after != nil {
+		p.after(w)
+	}
 	w.h.Notes = w.notes
 	return w.h.Check()
 }
@@ -161,6 +168,9 @@ func (w *world) fn(r *history.Call, how history.Exit) func(context.Context) (his
 		e.Runs++
 		w.enter(me.Key)
 		sched.Point()
+		if w.during != nil {
+			w.during(w)
+		}
 		w.leave(me.Key)
 		e.Canceled = ctx.Err() != nil
 		e.End = history.Now()
@@ -590,6 +600,61 @@ func TestExplore_MaxAge(t *testing.T) {
 			sum.add(explore(t, sched.Explorer{Delays: 2, Releases: true}, p))
 		}
 	}
+	sum.log(t, began)
+}
+
+// TestExplore_MaxWaiters: no flight ever has more waiters than it may, and where
+// there cannot be as many, nobody is refused.
+func TestExplore_MaxWaiters(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	limited := func(g *coalesce.Group[int, history.Token]) { g.MaxWaiters = 1 }
+	exceeded := func(w *world) {
+		for f := range w.g.Flights() {
+			waiters := f.Waiters
+			if f.State == coalesce.StateQueued {
+				waiters-- // one of them is to lead
+			}
+			if waiters > 1 {
+				w.note("%+v, where one may wait", f)
+			}
+		}
+	}
+	full := func(w *world) (n int) {
+		for _, calls := range w.h.Calls {
+			for _, c := range calls {
+				if c.Got == history.GotFull {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	refused := 0
+	all := steps("Do", "DoContext", "DoContext/ends", "DoFresh", "DoFresh/ends", "DoChan/ends", "TryDo", "DoMulti")
+	for i, a := range all {
+		for j, b := range all[i:] {
+			sum.add(explore(t, sched.Explorer{Delays: 2}, program{
+				setup: limited, scripts: []script{{a}, {b}},
+				after: func(w *world) {
+					if full(w) > 0 {
+						w.note("a call was refused, with one other")
+					}
+				},
+			}))
+			for _, c := range all[i+j:] {
+				sum.add(explore(t, sched.Explorer{Delays: 2}, program{
+					setup: limited, scripts: []script{{a}, {b}, {c}}, during: exceeded,
+					after: func(w *world) { refused += full(w) },
+				}))
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("nobody was ever refused")
+	}
+	t.Logf("%d calls were refused", refused)
 	sum.log(t, began)
 }
 

@@ -175,7 +175,7 @@ var bugs = []bug{
 		file: "limits.go",
 		old:  "\treturn f.followers() >= limit\n",
 		new:  "\tif seeded(\"one waiter too many\") {\n\t\treturn f.followers() > limit\n\t}\n\treturn f.followers() >= limit\n",
-		by:   []string{fuzzed},
+		by:   []string{explored, fuzzed},
 	},
 	{
 		name: "no timer for the age",
