@@ -3,6 +3,7 @@
 //
 //	go run ./internal/seeded                                    each bug, by the detectors that must find it
 //	go run ./internal/seeded -all -write docs/VERIFICATION.md   by all of them, and the table
+//	go run ./internal/seeded -modes 20 -write docs/VERIFICATION.md   by twenty storms in each mode
 //
 // It is run in the root of the module. The bugs are changes to the text of the
 // package (see bugs.go), in an overlay: the sources stay as they are, and are
@@ -58,28 +59,43 @@ func main() {
 	only := flag.String("run", "", "the bugs whose names match this expression only")
 	write := flag.String("write", "", "the file in which to put the table, between its markers")
 	parallel := flag.Int("parallel", 2, "how many detectors run side by side")
+	storms := flag.Int("modes", 0, "try so many storms in each mode on each bug instead")
 	flag.Parse()
-	if err := run(*all, *only, *write, *parallel); err != nil {
+	if err := run(*all, *only, *write, *parallel, *storms); err != nil {
 		fmt.Fprintln(os.Stderr, "seeded:", err)
 		os.Exit(1)
 	}
 }
 
-func run(all bool, only, write string, parallel int) error {
+func run(all bool, only, write string, parallel, storms int) error {
 	chosen, err := regexp.Compile(only)
 	if err != nil {
 		return err
 	}
-	if write != "" && (!all || only != "") {
-		return errors.New("the table is of all bugs and detectors: -write needs -all, and no -run")
+	if write != "" && (!all && storms == 0 || only != "") {
+		return errors.New("the tables are of all bugs and detectors: -write needs -all or -modes, and no -run")
 	}
 	temp, err := os.MkdirTemp("", "seeded")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(temp)
-	plain, exploring, err := build(temp)
+	overlay, err := plant(temp)
 	if err != nil {
+		return err
+	}
+	if storms > 0 {
+		rows, err := runModes(overlay, temp, storms, parallel)
+		if err != nil || write == "" {
+			return err
+		}
+		return rewrite(write, "modes", rows)
+	}
+	plain, exploring := filepath.Join(temp, "plain.test"), filepath.Join(temp, "exploring.test")
+	if err := compile(overlay, plain); err != nil {
+		return err
+	}
+	if err := compile(overlay, exploring, "-tags", "coalesceexplore"); err != nil {
 		return err
 	}
 
@@ -120,26 +136,26 @@ func run(all bool, only, write string, parallel int) error {
 		return errors.New(strings.Join(failures, "\n"))
 	}
 	if write != "" {
-		return rewrite(write, table(jobs))
+		return rewrite(write, "seeded", table(jobs))
 	}
 	return nil
 }
 
-// build compiles the tests of the package with all bugs in it, switched off, for
-// the detectors that explore and for the others.
-func build(temp string) (plain, exploring string, err error) {
+// plant writes the package with all bugs in it, switched off, to temp, and returns
+// the file that puts that in the place of the package's own text.
+func plant(temp string) (overlay string, err error) {
 	texts := map[string]string{}
 	for _, b := range bugs {
 		text, ok := texts[b.file]
 		if !ok {
 			bytes, err := os.ReadFile(b.file)
 			if err != nil {
-				return "", "", fmt.Errorf("%w (is this the root of the module?)", err)
+				return "", fmt.Errorf("%w (is this the root of the module?)", err)
 			}
 			text = string(bytes)
 		}
 		if n := strings.Count(text, b.old); n != 1 {
-			return "", "", fmt.Errorf("%q: %s has its text %d times: the code has changed, and the bug has to, too", b.name, b.file, n)
+			return "", fmt.Errorf("%q: %s has its text %d times: the code has changed, and the bug has to, too", b.name, b.file, n)
 		}
 		texts[b.file] = strings.Replace(text, b.old, b.new, 1)
 	}
@@ -148,32 +164,31 @@ func build(temp string) (plain, exploring string, err error) {
 
 	root, err := os.Getwd()
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	replace := struct{ Replace map[string]string }{map[string]string{}}
 	for name, text := range texts {
 		file := filepath.Join(temp, name)
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			return "", "", err
+			return "", err
 		}
-		overlay.Replace[filepath.Join(root, name)] = file
+		replace.Replace[filepath.Join(root, name)] = file
 	}
-	list, err := json.Marshal(overlay)
+	list, err := json.Marshal(replace)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	file := filepath.Join(temp, "overlay.json")
-	if err := os.WriteFile(file, list, 0o644); err != nil {
-		return "", "", err
+	overlay = filepath.Join(temp, "overlay.json")
+	return overlay, os.WriteFile(overlay, list, 0o644)
+}
+
+// compile compiles the tests of the package with an overlay.
+func compile(overlay, binary string, flags ...string) error {
+	args := append([]string{"test", "-c", "-vet=off", "-overlay", overlay, "-o", binary}, flags...)
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("go %v: %w\n%s", args, err, out)
 	}
-	plain, exploring = filepath.Join(temp, "plain.test"), filepath.Join(temp, "exploring.test")
-	for _, args := range [][]string{{"-o", plain}, {"-o", exploring, "-tags", "coalesceexplore"}} {
-		cmd := exec.Command("go", append([]string{"test", "-c", "-vet=off", "-overlay", file}, args...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", "", fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
-		}
-	}
-	return plain, exploring, nil
+	return nil
 }
 
 // A job is one detector on one bug, or on none.
@@ -280,21 +295,17 @@ func table(jobs []*job) string {
 	return b.String()
 }
 
-const (
-	begin = "<!-- seeded:begin -->\n"
-	end   = "<!-- seeded:end -->"
-)
-
-// rewrite puts the table between the markers in the file of that name.
-func rewrite(name, table string) error {
-	text, err := os.ReadFile(name)
+// rewrite puts the table between the markers of that name in a file.
+func rewrite(file, name, table string) error {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
+	begin, end := "<!-- "+name+":begin -->\n", "<!-- "+name+":end -->"
 	before, rest, ok := strings.Cut(string(text), begin)
 	_, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		return fmt.Errorf("%s has no %s and %s after it", name, strings.TrimSpace(begin), end)
+		return fmt.Errorf("%s has no %s and %s after it", file, strings.TrimSpace(begin), end)
 	}
-	return os.WriteFile(name, []byte(before+begin+table+end+after), 0o644)
+	return os.WriteFile(file, []byte(before+begin+table+end+after), 0o644)
 }
