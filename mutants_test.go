@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -441,4 +442,100 @@ func TestWaiter_LeaderThatGaveWayHasASeat(t *testing.T) {
 		}
 		close(release)
 	})
+}
+
+// TestHooks_LeaveThatExits: a Leave hook that ends the caller's goroutine does not
+// keep the flight from being canceled, be it that the context has ended or that the
+// Start hook has ended the goroutine before. Each leave is told of.
+func TestHooks_LeaveThatExits(t *testing.T) {
+	for _, start := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var g Group[int, int]
+			left, canceled := 0, false
+			g.Hooks.Leave = func(Event[int]) { left++; runtime.Goexit() }
+			if start {
+				g.Hooks.Start = func(Event[int]) { runtime.Goexit() }
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go g.DoContext(ctx, 1, func(ctx context.Context) (int, error) {
+				select {
+				case <-ctx.Done():
+					canceled = true
+				case <-time.After(time.Hour):
+				}
+				return 1, nil
+			})
+			synctest.Wait()
+			if !start {
+				cancel()
+				synctest.Wait()
+			}
+			if left != 1 || !canceled {
+				t.Errorf("Start exits %v: the hook was told of %d leaves, want 1; fn is canceled: %v", start, left, canceled)
+			}
+			cancel()
+			time.Sleep(2 * time.Hour)
+		})
+	}
+}
+
+// A brokenContext panics when it is asked whether it has ended.
+type brokenContext struct {
+	context.Context
+	broken bool
+}
+
+func (c *brokenContext) Err() error {
+	if c.broken {
+		panic("broken")
+	}
+	return nil
+}
+
+// TestQueue_RejectedAndBroken: a queued call that Shutdown has rejected does not leave
+// as well when its context panics.
+func TestQueue_RejectedAndBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Group[int, int]
+		ctx, cancel := context.WithCancel(t.Context())
+		release := make(chan struct{})
+		go g.DoContext(ctx, 1, func(context.Context) (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		alive, end := context.WithCancel(t.Context())
+		defer end()
+		queued := &brokenContext{Context: alive}
+		go func() {
+			defer func() { _ = recover() }()
+			_, _, _ = g.DoContext(queued, 1, nothing)
+		}()
+		synctest.Wait()
+		queued.broken = true
+		if err := g.Shutdown(ctx); err != context.Canceled {
+			t.Errorf("Shutdown() = %v", err)
+		}
+		synctest.Wait()
+		if st := g.Stats(); st.Left != 1 || st.Rejected != 1 {
+			t.Errorf("%d have left, %d were rejected; want the first call and the second", st.Left, st.Rejected)
+		}
+		close(release)
+	})
+}
+
+// TestQueue_RemovedEntryKeepsNoNeighbor: the entry of a call that leads, or has
+// left, does not keep those beside it.
+func TestQueue_RemovedEntryKeepsNoNeighbor(t *testing.T) {
+	var x extra[int, int]
+	var r [3]entry[int, int]
+	for i := range r {
+		x.addEntry(&r[i])
+	}
+	x.removeEntry(&r[1])
+	if r[1].prev != nil || r[1].next != nil {
+		t.Error("the entry that was removed keeps its neighbors")
+	}
+	if x.first != &r[0] || r[0].next != &r[2] || r[2].prev != &r[0] || x.last != &r[2] {
+		t.Error("the others are not linked")
+	}
 }
