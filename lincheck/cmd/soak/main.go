@@ -1,5 +1,5 @@
 // Soak lets storms loose on groups for as long as one wants: calls of all forms for
-// few keys and many, fns that fail, panic and exit, contexts that end, Forgets, with
+// few keys and many, fns that fail, panic and exit, contexts that end, Forgets, Shutdowns, with
 // each of the group's features. Every history is checked, and after each storm
 // nothing may be in flight, no goroutine left, and in the long run the heap not have
 // grown.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"time"
@@ -27,6 +28,7 @@ type configuration struct {
 	g         *group
 	lingering bool // successes answer calls that begin later
 	aging     bool // flights are taken over from
+	closing   bool // each storm has a group of its own, and a Shutdown in the middle
 }
 
 func configurations() []*configuration {
@@ -41,6 +43,7 @@ func configurations() []*configuration {
 		{name: "Hooks", g: &group{Hooks: coalesce.Hooks[int]{
 			Start: hook, Join: hook, Leave: hook, Finish: hook,
 		}}},
+		{name: "Shutdown", g: &group{}, closing: true},
 	}
 }
 
@@ -102,6 +105,9 @@ var errInterrupted = errors.New("interrupted")
 
 // storm lets a storm loose on one group, and checks what it leaves.
 func (s *soak) storm(c *configuration) error {
+	if c.closing {
+		c.g = &group{}
+	}
 	for key := range keys + 1 {
 		c.g.Forget(key) // what lingers is of another history
 	}
@@ -109,14 +115,22 @@ func (s *soak) storm(c *configuration) error {
 	load := storm.Storm{
 		Clients: clients, Calls: calls, Keys: []int{1, 4, keys}[s.storms%3],
 		Cancel: 20 * int(s.storms%2), Forget: int(s.storms % 5), Seed: s.seed + s.storms,
+		UntilClosed: c.closing,
 	}
 	s.storms++
 	var subject storm.Subject = c.g
 	if s.wrap != nil {
 		subject = s.wrap(subject)
 	}
-	h := load.Start(subject)()
-	h.Lingering, h.Aging = c.lingering, c.aging
+	wait, closing := load.Start(subject), history.Never
+	if c.closing {
+		var err error
+		if closing, err = shutdown(c.g, load.Seed); err != nil {
+			return err
+		}
+	}
+	h := wait()
+	h.Lingering, h.Aging, h.Closing = c.lingering, c.aging, closing
 
 	// An fn whose callers have all left may still run.
 	if !s.eventually(func() bool { return c.g.Len() == 0 && none(c.g.Flights()) }) {
@@ -125,6 +139,9 @@ func (s *soak) storm(c *configuration) error {
 	if !s.eventually(func() bool { return runtime.NumGoroutine() <= s.goroutines }) {
 		buf := make([]byte, 1<<16)
 		return fmt.Errorf("%d goroutines at rest, %d at first:\n%s", runtime.NumGoroutine(), s.goroutines, buf[:runtime.Stack(buf, true)])
+	}
+	if err := storm.AtRest(c.g); err != nil {
+		return err
 	}
 	if err := h.Check(); err != nil {
 		return err
@@ -141,6 +158,28 @@ func (s *soak) storm(c *configuration) error {
 		s.after()
 	}
 	return nil
+}
+
+// shutdown shuts g down in the middle of a storm, sometimes with too little time at
+// first, and returns when that began.
+func shutdown(g *group, seed uint64) (closing history.Stamp, err error) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	time.Sleep(time.Duration(rng.Int64N(int64(2 * time.Millisecond))))
+	closing = history.Now()
+	if rng.IntN(2) == 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Microsecond)
+		defer cancel()
+		if err := g.Shutdown(ctx); err != nil && err != context.DeadlineExceeded {
+			return 0, fmt.Errorf("the Shutdown that runs out of time: %w", err)
+		}
+	}
+	if err := g.Shutdown(context.Background()); err != nil {
+		return 0, fmt.Errorf("Shutdown: %w", err)
+	}
+	if g.Len() != 0 || !none(g.Flights()) {
+		return 0, fmt.Errorf("%d keys in flight after Shutdown", g.Len())
+	}
+	return closing, nil
 }
 
 // flat compares the heap of the first rounds with that of the last ones.

@@ -60,8 +60,22 @@ func (s stale) Do(key int, fn func() (history.Token, error)) (history.Token, boo
 	return v, shared, err
 }
 
-// TestSoak_Finds: a soak finds stale answers, a heap that grows, and goroutines
-// that stay.
+// A busy one leaves a key in flight.
+type busy struct {
+	storm.Subject
+	once  *sync.Once
+	block chan struct{}
+}
+
+func (s busy) Do(key int, fn func() (history.Token, error)) (history.Token, bool, error) {
+	s.once.Do(func() {
+		go s.Subject.Do(keys+1, func() (history.Token, error) { <-s.block; return history.Token{}, nil })
+	})
+	return s.Subject.Do(key, fn)
+}
+
+// TestSoak_Finds: a soak finds stale answers, a key that stays in flight, a heap that
+// grows, and goroutines that stay.
 func TestSoak_Finds(t *testing.T) {
 	var kept [][]byte
 	block := make(chan struct{})
@@ -71,6 +85,9 @@ func TestSoak_Finds(t *testing.T) {
 	}{
 		{"stale", "rule 3", func(s *soak) {
 			s.wrap = func(g storm.Subject) storm.Subject { return stale{g, new(sync.Mutex), map[int]history.Token{}} }
+		}},
+		{"key", "1 keys in flight at rest", func(s *soak) {
+			s.wrap = func(g storm.Subject) storm.Subject { return busy{g, new(sync.Once), block} }
 		}},
 		{"heap", "the heap at rest grew", func(s *soak) {
 			s.after = func() { kept = append(kept, make([]byte, 400<<10)) }
