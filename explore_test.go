@@ -556,7 +556,7 @@ func TestExplore_Releases(t *testing.T) {
 	began := time.Now()
 	for i, a := range inline() {
 		for j, b := range inline()[i:] {
-			for _, c := range append(inline()[i+j:], steps("Forget")...) {
+			for _, c := range append(inline()[i+j:], steps("Forget", "Shutdown")...) {
 				sum.add(explore(t, sched.Explorer{Preemptions: 2, Releases: true}, program{scripts: []script{{a}, {b}, {c}}}))
 			}
 		}

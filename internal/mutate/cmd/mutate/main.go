@@ -35,10 +35,8 @@ var (
 	slow       = flag.String("slow", "", "tests that take long, a `pattern`: the first stage leaves them to the second")
 	fast       = flag.Duration("fast", time.Minute, "the time limit of the first stage, and of the second")
 	stall      = flag.Duration("stall", 5*time.Second, "the time limit of each test in the first stage; three times as much in the second")
-	full       = flag.Duration("full", 3*time.Minute, "the time limit of the third stage, all tests at length; 0 leaves it out")
-	race       = flag.Duration("race", 0, "the time limit of the fourth, the first under the race detector; 0 leaves it out")
-	explore    = flag.Duration("explore", 0, "the time limit of the fifth, the explorer of schedules; 0 leaves it out")
-	explored   = flag.String("explored", "^TestExplore_", "the tests of that stage, a `pattern`")
+	full       = flag.Duration("full", 5*time.Minute, "the time limit of the third stage, all tests at length; 0 leaves it out")
+	race       = flag.Duration("race", 5*time.Minute, "the time limit of the fourth, the first two under the race detector; 0 leaves it out")
 	work       = flag.String("work", "", "build in this `directory` and keep it: the next build is quick")
 	list       = flag.Bool("list", false, "only list the mutants")
 	survivors  = flag.Bool("survivors", false, "print survivors as soon as they are found")
@@ -72,8 +70,8 @@ func run(w io.Writer) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	stages := stages()
-	b, err := mutate.Compile(dir, scratch, stages)
+	quick, thorough := stages()
+	b, err := mutate.Compile(dir, scratch, slices.Concat(quick, thorough))
 	if err != nil {
 		return false, err
 	}
@@ -92,10 +90,15 @@ func run(w io.Writer) (ok bool, err error) {
 		}
 		return true, nil
 	}
-	if by := b.Run(0, stages); by != "" {
+	if by := b.Run(0, slices.Concat(quick, thorough)); by != "" {
 		return false, fmt.Errorf("the tests fail without a mutant: %s", by)
 	}
-	results, err := runAll(w, b, chosen, stages)
+	results, err := runAll(w, b, chosen, func(m *mutate.Mutant) []mutate.Stage {
+		if _, listed := reasons[m.Key()]; listed {
+			return quick
+		}
+		return slices.Concat(quick, thorough)
+	})
 	if err != nil {
 		return false, err
 	}
@@ -109,33 +112,32 @@ func run(w io.Writer) (ok bool, err error) {
 	return r.OK(), nil
 }
 
-// stages returns the stages that the flags ask for.
-func stages() []mutate.Stage {
-	skipping := func(args []string, pattern string) []string {
+// stages returns the stages that the flags ask for: the quick ones, and those for
+// survivors that nobody has listed.
+func stages() (quick, thorough []mutate.Stage) {
+	skipping := func(pattern string, args ...string) []string {
 		if pattern != "" {
 			args = append(args, "-test.skip="+pattern)
 		}
 		return args
 	}
-	quick := skipping([]string{"-test.short"}, join(*skip, *slow))
-	all := []mutate.Stage{{Name: "fast", Args: quick, Timeout: *fast, Stall: *stall}}
+	quick = []mutate.Stage{{
+		Name: "fast", Args: skipping(join(*skip, *slow), "-test.short"), Timeout: *fast, Stall: *stall,
+	}}
 	if *slow != "" {
-		args := skipping([]string{"-test.short", "-test.run=" + *slow}, *skip)
-		all = append(all, mutate.Stage{Name: "slow", Args: args, Timeout: *fast, Stall: 3 * *stall})
-	}
-	if *full != 0 {
-		all = append(all, mutate.Stage{Name: "full", Args: skipping(nil, *skip), Timeout: *full})
-	}
-	if *race != 0 {
-		all = append(all, mutate.Stage{Name: "race", Flag: "-race", Args: quick, Timeout: *race})
-	}
-	if *explore != 0 {
-		all = append(all, mutate.Stage{
-			Name: "explore", Flag: "-tags=coalesceexplore", Timeout: *explore,
-			Args: []string{"-test.run=" + *explored, "-test.cpu=1"},
+		quick = append(quick, mutate.Stage{
+			Name: "slow", Args: skipping(*skip, "-test.short", "-test.run="+*slow), Timeout: *fast, Stall: 3 * *stall,
 		})
 	}
-	return all
+	if *full != 0 {
+		thorough = append(thorough, mutate.Stage{Name: "full", Args: skipping(*skip), Timeout: *full})
+	}
+	if *race != 0 {
+		thorough = append(thorough, mutate.Stage{
+			Name: "race", Flag: "-race", Args: skipping(*skip, "-test.short"), Timeout: *race,
+		})
+	}
+	return quick, thorough
 }
 
 // join returns a pattern that matches what a or b does.
@@ -173,8 +175,9 @@ func choose(all []*mutate.Mutant) ([]*mutate.Mutant, error) {
 	return chosen, nil
 }
 
-// runAll runs the mutants and returns what killed each, by key.
-func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages []mutate.Stage) (map[string]string, error) {
+// runAll runs each of the mutants through its stages, and returns what killed it, by
+// key.
+func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages func(*mutate.Mutant) []mutate.Stage) (map[string]string, error) {
 	path := *journal
 	if path == "" {
 		path = os.DevNull
@@ -198,7 +201,7 @@ func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages []muta
 			for m := range queue {
 				by, known := j.Killed(m)
 				if !known {
-					by = b.Run(m.ID, stages)
+					by = b.Run(m.ID, stages(m))
 				}
 				mu.Lock()
 				results[m.Key()] = by
