@@ -187,7 +187,9 @@ func overlay(sources []*source, dir, scratch, pkg string, dropped map[int]bool, 
 			return err
 		}
 	}
-	if err := put("mutated.go", support(pkg)); err != nil {
+	// The name comes first, so that what is called when the sources' own variables
+	// are initialized may be a mutant, too.
+	if err := put("0mutated.go", support(pkg)); err != nil {
 		return err
 	}
 	text, err := json.Marshal(map[string]any{"Replace": replace})

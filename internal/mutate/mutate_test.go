@@ -36,6 +36,7 @@ var want = map[string]string{
 	"fixture.go Must true x > 0":                               "survived",
 	"fixture.go Order swap tell(\"first\") ; tell(\"second\")": "killed",
 	"fixture.go Order delete tell(\"second\")":                 "killed",
+	"fixture.go one.ask delete n = 1":                          "killed", // before main
 }
 
 func TestFixture(t *testing.T) {
