@@ -1,0 +1,261 @@
+//go:build coalesceexplore
+
+package coalesce
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file explores what a mutant of the code did outside of the lock to which it
+// belongs, where no other test saw it (see internal/mutate).
+
+// A guard is a lock, what it guards, and something that is done meanwhile.
+type guard struct {
+	mu    *sched.Mutex
+	state func() any // of what mu guards
+	op    func()
+}
+
+// explored returns what is wrong with what the guard's op does in some order, at
+// the side of somebody who holds the lock.
+func (make guardMaker) explored() error {
+	return sched.Explorer{Preemptions: 2, Releases: true}.Explore(func() (err error) {
+		g := make()
+		sched.Go(func() {
+			g.mu.Lock()
+			before := g.state()
+			sched.Point()
+			if after := g.state(); after != before {
+				err = fmt.Errorf("while the lock is held, %+v becomes %+v", before, after)
+			}
+			g.mu.Unlock()
+		})
+		sched.Go(g.op)
+		sched.Join()
+		return err
+	}).Err
+}
+
+// A guardMaker makes a guard for each run.
+type guardMaker func() guard
+
+// TestExplore_ReleasesOfGuards: what a lock guards does not change while somebody
+// else holds it.
+func TestExplore_ReleasesOfGuards(t *testing.T) {
+	l := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	t.Cleanup(func() { slog.SetDefault(l) })
+
+	const key = 1
+	// batched returns a batch with one key, whose fn panics.
+	batched := func() (*shard[int, int], *batch[int, int], *flight[int, int]) {
+		g := &Group[int, int]{Shards: 1}
+		b := newBatch[int, int](context.Background(), func(context.Context, []int) (map[int]int, error) { panic("fn") }, 2)
+		s := g.use().shards[0]
+		return s, b, s.leadBatched(b, 0, key)
+	}
+	// received returns a receiver with an ended context that leads a flight, called
+	// by the fn of another.
+	received := func() *entry[int, int] {
+		s := (&Group[int, int]{Shards: 1}).use().shards[0]
+		r := &entry[int, int]{
+			shard: s, ch: make(chan Result[int], 1), ctx: endedBy(ErrClosed),
+			edge: &edge{from: new(flightContext)},
+		}
+		f := newEntryFlight[int, int]()
+		s.leadOwn(f, 0, key)
+		f.more.extra.addEntry(r)
+		r.flight, r.promoted = f, true
+		point(r.edge, f)
+		return r
+	}
+	for name, make := range map[string]guardMaker{
+		"Done": func() guard {
+			c := new(flightContext)
+			return guard{&c.mu, func() any { return c.done }, func() { c.Done() }}
+		},
+		"AfterFunc": func() guard {
+			c := new(flightContext)
+			return guard{&c.mu, func() any { return c.after }, func() { c.AfterFunc(func() {}) }}
+		},
+		"stop": func() guard {
+			c := new(flightContext)
+			stop := c.AfterFunc(func() {})
+			return guard{&c.mu, func() any { return c.after }, func() { stop() }}
+		},
+		"mark": func() guard {
+			c := new(flightContext)
+			return guard{&c.mu, func() any { return c.canceled }, func() { c.mark(endedBy(ErrClosed)) }}
+		},
+		"tell": func() guard {
+			c := new(flightContext)
+			done := c.Done()
+			return guard{&c.mu, func() any { return sched.IsComplete(done) }, func() { c.cancel(ErrClosed) }}
+		},
+		"lead in a batch": func() guard {
+			s, b, _ := batched()
+			return guard{&b.mu, func() any { return b.callers }, func() {
+				s.mu.Lock()
+				s.leadBatched(b, 0, key+1)
+				s.mu.Unlock()
+			}}
+		},
+		"leave a batch": func() guard {
+			_, b, _ := batched()
+			return guard{&b.mu, func() any { return b.callers }, func() { b.leave() }}
+		},
+		"finish an abandoned batch": func() guard {
+			s, b, f := batched()
+			b.callers, f.callers, f.leading = 0, 0, false
+			return guard{&s.mu, func() any { return [...]any{s.rare, s.count, f.state} }, b.run}
+		},
+		"a receiver leaves the graph": func() guard {
+			r := received()
+			return guard{&graph, func() any { return r.edge.from.edges }, r.leave}
+		},
+		"a receiver leaves its flight": func() guard {
+			r := received()
+			return guard{&r.shard.mu, func() any { return [...]any{r.gone, r.flight.callers} }, r.leave}
+		},
+	} {
+		if err := make.explored(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := guardMaker(func() guard {
+		var mu sched.Mutex
+		n := 0
+		return guard{&mu, func() any { return n }, func() { mu.Lock(); mu.Unlock(); n++ }}
+	}).explored(); err == nil {
+		t.Error("what is done when the lock has been released is not seen")
+	}
+}
+
+// TestExplore_ReleasesOfAbandoned: whether a batch is abandoned is read under its
+// lock.
+func TestExplore_ReleasesOfAbandoned(t *testing.T) {
+	rep := sched.Explorer{Preemptions: 2, Releases: true}.Explore(func() (err error) {
+		b := &batch[int, int]{callers: 1}
+		sched.Go(func() {
+			b.mu.Lock()
+			b.callers = 0
+			sched.Point()
+			b.callers = 1
+			b.mu.Unlock()
+		})
+		sched.Go(func() {
+			if b.abandoned() {
+				err = fmt.Errorf("callers is read outside of the lock")
+			}
+		})
+		sched.Join()
+		return err
+	})
+	if rep.Err != nil {
+		t.Errorf("%v\n%s", rep.Err, rep.Trace)
+	}
+}
+
+// An endingThread is a context that a thread of its own ends.
+type endingThread struct {
+	context.Context
+	done  chan struct{}
+	ended bool
+}
+
+func newEndingThread() *endingThread {
+	c := &endingThread{Context: context.Background(), done: make(chan struct{})}
+	sched.Go(func() {
+		sched.Point()
+		c.ended = true
+		close(c.done)
+	})
+	return c
+}
+
+func (c *endingThread) Done() <-chan struct{} { return c.done }
+
+func (c *endingThread) Err() error {
+	sched.Point()
+	if c.ended {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestExplore_LingerReceivesOnce: a receiver whose call is answered by what lingers,
+// or refused, while its context ends, gets one result, and is counted once.
+func TestExplore_LingerReceivesOnce(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		run := func() error {
+			g := &Group[int, int]{Shards: 1, Linger: Forever}
+			if closed {
+				_ = g.Shutdown(context.Background())
+			}
+			sched.Go(func() { _, _, _ = g.Do(1, func() (int, error) { return 7, nil }) })
+			var ch <-chan Result[int]
+			sched.Go(func() { ch = g.DoChan(newEndingThread(), 1, func(context.Context) (int, error) { return 7, nil }) })
+			sched.Join()
+			res := <-ch
+			if res.Err == nil && res.Val != 7 || len(ch) > 0 {
+				return fmt.Errorf("received %+v, and %d more", res, len(ch))
+			}
+			if st := g.Stats(); st.Calls != 2 {
+				return fmt.Errorf("two calls are counted as %+v", st)
+			}
+			return nil
+		}
+		found := make(chan sched.Report, 1)
+		go func() { found <- sched.Explorer{Preemptions: 1, Releases: true}.Explore(run) }()
+		select {
+		case rep := <-found:
+			if rep.Err != nil {
+				t.Errorf("closed %t: %v\n%s", closed, rep.Err, rep.Trace)
+			}
+		case <-time.After(time.Minute): // the explorer does not see who waits at a channel
+			t.Fatalf("closed %t: somebody sends a second result, and waits", closed)
+		}
+	}
+}
+
+// TestExplore_LingerAnswersDoMulti: a DoMulti that has looked for a success in vain,
+// and finds one under the lock, is answered by that, made by an fn or not.
+func TestExplore_LingerAnswersDoMulti(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, nested := range []bool{false, true} {
+		rep := sched.Explorer{Preemptions: 1}.Explore(func() error {
+			g, outer := &Group[int, int]{Shards: 1, Linger: Forever}, &Group[int, int]{Shards: 1}
+			sched.Go(func() { _, _, _ = g.Do(1, func() (int, error) { return 7, nil }) })
+			var res Result[int]
+			many := func(ctx context.Context) (int, error) {
+				res = g.DoMulti(ctx, []int{1}, func(context.Context, []int) (map[int]int, error) {
+					return map[int]int{1: 7}, nil
+				})[1]
+				return 0, nil
+			}
+			sched.Go(func() {
+				if nested {
+					_, _, _ = outer.DoContext(ctx, 2, many)
+				} else {
+					_, _ = many(ctx)
+				}
+			})
+			sched.Join()
+			if st := g.Stats(); res.Val != 7 || res.Err != nil || st.Calls != 2 {
+				return fmt.Errorf("got %+v; two calls are counted as %+v", res, st)
+			}
+			return nil
+		})
+		if rep.Err != nil {
+			t.Errorf("nested %t: %v\n%s", nested, rep.Err, rep.Trace)
+		}
+	}
+}
