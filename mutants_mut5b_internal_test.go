@@ -75,7 +75,7 @@ func TestLinger_LastNanosecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Linger: linger}
 		keepKey(&g, 1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		keepKey(&g, 2)
 		time.Sleep(linger - 1)
 		synctest.Wait() // the sweep has come
@@ -406,7 +406,7 @@ func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
 }
 
 // TestDeadlock_DroppedTogether: calls of one fn that return at the same time leave no
-// edge.
+// edge. The race detector judges, too.
 func TestDeadlock_DroppedTogether(t *testing.T) {
 	const each = 5_000
 	from, to := new(flightContext), &flight[int, int]{own: true, more: new(more[int, int])}
