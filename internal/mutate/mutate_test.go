@@ -203,3 +203,16 @@ func TestReasonNamesTheFirstTest(t *testing.T) {
 		}
 	}
 }
+
+func TestOutputEndsAtTheFirstFailure(t *testing.T) {
+	ended := 0
+	o := &output{end: func() { ended++ }}
+	for i, part := range []string{"=== RUN   TestA\n    a_test.go:1: wrong\n--- FA", "IL: TestA (0.00s)\n", "--- FAIL: TestB (0.00s)\n"} {
+		if _, err := o.Write([]byte(part)); err != nil || o.failed != (i > 0) || ended != min(i, 1) {
+			t.Errorf("after part %d: %v, failed %v, ended %d times", i, err, o.failed, ended)
+		}
+	}
+	if got := reason(o.text.String()); got != "TestA" {
+		t.Errorf("the reason is %q", got)
+	}
+}

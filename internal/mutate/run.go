@@ -52,7 +52,7 @@ func (b *Build) run(id int, s Stage) string {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	out := &output{limit: s.Stall}
+	out := &output{end: cancel, limit: s.Stall}
 	if s.Stall != 0 {
 		out.stalled = time.AfterFunc(s.Stall, cancel)
 		defer out.stalled.Stop()
@@ -60,6 +60,8 @@ func (b *Build) run(id int, s Stage) string {
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Run()
 	switch {
+	case out.failed:
+		return reason(out.text.String())
 	case ctx.Err() != nil:
 		return "hang in " + running(out.text.String())
 	case err != nil:
@@ -68,12 +70,15 @@ func (b *Build) run(id int, s Stage) string {
 	return ""
 }
 
-// An output keeps what a test binary prints, and puts off its end as long as it
-// prints something, as it does when a test begins or ends.
+// An output keeps what a test binary prints. It puts off its end as long as it
+// prints something, as it does when a test begins or ends, and ends it when a test
+// has failed: -test.failfast runs the examples all the same.
 type output struct {
 	text    bytes.Buffer
+	failed  bool // a test has
+	end     func()
 	limit   time.Duration
-	stalled *time.Timer
+	stalled *time.Timer // nil for no limit
 }
 
 // Write implements io.Writer.
@@ -81,8 +86,17 @@ func (o *output) Write(p []byte) (int, error) {
 	if o.stalled != nil {
 		o.stalled.Reset(o.limit)
 	}
-	return o.text.Write(p)
+	from := max(0, o.text.Len()-len(failure)) // it may come in two parts
+	o.text.Write(p)
+	if !o.failed && bytes.Contains(o.text.Bytes()[from:], []byte(failure)) {
+		o.failed = true
+		o.end()
+	}
+	return len(p), nil
 }
+
+// failure is what a test binary prints of a test that has failed, before its name.
+const failure = "--- FAIL: "
 
 // running returns the test that began last in a test binary's output.
 func running(out string) string {
@@ -101,7 +115,7 @@ func reason(out string) string {
 	crash := ""
 	for line := range strings.Lines(out) {
 		line = strings.TrimSpace(line)
-		if name, ok := strings.CutPrefix(line, "--- FAIL: "); ok {
+		if name, ok := strings.CutPrefix(line, failure); ok {
 			name, _, _ = strings.Cut(name, " ")
 			return name
 		}

@@ -37,6 +37,7 @@ var (
 	stall      = flag.Duration("stall", 5*time.Second, "the time limit of each test in the first stage; three times as much in the second")
 	full       = flag.Duration("full", 5*time.Minute, "the time limit of the third stage, all tests at length; 0 leaves it out")
 	race       = flag.Duration("race", 5*time.Minute, "the time limit of the fourth, the first two under the race detector; 0 leaves it out")
+	explore    = flag.Duration("explore", 0, "the time limit of the fifth, the explorer of schedules; 0 leaves it out")
 	work       = flag.String("work", "", "build in this `directory` and keep it: the next build is quick")
 	list       = flag.Bool("list", false, "only list the mutants")
 	survivors  = flag.Bool("survivors", false, "print survivors as soon as they are found")
@@ -135,6 +136,12 @@ func stages() (quick, thorough []mutate.Stage) {
 	if *race != 0 {
 		thorough = append(thorough, mutate.Stage{
 			Name: "race", Flag: "-race", Args: skipping(*skip, "-test.short"), Timeout: *race,
+		})
+	}
+	if *explore != 0 {
+		thorough = append(thorough, mutate.Stage{
+			Name: "explore", Flag: "-tags=coalesceexplore", Timeout: *explore,
+			Args: []string{"-test.run=^TestExplore_(Releases|Linger|MaxAge)", "-test.cpu=1"},
 		})
 	}
 	return quick, thorough
