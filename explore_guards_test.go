@@ -132,7 +132,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 	if err := guardMaker(func() guard {
 		var mu sched.Mutex
 		n := 0
-		return guard{&mu, func() any { return n }, func() { mu.Lock(); mu.Unlock(); n++ }}
+		return guard{&mu, func() any { return n }, func() { mu.Lock(); n++; mu.Unlock(); n++ }}
 	}).explored(); err == nil {
 		t.Error("what is done when the lock has been released is not seen")
 	}
