@@ -11,7 +11,7 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds tests of promises about hooks, contexts, errors and Shutdown that a mutant of the code
+// This file holds tests of promises about hooks, contexts and errors that a mutant of the code
 // broke and no other test saw (see internal/mutate).
 
 // TestHooks_EachAlone: each hook is called though no other is set.
@@ -112,33 +112,4 @@ func TestContext_DeniesItsEnd(t *testing.T) {
 		}
 		close(h.release)
 	})
-}
-
-// TestG17_ShutdownOutOfTime: a Shutdown that returns nil, as nothing runs any more when
-// its context has ended, sees what fn wrote. The race detector judges.
-func TestG17_ShutdownOutOfTime(t *testing.T) {
-	for range 100 {
-		var g group
-		written := 0
-		started, done := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(done)
-			g.Do("k", func() (int, error) {
-				close(started)
-				for {
-					if _, err := g.TryDo("other", value(0)); err == coalesce.ErrClosed {
-						break // Shutdown is about to see that its context has ended
-					}
-					runtime.Gosched()
-				}
-				written = 42
-				return 1, nil
-			})
-		}()
-		<-started
-		if err := g.Shutdown(endedContext); err == nil && written != 42 {
-			t.Errorf("Shutdown sees %d", written)
-		}
-		<-done
-	}
 }

@@ -214,6 +214,37 @@ func TestShutdown_RejectedIsNotKept(t *testing.T) {
 	})
 }
 
+// TestShutdown_BusyAtAnyMoment: a shard that always has a flight, be it in the slot or
+// in the table, is always busy. The race detector judges, too.
+func TestShutdown_BusyAtAnyMoment(t *testing.T) {
+	g := Group[int, int]{Shards: 1}
+	tab := g.use()
+	s := tab.shards[0]
+	s.count = 1
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			s.mu.Lock()
+			s.solo.taken, s.count = !s.solo.taken, 1-s.count
+			s.mu.Unlock()
+		}
+	})
+	for range 20_000 {
+		if !tab.busy() {
+			t.Error("it is not busy")
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
 // TestYield_MissesInARow: one that is over in between begins the count anew.
 func TestYield_MissesInARow(t *testing.T) {
 	var y yielding
