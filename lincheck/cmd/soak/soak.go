@@ -174,7 +174,7 @@ func shutdown(g *group, seed uint64) (closing history.Stamp, err error) {
 		}
 	}
 	if err := g.Shutdown(context.Background()); err != nil {
-		return 0, fmt.Errorf("Shutdown: %w", err)
+		return 0, fmt.Errorf("the last Shutdown: %w", err)
 	}
 	if g.Len() != 0 || !none(g.Flights()) {
 		return 0, fmt.Errorf("%d keys in flight after Shutdown", g.Len())
