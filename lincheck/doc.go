@@ -1,4 +1,4 @@
 // Package lincheck checks the checker: that package internal/history decides as
-// porcupine does where it is exact, that it raises no false alarm, and that it
-// raises one where it should. Its command cmd/soak runs for as long as one wants.
+// porcupine does where it is exact, and that it raises no false alarm. Its command
+// cmd/soak runs for as long as one wants.
 package lincheck

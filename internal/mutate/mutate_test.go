@@ -111,6 +111,9 @@ func TestReportHoldsSurvivorsAgainstTheList(t *testing.T) {
 	if row := "| all | 4 | 2 | 1 | 1 | 66.7 % |"; !strings.Contains(r.Summary(), row) {
 		t.Errorf("no row %q in\n%s", row, r.Summary())
 	}
+	if line := "killed     f.go:0 F delete: killed (T)\n"; !strings.Contains(r.String(), line) {
+		t.Errorf("no line %q in\n%s", line, r)
+	}
 	if r := NewReport([]*Mutant{killed, listed}, results, reasons); !r.OK() {
 		t.Error("a report without wrong entries is not OK")
 	}

@@ -38,17 +38,17 @@ func NewReport(mutants []*Mutant, results, reasons map[string]string) *Report {
 // OK reports whether every survivor is listed as equivalent, and no other.
 func (r *Report) OK() bool { return len(r.Unlisted) == 0 && len(r.Stale) == 0 }
 
-// String returns the result of every mutant, one a line.
+// String returns the result of every mutant, one a line, and what killed it.
 func (r *Report) String() string {
 	var b strings.Builder
 	for _, m := range r.mutants {
-		result := "survived"
-		if by := r.results[m.Key()]; by != "" {
-			result = "killed"
+		result, by := "survived", r.results[m.Key()]
+		if by != "" {
+			result, by = "killed", " ("+by+")"
 		} else if _, ok := r.reasons[m.Key()]; ok {
 			result = "equivalent"
 		}
-		fmt.Fprintf(&b, "%-10s %s:%d %s %s: %s\n", result, m.File, m.Line, m.Func, m.Kind, m.Text)
+		fmt.Fprintf(&b, "%-10s %s:%d %s %s: %s%s\n", result, m.File, m.Line, m.Func, m.Kind, m.Text, by)
 	}
 	return b.String()
 }
