@@ -26,13 +26,14 @@ func TestAtRest(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := coalesce.Group[string, int]{Shards: 1}
 				wantRest(t, &g)
-				fn := func() (int, error) { time.Sleep(time.Minute); return 1, nil }
+				end := make(chan struct{})
+				fn := func() (int, error) { <-end; return 1, nil }
 				go g.Do("k", fn)
 				synctest.Wait()
 				go c.during(&g, fn)
 				synctest.Wait()
 				wantFound(t, &g, c.want)
-				time.Sleep(time.Hour)
+				close(end)
 				synctest.Wait()
 				wantRest(t, &g)
 			})
