@@ -522,6 +522,17 @@ func TestExplore_Triples(t *testing.T) {
 	sum.log(t, began)
 }
 
+// TestExplore_Rejected: Shutdown rejects the keys of a batch that are queued behind
+// those of another; in the same order, whatever the group's secret.
+func TestExplore_Rejected(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	p := program{scripts: []script{steps("DoMulti/ends"), steps("DoMulti/ends"), steps("Shutdown/ends")}}
+	sum.add(explore(t, sched.Explorer{Delays: 3}, p))
+	sum.log(t, began)
+}
+
 // TestExplore_TwoByTwo: two callers with two calls each.
 func TestExplore_TwoByTwo(t *testing.T) {
 	unlogged(t)

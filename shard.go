@@ -3,7 +3,6 @@ package coalesce
 import (
 	"hash/maphash"
 	"math/bits"
-	"math/rand/v2"
 	"runtime"
 	"time"
 
@@ -143,7 +142,7 @@ func newTable[K comparable, V any](c config[K, V], h Hooks[K]) *table[K, V] {
 	t := &table[K, V]{
 		config: c,
 		seed:   maphash.MakeSeed(),
-		mix:    rand.Uint64(),
+		mix:    sched.Random(),
 		shift:  uint(64 - log),
 		shards: make([]*shard[K, V], 1<<log),
 		ended:  xsync.NewCounter(),

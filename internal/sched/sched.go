@@ -2,15 +2,16 @@
 
 // Package sched is the one seam between package coalesce and the scheduler.
 //
-// Every lock, atomic word, goroutine start, park, yield and clock reading of the core
-// goes through the names below, but for its counter of calls that take no part,
-// which nothing depends on. In this build they are aliases and one-line
+// Every lock, atomic word, goroutine start, park, yield, clock reading and random
+// number of the core goes through the names below, but for its counter of calls that
+// take no part, which nothing depends on. In this build they are aliases and one-line
 // functions that are inlined; with the build tag coalesceexplore, controlled.go takes
 // the place of this file, and an explorer decides who goes on at each of them.
 package sched
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"runtime/metrics"
 	"sync"
@@ -112,3 +113,6 @@ var epoch = time.Now()
 // Now returns a reading of the monotonic clock that is never zero, so that
 // zero can mean "not read yet".
 func Now() int64 { return int64(time.Since(epoch)) + 1 }
+
+// Random returns a random number.
+func Random() uint64 { return rand.Uint64() }
