@@ -85,7 +85,7 @@ func run(all bool, only, write string, parallel, storms int) error {
 		return err
 	}
 	if storms > 0 {
-		rows, err := runModes(overlay, temp, storms, parallel)
+		rows, err := runModes(overlay, temp, chosen, storms, parallel)
 		if err != nil || write == "" {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,9 +43,9 @@ const (
 	stuck = 5 * time.Second
 )
 
-// runModes lets each bug loose on runs storms in each mode, and returns the
-// table of how many have found it.
-func runModes(overlay, temp string, runs, parallel int) (string, error) {
+// runModes lets each bug of the chosen names loose on runs storms in each mode, and
+// returns the table of how many have found it.
+func runModes(overlay, temp string, chosen *regexp.Regexp, runs, parallel int) (string, error) {
 	var out strings.Builder
 	out.WriteString("| bug |")
 	for _, m := range modes {
@@ -61,8 +62,11 @@ func runModes(overlay, temp string, runs, parallel int) (string, error) {
 	}
 	for _, b := range append([]bug{{}}, bugs...) {
 		name := b.name
-		if name == "" {
+		switch {
+		case name == "":
 			name = "none"
+		case !chosen.MatchString(name):
+			continue
 		}
 		row := "| " + name + " |"
 		for i, m := range modes {
