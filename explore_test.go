@@ -58,6 +58,7 @@ type program struct {
 	setup   func(g *coalesce.Group[int, history.Token])
 	scripts []script
 	unused  bool           // the calls make the table
+	shards  int            // 0 means 1
 	during  func(w *world) // called while an fn runs; may be nil
 	after   func(w *world) // called at the end; may be nil
 }
@@ -88,7 +89,7 @@ func (w *world) note(format string, args ...any) {
 func (p program) run() error {
 	w := &world{
 		program: p,
-		g:       &coalesce.Group[int, history.Token]{Shards: 1, Hash: func(key int) uint64 { return uint64(key) }},
+		g:       &coalesce.Group[int, history.Token]{Shards: max(1, p.shards), Hash: func(key int) uint64 { return uint64(key) }},
 		running: map[int]int{}, forgot: map[int]bool{},
 	}
 	if p.setup != nil {
@@ -530,6 +531,20 @@ func TestExplore_Rejected(t *testing.T) {
 	began := time.Now()
 	p := program{scripts: []script{steps("DoMulti/ends"), steps("DoMulti/ends"), steps("Shutdown/ends")}}
 	sum.add(explore(t, sched.Explorer{Delays: 3}, p))
+	sum.log(t, began)
+}
+
+// TestExplore_Shards: a batch whose flights are in different shards is joined while
+// its caller leaves. With one shard, that one's lock hides what the batch's own does.
+func TestExplore_Shards(t *testing.T) {
+	unlogged(t)
+	var sum explored
+	began := time.Now()
+	for _, other := range []string{"Do/other", "Do"} {
+		p := program{scripts: []script{steps("DoMulti/ends"), steps(other)}, shards: 16}
+		sum.add(explore(t, sched.Explorer{Preemptions: 2}, p))
+		sum.add(explore(t, sched.Explorer{Delays: 3}, p))
+	}
 	sum.log(t, began)
 }
 
