@@ -66,10 +66,10 @@ func nestNothing(from, to int, inner func()) {
 	func() { nestNothing(from+1, to, inner) }()
 }
 
-// TestAllocs_DoContext: a leader whose ctx can end makes three allocations,
-// and fn's Done one more; one whose ctx cannot makes none. DoChan's are the
-// flight, the record, the goroutine, the channel and, as the runtime has it,
-// the channel's buffer.
+// TestAllocs_DoContext: a leader whose ctx can end makes two allocations, fn's
+// context and the channel that it waits on, and fn's Done one more; one whose ctx
+// cannot makes none. DoChan's are the entry, the flight, fn's context, the
+// goroutine, the channel and, as the runtime has it, the channel's buffer.
 func TestAllocs_DoContext(t *testing.T) {
 	var g group
 	ctx, cancel := context.WithCancel(t.Context())
@@ -80,11 +80,11 @@ func TestAllocs_DoContext(t *testing.T) {
 		want float64
 		call func()
 	}{
-		"can end":           {3, func() { g.DoContext(ctx, "k", plain) }},
-		"can end, Done":     {4, func() { g.DoContext(ctx, "k", asks) }},
+		"can end":           {2, func() { g.DoContext(ctx, "k", plain) }},
+		"can end, Done":     {3, func() { g.DoContext(ctx, "k", asks) }},
 		"cannot end":        {0, func() { g.DoContext(context.Background(), "k", plain) }},
-		"fresh":             {3, func() { g.DoFresh(ctx, "k", plain) }},
-		"channel":           {5, func() { <-g.DoChan(context.Background(), "k", plain) }},
+		"fresh":             {2, func() { g.DoFresh(ctx, "k", plain) }},
+		"channel":           {6, func() { <-g.DoChan(context.Background(), "k", plain) }},
 		"ended on entry":    {0, func() { g.DoContext(endedContext, "k", plain) }},
 		"forget, no flight": {0, func() { g.Forget("k") }},
 	} {
@@ -140,18 +140,18 @@ func TestAllocs_Nested(t *testing.T) {
 			t.Errorf("%s: %v allocations, want %v", name, got, want)
 		}
 	}
-	check("deep", 3, func() { g.DoContext(ctx, "k", ctxNothing) })
+	check("deep", 2, func() { g.DoContext(ctx, "k", ctxNothing) })
 	never := context.WithValue(context.Background(), new(int), 1)
 	check("never ends", 0, func() { g.DoContext(never, "k", ctxNothing) })
 	detached := coalesce.Detach(ctx)
-	check("detached", 3, func() { g.DoContext(detached, "k", ctxNothing) })
+	check("detached", 2, func() { g.DoContext(detached, "k", ctxNothing) })
 	if _, _, err := g.DoContext(ctx, "outer", func(ctx context.Context) (int, error) {
 		ctx.Done()
 		check("Do", 0, func() { g.Do("k", func() (int, error) { n++; return n, nil }) })
 		check("cannot end", 0, func() { g.DoContext(context.Background(), "k", ctxNothing) })
 		detached := coalesce.Detach(ctx)
-		check("detached inside", 3, func() { g.DoContext(detached, "k", ctxNothing) })
-		check("nested", 5, func() { g.DoContext(ctx, "k", ctxNothing) })
+		check("detached inside", 2, func() { g.DoContext(detached, "k", ctxNothing) })
+		check("nested", 4, func() { g.DoContext(ctx, "k", ctxNothing) })
 		return 0, nil
 	}); err != nil {
 		t.Error(err)

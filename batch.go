@@ -22,7 +22,7 @@ import (
 type batch[K comparable, V any] struct {
 	ctx   flightContext
 	fn    func(context.Context, []K) (map[K]V, error) // until it is called
-	parts []batched[K, V]                             // until they finish; with room for those to come
+	parts []*flight[K, V]                             // until they finish; with room for those to come
 	done  sched.Completion                            // complete when all have finished
 	born  int64                                       // sched.Now at the first claim
 
@@ -31,28 +31,19 @@ type batch[K comparable, V any] struct {
 	n       uint64      // flights
 }
 
-// A batched is a flight of a batch, with what only such a flight needs.
-type batched[K comparable, V any] struct {
-	flight[K, V]
-	rest  more[K, V]
-	shard *shard[K, V]
-}
-
 // newBatch returns a batch with room for n flights.
 func newBatch[K comparable, V any](ctx context.Context, fn func(context.Context, []K) (map[K]V, error), n int) *batch[K, V] {
-	b := &batch[K, V]{fn: fn, parts: make([]batched[K, V], 0, n), done: sched.NewCompletion(), born: sched.Now()}
+	b := &batch[K, V]{fn: fn, parts: make([]*flight[K, V], 0, n), done: sched.NewCompletion(), born: sched.Now()}
 	b.ctx.values = ctx
 	return b
 }
 
 // leadBatched is lead for a flight of b. s.mu must be held.
 func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V] {
-	b.parts = append(b.parts, batched[K, V]{shard: s}) // there is room
-	p := &b.parts[len(b.parts)-1]
-	f := &p.flight
-	f.more, f.known = &p.rest, true
-	p.rest.batch = b
+	f := s.takeOwn(&b.ctx)
+	f.more.batch = b
 	f.born = b.born
+	b.parts = append(b.parts, f)
 	s.leadNew(f, h, key)
 	b.mu.Lock()
 	b.callers++
@@ -64,7 +55,7 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 // launch starts the goroutine of b, though a hook exits that of the caller.
 func (b *batch[K, V]) launch() {
 	defer sched.Go(b.run)
-	each(0, len(b.parts), func(i int) { b.parts[i].shard.tellStart(&b.parts[i].flight) })
+	each(0, len(b.parts), func(i int) { b.parts[i].more.shard.tellStart(b.parts[i]) })
 }
 
 // run runs fn on the goroutine that was started for b.
@@ -82,7 +73,7 @@ func (b *batch[K, V]) run() {
 			b.finish(exited, nil, ErrGoexit)
 		}
 	}()
-	b.parts[0].shard.table.hooks.label(&b.ctx, b.parts[0].key)
+	b.parts[0].more.shard.table.hooks.label(&b.ctx, b.parts[0].key)
 	m, err := fn(&b.ctx, keysOf(b.parts))
 	ended = true
 	b.finish(returned, m, err)
@@ -93,20 +84,19 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	parts := b.parts
 	b.parts = nil
 	var endings []ending[K, V]
-	for i := range parts {
-		p := &parts[i]
-		v, ok := m[p.key]
+	for _, f := range parts {
+		v, ok := m[f.key]
 		how, err := how, err
 		if how == returned && err == nil && !ok {
 			how, err = absent, ErrAbsent
 		}
-		s := p.shard
+		s := f.more.shard
 		s.mu.Lock()
 		s.countOutcome(how)
-		if s.table.lingering != nil && s.lingers(&p.flight, how, v, err) {
+		if s.table.lingering != nil && s.lingers(f, how, v, err) {
 			how = kept
 		}
-		e := s.end(&p.flight, how, v, err)
+		e := s.end(f, how, v, err)
 		s.mu.Unlock()
 		if e.concerns() {
 			endings = append(endings, e)
@@ -114,7 +104,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	}
 	untold := how == panicked && b.abandoned()
 	if untold {
-		s := parts[0].shard
+		s := parts[0].more.shard
 		s.mu.Lock()
 		s.rare.untold++
 		s.mu.Unlock()
@@ -130,7 +120,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 }
 
 // keysOf returns the keys of some flights of a batch.
-func keysOf[K comparable, V any](parts []batched[K, V]) []K {
+func keysOf[K comparable, V any](parts []*flight[K, V]) []K {
 	keys := make([]K, len(parts))
 	for i := range parts {
 		keys[i] = parts[i].key

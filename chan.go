@@ -20,7 +20,8 @@ import (
 //
 // DoChan panics if ctx or fn is nil. Each call allocates its channel, with the
 // room in it, an entry in the flight and, if ctx can end, what
-// [context.AfterFunc] does; one that leads also the flight and its goroutine.
+// [context.AfterFunc] does; one that leads also the flight, fn's context and
+// the goroutine.
 func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context) (V, error)) <-chan Result[V] {
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)
@@ -56,7 +57,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 	a := s.admit(h, key, reflexive, anything, e)
 	switch a.verdict {
 	case leads:
-		f := newEntryFlight[K, V]()
+		f := s.newEntryFlight()
 		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
 		f.more.extra.addEntry(r)
@@ -120,12 +121,12 @@ func (r *entry[K, V]) lead() {
 func (r *entry[K, V]) launch(f *flight[K, V]) {
 	s := r.shard
 	if r.announced == nil {
-		sched.Go(func() { s.runOwn(f) })
+		f.spawn()
 		return
 	}
 	told := false
 	defer func() {
-		sched.Go(func() { s.runOwn(f) })
+		f.spawn()
 		r.announce(told)
 	}()
 	s.tellStart(f)

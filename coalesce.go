@@ -296,10 +296,11 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // whose fn must not outlive the call, because it uses the caller's
 // transaction, say, uses Do.
 //
-// A call that leads with a ctx that can end makes three allocations: the
-// flight, the goroutine and the channel that it waits on, which is spared where
-// fn is over almost at once; one more if fn asks its context for Done. A call
-// that follows makes none. A context that fn derives from its own costs no
+// A call that leads with a ctx that can end makes two allocations: fn's context
+// and the channel that it waits on, which is spared where fn is over almost at
+// once; one more if fn asks its context for Done. Being joined keeps the flight
+// from being used again, with what starts its goroutine: two more. A call that
+// follows makes none. A context that fn derives from its own costs no
 // goroutine; one derived through a [context.WithValue]
 // does, until it is canceled.
 func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
@@ -352,7 +353,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 			s.unlock(e)
 			return s.runInline(f, func() (V, error) { return fn(ctx) })
 		}
-		f = newOwnFlight[K, V]()
+		f = s.takeOwn(nil)
 		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
 		c.leads = true
@@ -369,7 +370,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		s.unlock(e)
 		s.launch(&c, f)
 		if w != parks && s.yield(&c, f, w) {
-			return f.result(t.clone)
+			return s.collect(&c, f)
 		}
 	case joins:
 		c.w, c.event = f.wait(), a.event

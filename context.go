@@ -11,8 +11,13 @@ import (
 // flight's own.
 //
 // Rejected: context.WithCancelCause(context.WithoutCancel(ctx)), which is three
-// allocations before fn has asked for anything. A flightContext is part of its
-// flight, and only its Done channel is allocated, when it is asked for.
+// allocations before fn has asked for anything. A flightContext is one, and its
+// Done channel is allocated when it is asked for.
+//
+// Rejected: a flightContext that is part of its flight's record, which is an
+// allocation less. What fn has begun and does not wait for, a flight of its own
+// among others, may hold the context for longer than anybody wants the result
+// that the record holds.
 
 // A flightContext carries the values of the leader's context and nothing else
 // of it. It has no deadline, and it ends when the flight's last caller leaves or
@@ -30,9 +35,11 @@ type flightContext struct {
 	ahead sched.Pointer[flightContext] // queued: of the flight in front; ended: of one that has finished
 	edges *edge                        // of the calls that fn waits for; guarded by graph
 
-	// waited counts the edges to this flight, and those to what was queued behind
-	// it when they were added; guarded by graph.
+	// How many edges lead to this flight, and to what was queued behind it when
+	// they were added; guarded by graph. behind is allocated apart, by the first
+	// of them: an edge outlasts the flight that it was queued behind.
 	waited int
+	behind *int
 }
 
 // An afterFunc is a function to be called when a flightContext ends.

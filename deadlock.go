@@ -34,7 +34,7 @@ import (
 //      before that, or with it, as until it has left it may be seen waiting for
 //      what it gives up.
 //  D5. A flight that no edge leads to, nor to what is queued behind it, is in no
-//      circle: waited says so without a search. What is queued has been put
+//      circle: awaited says so without a search. What is queued has been put
 //      there before any edge leads to it, and is never put behind another flight.
 //
 // A flight that runs on its leader's goroutine has no context, hence no edges
@@ -48,7 +48,7 @@ var graph sched.Mutex
 type edge struct {
 	from, to   *flightContext
 	key        any             // of to
-	front      *flightContext  // that which to was queued behind, or nil
+	front      *int            // behind of that which to was queued behind, or nil
 	done       <-chan struct{} // of the call's context
 	prev, next *edge           // those of from
 }
@@ -114,8 +114,12 @@ func point[K comparable, V any](e *edge, f *flight[K, V]) {
 	}
 	e.to, e.key = f.context(), f.key
 	e.to.waited++
-	if e.front = e.to.ahead.Load(); e.front != nil {
-		e.front.waited++
+	if a := e.to.ahead.Load(); a != nil {
+		if a.behind == nil {
+			a.behind = new(int)
+		}
+		e.front = a.behind
+		*e.front++
 	}
 	e.next = e.from.edges
 	if e.next != nil {
@@ -150,7 +154,7 @@ func (e *edge) remove() {
 	}
 	e.to.waited--
 	if e.front != nil {
-		e.front.waited--
+		*e.front--
 	}
 	e.to, e.front, e.key, e.prev, e.next = nil, nil, nil, nil, nil
 }
@@ -161,7 +165,7 @@ func circle[K comparable, V any](e *edge, f *flight[K, V]) error {
 	if e == nil || e.from.ahead.Load() == ended {
 		return nil
 	}
-	if e.from.waited == 0 && e.from != f.context() {
+	if !e.from.awaited() && e.from != f.context() {
 		return nil // most calls are made by a flight that no other waits for
 	}
 	var w walk
@@ -172,6 +176,12 @@ func circle[K comparable, V any](e *edge, f *flight[K, V]) error {
 	keys = append(keys, keys[0])
 	slices.Reverse(keys)
 	return &DeadlockError{Keys: keys}
+}
+
+// awaited reports whether an edge leads to the flight of c, or did to what was
+// queued behind it when it was added. graph must be held.
+func (c *flightContext) awaited() bool {
+	return c.waited > 0 || c.behind != nil && *c.behind > 0
 }
 
 // A walk looks for a way through the graph.

@@ -27,11 +27,15 @@ func edgesOf(t *testing.T, c *flightContext) (n int) {
 	return n
 }
 
-// waitedOf returns how many edges are counted to lead to c.
+// waitedOf returns how many edges are counted to lead to c, and to what was queued
+// behind it.
 func waitedOf(c *flightContext) int {
 	graph.Lock()
 	defer graph.Unlock()
-	return c.waited
+	if c.behind == nil {
+		return c.waited
+	}
+	return c.waited + *c.behind
 }
 
 // callIn makes a nested call in one of the forms and waits for its answer.
@@ -308,7 +312,7 @@ func TestDeadlock_Walk(t *testing.T) {
 		n := 1 + rng.IntN(8)
 		nodes := make([]*more[int, int], n)
 		for i := range nodes {
-			nodes[i] = new(more[int, int])
+			nodes[i] = &more[int, int]{ctx: new(flightContext)}
 		}
 		reach := make([][]bool, n)
 		var all []*edge
@@ -325,8 +329,8 @@ func TestDeadlock_Walk(t *testing.T) {
 		}
 		for range rng.IntN(2 * n) {
 			i, j := rng.IntN(n), rng.IntN(n)
-			f := &flight[int, int]{key: j, own: true, more: nodes[j]}
-			e := &edge{from: &nodes[i].ctx}
+			f := &flight[int, int]{key: j, more: nodes[j]}
+			e := &edge{from: nodes[i].ctx}
 			point(e, f)
 			if rng.IntN(4) == 0 {
 				e.remove()
@@ -350,8 +354,8 @@ func TestDeadlock_Walk(t *testing.T) {
 				if over[j] || over[i] {
 					continue // circle has looked at the one, the lock keeps the other
 				}
-				f := &flight[int, int]{key: i, own: true, more: nodes[i]}
-				err := circle(&edge{from: &nodes[j].ctx}, f)
+				f := &flight[int, int]{key: i, more: nodes[i]}
+				err := circle(&edge{from: nodes[j].ctx}, f)
 				if (err != nil) != reach[i][j] {
 					t.Fatalf("round %d: from %d to %d: %v, want %v", round, i, j, err, reach[i][j])
 				}
@@ -364,7 +368,7 @@ func TestDeadlock_Walk(t *testing.T) {
 				}
 				for k := 1; k+1 < len(keys); k++ {
 					from, to := keys[k].(int), keys[k+1].(int)
-					if !slices.ContainsFunc(all, func(e *edge) bool { return e.from == &nodes[from].ctx && e.key == any(to) }) {
+					if !slices.ContainsFunc(all, func(e *edge) bool { return e.from == nodes[from].ctx && e.key == any(to) }) {
 						t.Fatalf("round %d: %v: no edge from %d to %d", round, keys, from, to)
 					}
 				}
@@ -374,7 +378,7 @@ func TestDeadlock_Walk(t *testing.T) {
 			e.drop()
 		}
 		for _, o := range nodes {
-			c := &o.ctx
+			c := o.ctx
 			if c.edges != nil || c.waited != 0 {
 				t.Fatalf("round %d: an edge is left, %d are counted", round, c.waited)
 			}
@@ -408,13 +412,13 @@ func TestDetach_LeavesNothing(t *testing.T) {
 // waits for do not look at what the flight that they join waits for: many of them
 // would hold up all nested calls of the process.
 func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
-	to := &flight[int, int]{own: true, more: new(more[int, int])}
+	to := &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
 	for range 1000 {
-		point(&edge{from: &to.more.ctx}, &flight[int, int]{own: true, more: new(more[int, int])})
+		point(&edge{from: to.more.ctx}, &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}})
 	}
-	from := new(more[int, int])
+	from := &more[int, int]{ctx: new(flightContext)}
 	search := func() {
-		if err := circle(&edge{from: &from.ctx}, to); err != nil {
+		if err := circle(&edge{from: from.ctx}, to); err != nil {
 			t.Error(err)
 		}
 	}
@@ -422,7 +426,7 @@ func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
 	if n := testing.AllocsPerRun(10, search); n > 1 {
 		t.Errorf("%v allocations: it searches", n)
 	}
-	point(&edge{from: new(flightContext)}, &flight[int, int]{own: true, more: from})
+	point(&edge{from: new(flightContext)}, &flight[int, int]{more: from})
 	if n := testing.AllocsPerRun(10, search); n <= 1 {
 		t.Errorf("%v allocations: it does not search", n)
 	}

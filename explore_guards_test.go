@@ -69,7 +69,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			shard: s, ch: make(chan Result[int], 1), ctx: endedBy(ErrClosed),
 			edge: &edge{from: new(flightContext)},
 		}
-		f := newEntryFlight[int, int]()
+		f := s.newEntryFlight()
 		s.leadOwn(f, 0, key)
 		f.more.extra.addEntry(r)
 		r.flight, r.promoted = f, true

@@ -30,10 +30,10 @@ import (
 //      its leader's goroutine counts that leader until it finishes, and is
 //      therefore never abandoned. The flights of a batch are abandoned together
 //      (see batch.go).
-//  F4. known says that others than its leader have had to do with a flight: it
-//      was joined, queued, forgotten, or its context handed out. Such a record
-//      is left to the garbage collector. No other goroutine has ever kept one of
-//      the rest, so they are used again.
+//  F4. known says that others than its leader's goroutine have to do with a
+//      flight: it was joined, queued, forgotten, or another goroutine runs fn. No
+//      other goroutine has ever kept the record of one of the rest, so that is
+//      used again as soon as it finishes (see record.go).
 
 // A state is where a flight is in its life.
 type state uint8
@@ -61,7 +61,7 @@ const (
 // A flight is one execution of fn with its result and its waiters.
 //
 // Its fields are guarded by the shard's lock until it is finished. After that
-// nothing changes but next, if the record is used again (F4); the rest is read
+// nothing changes until the record is used again (see record.go); it is read
 // without the lock. more.fn and the lists in extra are cleared in the critical
 // section that finishes the flight.
 type flight[K comparable, V any] struct {
@@ -74,7 +74,6 @@ type flight[K comparable, V any] struct {
 	joined   bool // a second call has taken part
 	leading  bool // the leader is among callers
 	detached bool // forgotten: on the shard's list, not in its table
-	own      bool // may run on a goroutine of its own; set at birth
 	outcome  outcome
 	seated   uint8            // how many of the callers wait on done
 	callers  int32            // see F3
@@ -84,31 +83,6 @@ type flight[K comparable, V any] struct {
 
 	val V
 	err error
-}
-
-// more is the part of a flight that most do without. It is allocated together
-// with a flight that may run on a goroutine of its own, and added to another
-// when it is first asked for.
-type more[K comparable, V any] struct {
-	// What the flight's own goroutine runs, nil until that is about to start,
-	// and with which context.
-	fn  func(context.Context) (V, error)
-	ctx flightContext
-
-	batch *batch[K, V] // whose fn runs for this flight, with others; or nil
-	extra *extra[K, V] // nil until something asks for it, then for good
-}
-
-// extra is the part of a flight that is seldom needed.
-type extra[K comparable, V any] struct {
-	queue  *flight[K, V] // the successor behind this flight
-	timer  sched.Timer   // queued: promotes this one when the one before reaches MaxAge
-	before *flight[K, V] // queued: what this one is queued behind; detached: the one before it in the list
-	blocks *block        // waiters beyond those on done
-
-	first, last *entry[K, V] // entries in order of arrival
-
-	story *story // what hooks keep of the flight; nil without hooks
 }
 
 // followers returns the number of calls in f that do not lead it. The shard's
@@ -128,16 +102,13 @@ func (f *flight[K, V]) batch() *batch[K, V] {
 	return f.more.batch
 }
 
-// context returns the context that f's fn gets, or would get if it ran on a
-// goroutine of its own, or nil.
+// context returns the context that f's fn gets, or would get if it ran on
+// another goroutine than its leader's, or nil.
 func (f *flight[K, V]) context() *flightContext {
-	switch {
-	case f.own:
-		return &f.more.ctx
-	case f.batch() != nil:
-		return &f.more.batch.ctx
+	if f.more == nil {
+		return nil
 	}
-	return nil
+	return f.more.ctx
 }
 
 // current returns f's state: a flight of a batch is abandoned with all of it.
@@ -149,67 +120,12 @@ func (f *flight[K, V]) current() state {
 	return f.state
 }
 
-// An ownFlight is a flight and its more in one allocation.
-type ownFlight[K comparable, V any] struct {
-	flight[K, V]
-	rest more[K, V]
-}
-
-// An entryFlight is an ownFlight with its extra part, for a flight that has
-// entries from the beginning.
-type entryFlight[K comparable, V any] struct {
-	ownFlight[K, V]
-	extra extra[K, V]
-}
-
-// newOwnFlight returns a record for a flight that may run on a goroutine of its
-// own.
-func newOwnFlight[K comparable, V any]() *flight[K, V] {
-	o := new(ownFlight[K, V])
-	o.own, o.known, o.more = true, true, &o.rest
-	return &o.flight
-}
-
-// newEntryFlight is newOwnFlight for one that has entries.
-func newEntryFlight[K comparable, V any]() *flight[K, V] {
-	o := new(entryFlight[K, V])
-	o.own, o.known, o.more = true, true, &o.rest
-	o.rest.extra = &o.extra
-	return &o.flight
-}
-
 // setOwn prepares f to run fn on a goroutine of its own, with a context that
 // carries the values of ctx. f must not have started. The shard's lock must be
 // held.
 func (f *flight[K, V]) setOwn(ctx context.Context, fn func(context.Context) (V, error)) {
 	f.more.ctx.values = ctx
 	f.more.fn = fn
-}
-
-// extra returns the part of f that is seldom needed, or nil.
-func (f *flight[K, V]) extra() *extra[K, V] {
-	if f.more == nil {
-		return nil
-	}
-	return f.more.extra
-}
-
-// extend makes sure that f has its extra part, and returns it. The shard's lock
-// must be held.
-func (f *flight[K, V]) extend() *extra[K, V] {
-	f.known = true
-	switch {
-	case f.more == nil:
-		both := new(struct {
-			more[K, V]
-			x extra[K, V]
-		})
-		f.more = &both.more
-		f.more.extra = &both.x
-	case f.more.extra == nil:
-		f.more.extra = new(extra[K, V])
-	}
-	return f.more.extra
 }
 
 // queue returns the successor behind f, or nil.
@@ -255,22 +171,31 @@ func (s *shard[K, V]) finishInline(f *flight[K, V], v V, err error) (V, bool, er
 
 // launch starts the goroutine of f, which is running, has its own, and is led by
 // c. If the hook exits the caller's goroutine, c leaves. The shard's lock must
-// not be held. (A closure in the caller would move the caller's variables to the
-// heap in every case.)
+// not be held.
 func (s *shard[K, V]) launch(c *call[K, V], f *flight[K, V]) {
 	if s.table.hooks == nil {
-		sched.Go(func() { s.runOwn(f) })
+		f.spawn()
 		return
 	}
 	told := false
 	defer func() {
-		sched.Go(func() { s.runOwn(f) })
+		f.spawn()
 		if !told {
 			s.forsake(c, f)
 		}
 	}()
 	s.tellStart(f)
 	told = true
+}
+
+// spawn starts f's own goroutine. (A closure in the caller would move the caller's
+// variables to the heap in every case.)
+func (f *flight[K, V]) spawn() {
+	m := f.more
+	if m.run == nil {
+		m.run = func() { m.shard.runOwn(f) }
+	}
+	sched.Go(m.run)
 }
 
 // runOwn runs f's fn on the goroutine that was started for it.
@@ -282,8 +207,8 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 		}
 	}()
 	m := f.more
-	s.table.hooks.label(&m.ctx, f.key)
-	v, err := m.fn(&m.ctx)
+	s.table.hooks.label(m.ctx, f.key)
+	v, err := m.fn(m.ctx)
 	ended = true
 	how := returned
 	if err == errLacking {
@@ -346,7 +271,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 		return false, how == kept
 	}
 	shared, alias = f.joined, f.joined || how == kept
-	own := f.own && f.more.fn != nil
+	own := f.more != nil && f.more.fn != nil
 	if f.extra() == nil && s.drained == nil && f.callers > 0 && (own || f.callers <= wakeInline) {
 		// All that is left to do is to wake those who wait on done.
 		f.settle(how, v, err)
@@ -370,12 +295,8 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 func (f *flight[K, V]) settle(how outcome, v V, err error) {
 	f.outcome, f.val, f.err = how, v, err
 	f.state = finished
-	if f.own {
-		// What fn returned may hold its context, and with that the flight: an
-		// http.Response does. It need not hold fn as well.
-		f.more.fn = nil
-	}
 	if c := f.context(); c != nil {
+		f.more.fn = nil
 		c.ahead.Store(ended)
 	}
 }

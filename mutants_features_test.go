@@ -266,7 +266,7 @@ func TestYield_GivesNoTurnToACrowd(t *testing.T) {
 	turns := 0
 	for range rounds {
 		s := &shard[int, int]{table: newTable(config[int, int]{}, Hooks[int]{})}
-		f := newOwnFlight[int, int]()
+		f := s.takeOwn(nil)
 		s.leadOwn(f, 1, 1)
 		f.seated = 1
 		var ran atomic.Int32
@@ -416,7 +416,7 @@ func TestFlights_OfAMoment(t *testing.T) {
 
 // TestDeadlock_DroppedUnderTheLock: an edge is not removed before graph is held.
 func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
-	from, to := new(flightContext), &flight[int, int]{own: true, more: new(more[int, int])}
+	from, to := new(flightContext), &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
 	e := &edge{from: from}
 	graph.Lock()
 	point(e, to)
@@ -440,7 +440,7 @@ func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
 // edge. The race detector judges, too.
 func TestDeadlock_DroppedTogether(t *testing.T) {
 	const each = 5_000
-	from, to := new(flightContext), &flight[int, int]{own: true, more: new(more[int, int])}
+	from, to := new(flightContext), &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
 	var wg sync.WaitGroup
 	for range 4 {
 		edges := make([]*edge, each)

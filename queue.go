@@ -81,7 +81,7 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flig
 func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 	x := f.extend()
 	if x.queue == nil {
-		q := newEntryFlight[K, V]()
+		q := s.newEntryFlight()
 		q.key, q.hash = f.key, f.hash
 		q.state = queued
 		q.born = sched.Now()

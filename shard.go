@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/puzpuzpuz/xsync/v3"
@@ -38,11 +39,6 @@ import (
 // two cores that use a shard in turn it is two more cache lines that travel.
 
 const (
-	// freeFlights bounds a shard's list of free flights. A storm's records go
-	// to the garbage collector when it is over. With 16 or 256, the workloads
-	// parallel, hot and zipf of benchmarks/ took within 3 % of what they take.
-	freeFlights = 64
-
 	// shardsPerProc is how many shards a group has by default for each P:
 	// enough that two of n Ps rarely meet on one lock. On two Ps, calls for a
 	// million keys by a skewed distribution took 4 to 8 % longer with eight, and
@@ -65,6 +61,8 @@ type table[K comparable, V any] struct {
 	shift  uint           // 64 - log2(len(shards))
 	shards []*shard[K, V] // apart, for their alignment
 	ended  *xsync.Counter // calls whose context had ended on entry
+
+	records sync.Pool // of *flight[K, V], for takeOwn
 
 	yields yielding // of leaders whose fn runs on another goroutine
 
@@ -254,34 +252,6 @@ func (s *shard[K, V]) leadNew(f *flight[K, V], h uint64, key K) {
 	}
 	s.led++
 	s.link(f)
-}
-
-// take returns a record for a running flight with one caller, its leader. s.mu
-// must be held.
-func (s *shard[K, V]) take() *flight[K, V] {
-	f := s.free
-	if f == nil {
-		return &flight[K, V]{callers: 1, leading: true}
-	}
-	s.free = f.next
-	s.nfree--
-	return f
-}
-
-// retire unregisters f, which nobody but its leader knows of (F4), and keeps
-// its record as take wants it: callers and leading stay, and what is not cleared
-// here was never set. s.mu must be held.
-func (s *shard[K, V]) retire(f *flight[K, V]) {
-	s.unlink(f)
-	if s.nfree == freeFlights {
-		return
-	}
-	var zero K
-	f.key = zero
-	f.born = 0
-	f.next = s.free
-	s.free = f
-	s.nfree++
 }
 
 // idle returns the completion that Shutdown waits on if it is due now, which

@@ -194,9 +194,19 @@ type call[K comparable, V any] struct {
 // shard's lock must not be held.
 func (s *shard[K, V]) await(c *call[K, V], f *flight[K, V]) (v V, shared bool, err error) {
 	if !c.ended && sched.WaitEither(c.w.done, c.done) {
-		return f.result(s.table.clone)
+		return s.collect(c, f)
 	}
 	return s.leave(c, f)
+}
+
+// collect returns what c gets, which stayed to the end of f. f must be finished,
+// and its shard's lock must not be held.
+func (s *shard[K, V]) collect(c *call[K, V], f *flight[K, V]) (v V, shared bool, err error) {
+	v, shared, err = f.result(s.table.clone)
+	if c.leads {
+		s.table.giveBack(f)
+	}
+	return v, shared, err
 }
 
 // leave ends the wait of a call whose context has ended. A result beats it: if
@@ -207,7 +217,7 @@ func (s *shard[K, V]) leave(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 	s.mu.Lock()
 	if f.state == finished {
 		s.mu.Unlock()
-		return f.result(s.table.clone)
+		return s.collect(c, f)
 	}
 	f.unwait(c.w)
 	shared = f.joined

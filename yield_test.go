@@ -150,7 +150,7 @@ func TestYield_Outcomes(t *testing.T) {
 // hundreds have joined meanwhile.
 func TestYield_KeepsItsSeat(t *testing.T) {
 	s := &shard[int, int]{table: newTable(config[int, int]{}, Hooks[int]{})}
-	f := newOwnFlight[int, int]()
+	f := s.takeOwn(nil)
 	s.leadOwn(f, 1, 1)
 	f.seated = 1
 	var c call[int, int]

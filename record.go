@@ -1,0 +1,165 @@
+package coalesce
+
+import (
+	"context"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
+// This file holds the records of flights: what they are made of, where they come
+// from, and which are used again.
+//
+// A record is used again if nobody can have a pointer to it any more but who gives
+// it back, and nobody needs what it holds (F4, R1). All others are left to the
+// garbage collector. So nothing has to be counted, and no pointer can meet a
+// record that means another flight by now.
+//
+// Invariants:
+//  R1. Who leads a flight that has run on a goroutine of its own, or in a batch, and
+//      has taken its result, is the last to have a pointer to it, unless another call
+//      joined it or it has its extra part: whoever else keeps a pointer to a record
+//      has left a mark of that in one of the two.
+//  R2. What a context refers to is not a record: fn's context, and with it all
+//      that is derived from it, may outlast the flight, its result and its callers.
+//      The context of a batch is part of that, which refers to no record once
+//      they have finished.
+//
+// Rejected: the flights of a batch in one array. Whoever has to do with one of them
+// would keep the values of all.
+
+// freeFlights bounds a shard's list of free flights. A storm's records go
+// to the garbage collector when it is over. With 16 or 256, the workloads
+// parallel, hot and zipf of benchmarks/ took within 3 % of what they take.
+const freeFlights = 64
+
+// more is the part of a flight that most do without. It is allocated together
+// with a flight that may run on a goroutine other than its leader's, and added to
+// another when it is first asked for.
+type more[K comparable, V any] struct {
+	ctx   *flightContext // what fn gets, or would get; nil if it runs on its leader's goroutine
+	shard *shard[K, V]   // nil if ctx is
+
+	// What the flight's own goroutine runs, nil until that is about to start.
+	fn  func(context.Context) (V, error)
+	run func() // that goroutine; nil until it is needed, then for good
+
+	batch *batch[K, V] // whose fn runs for this flight, with others; or nil
+	extra *extra[K, V] // nil until something asks for it, then for good
+}
+
+// extra is the part of a flight that is seldom needed.
+type extra[K comparable, V any] struct {
+	queue  *flight[K, V] // the successor behind this flight
+	timer  sched.Timer   // queued: promotes this one when the one before reaches MaxAge
+	before *flight[K, V] // queued: what this one is queued behind; detached: the one before it in the list
+	blocks *block        // waiters beyond those on done
+
+	first, last *entry[K, V] // entries in order of arrival
+
+	story *story // what hooks keep of the flight; nil without hooks
+}
+
+// An ownFlight is a flight and its more in one allocation.
+type ownFlight[K comparable, V any] struct {
+	flight[K, V]
+	rest more[K, V]
+}
+
+// An entryFlight is an ownFlight with its extra part, for a flight that has
+// entries from the beginning.
+type entryFlight[K comparable, V any] struct {
+	ownFlight[K, V]
+	extra extra[K, V]
+}
+
+// take returns a record for a running flight with one caller, its leader. s.mu
+// must be held.
+func (s *shard[K, V]) take() *flight[K, V] {
+	f := s.free
+	if f == nil {
+		return &flight[K, V]{callers: 1, leading: true}
+	}
+	s.free = f.next
+	s.nfree--
+	return f
+}
+
+// retire unregisters f, which nobody but its leader knows of (F4), and keeps
+// its record as take wants it: callers and leading stay, and what is not cleared
+// here was never set. s.mu must be held.
+func (s *shard[K, V]) retire(f *flight[K, V]) {
+	s.unlink(f)
+	if s.nfree == freeFlights {
+		return
+	}
+	var zero K
+	f.key = zero
+	f.born = 0
+	f.next = s.free
+	s.free = f
+	s.nfree++
+}
+
+// takeOwn returns a record for a flight that is to run on a goroutine of its own or,
+// if c is not nil, in a batch with that context. s.mu must be held.
+func (s *shard[K, V]) takeOwn(c *flightContext) *flight[K, V] {
+	f, _ := s.table.records.Get().(*flight[K, V])
+	if f == nil {
+		o := new(ownFlight[K, V])
+		o.known, o.more = true, &o.rest
+		f = &o.flight
+	}
+	if c == nil {
+		c = new(flightContext)
+	}
+	f.more.ctx, f.more.shard = c, s
+	return f
+}
+
+// newEntryFlight returns a record for a flight that has entries and may run on a
+// goroutine of its own.
+func (s *shard[K, V]) newEntryFlight() *flight[K, V] {
+	o := new(entryFlight[K, V])
+	o.known, o.more = true, &o.rest
+	o.rest.ctx, o.rest.shard = new(flightContext), s
+	o.rest.extra = &o.extra
+	return &o.flight
+}
+
+// giveBack keeps the record of f for takeOwn, unless somebody else may have a
+// pointer to it (R1). It is called by f's leader when it has taken f's result.
+func (t *table[K, V]) giveBack(f *flight[K, V]) {
+	m := f.more
+	if f.joined || m.extra != nil {
+		return
+	}
+	*m = more[K, V]{run: m.run}
+	*f = flight[K, V]{known: true, more: m}
+	t.records.Put(f)
+}
+
+// extra returns the part of f that is seldom needed, or nil.
+func (f *flight[K, V]) extra() *extra[K, V] {
+	if f.more == nil {
+		return nil
+	}
+	return f.more.extra
+}
+
+// extend makes sure that f has its extra part, and returns it. The shard's lock
+// must be held.
+func (f *flight[K, V]) extend() *extra[K, V] {
+	f.known = true
+	switch {
+	case f.more == nil:
+		both := new(struct {
+			more[K, V]
+			x extra[K, V]
+		})
+		f.more = &both.more
+		f.more.extra = &both.x
+	case f.more.extra == nil:
+		f.more.extra = new(extra[K, V])
+	}
+	return f.more.extra
+}

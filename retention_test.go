@@ -1,0 +1,135 @@
+package coalesce_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"time"
+	"weak"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// This file holds tests that nothing of a flight that is over is kept by calls and
+// flights that are not its own, and go on.
+
+// collected reports whether p can be collected.
+func collected(p weak.Pointer[payload]) bool {
+	for range 20 {
+		if runtime.GC(); p.Value() == nil {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}
+
+// TestG12_EdgeKeepsNoPredecessor: a call made by an fn that was queued behind a
+// flight does not keep that flight when it is over.
+func TestG12_EdgeKeepsNoPredecessor(t *testing.T) {
+	var g coalesce.Group[string, *payload]
+	release := make(chan struct{})
+	started := make(chan struct{})
+	nested := make(chan struct{})
+	fresh := make(chan struct{})
+	firstDone := make(chan struct{})
+	first := func() weak.Pointer[payload] {
+		v := new(payload)
+		w := weak.Make(v)
+		go func() {
+			defer close(firstDone)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			hand := make(chan *payload, 1)
+			hand <- v
+			g.DoContext(ctx, "k", func(context.Context) (*payload, error) {
+				close(started)
+				<-nested
+				return <-hand, nil
+			})
+		}()
+		<-started
+		return w
+	}()
+	outer := g.DoChan(context.Background(), "outer", func(ctx context.Context) (*payload, error) {
+		g.DoFresh(ctx, "k", func(context.Context) (*payload, error) {
+			close(fresh)
+			<-release
+			return nil, nil
+		})
+		return nil, nil
+	})
+	awaitStats(t, func() bool { return g.Stats().Joined == 1 })
+	close(nested)
+	<-firstDone
+	<-fresh
+	if !collected(first) {
+		t.Error("the value of a flight that is over, and whose caller has returned, is kept by a call that was queued behind it")
+	}
+	close(release)
+	<-outer
+	runtime.KeepAlive(&g)
+}
+
+// TestG12_ChildKeepsNoParent: a flight that the fn of another started, and did
+// not wait for, keeps that one's context, and not its value.
+func TestG12_ChildKeepsNoParent(t *testing.T) {
+	var g coalesce.Group[string, *payload]
+	release := make(chan struct{})
+	var child <-chan coalesce.Result[*payload]
+	parent := func() weak.Pointer[payload] {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		v, _, _ := g.DoContext(ctx, "parent", func(ctx context.Context) (*payload, error) {
+			child = g.DoChan(coalesce.Detach(ctx), "child", func(context.Context) (*payload, error) {
+				<-release
+				return nil, nil
+			})
+			return new(payload), nil
+		})
+		return weak.Make(v)
+	}()
+	if !collected(parent) {
+		t.Error("the value of a flight that is over is kept by a flight that its fn started")
+	}
+	close(release)
+	<-child
+	runtime.KeepAlive(&g)
+}
+
+// TestG12_FollowerOfABatchKeepsNoOther: a call that has joined one flight of a
+// batch, which is over, and waits for something else, does not keep the values of
+// the other keys of the batch.
+func TestG12_FollowerOfABatchKeepsNoOther(t *testing.T) {
+	var g coalesce.Group[string, *payload]
+	release, started := make(chan struct{}), make(chan struct{})
+	slow := make(chan struct{})
+	slowDone := g.DoChan(context.Background(), "slow", func(context.Context) (*payload, error) { <-slow; return nil, nil })
+	batchDone := make(chan weak.Pointer[payload])
+	go func() {
+		m := g.DoMulti(context.Background(), []string{"a", "b"}, func(context.Context, []string) (map[string]*payload, error) {
+			close(started)
+			<-release
+			return map[string]*payload{"a": nil, "b": new(payload)}, nil
+		})
+		batchDone <- weak.Make(m["b"].Val)
+	}()
+	<-started
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		g.DoMulti(context.Background(), []string{"a", "slow"}, nothing)
+	}()
+	awaitStats(t, func() bool { return g.Stats().Joined == 2 })
+	close(release)
+	b := <-batchDone
+	if !collected(b) {
+		t.Error("the value of key b, whose callers have returned, is kept by a call for a")
+	}
+	close(slow)
+	<-followed
+	<-slowDone
+	runtime.KeepAlive(&g)
+}
+
+func nothing(context.Context, []string) (map[string]*payload, error) { return nil, nil }
