@@ -35,6 +35,7 @@ func (f *findings) refuse(rule int, format string, args ...any) {
 func (h *History) Check() error {
 	var found findings
 	keys := map[int]*keyHistory{}
+	shut := Never // when somebody had ErrClosed
 	of := func(key int) *keyHistory {
 		if keys[key] == nil {
 			keys[key] = &keyHistory{findings: &found, closing: h.Closing, lingering: h.Lingering, aging: h.Aging, runs: map[Token]*run{}}
@@ -49,6 +50,9 @@ func (h *History) Check() error {
 			}
 			k := of(c.Key)
 			k.calls = append(k.calls, c)
+			if c.Got == GotClosed {
+				shut = min(shut, c.Ret)
+			}
 			if c.Exec.Runs > 0 {
 				k.runs[c.Token] = &run{Call: c, minRet: Never, lingers: h.Lingering && c.Exec.How == ExitReturn}
 			}
@@ -74,6 +78,9 @@ func (h *History) Check() error {
 	for _, k := range keys {
 		forgotten := newSpans(k.forgets)
 		for _, r := range k.runs {
+			if r.Inv > shut {
+				found.refuse(9, "fn of %v ran, whose call began at %d, and a call had ErrClosed at %d", r.Token, r.Inv, shut)
+			}
 			k.checkRun(r, forgotten)
 		}
 		k.checkOverlaps(forgotten)
@@ -111,12 +118,13 @@ func (r *run) finish() Stamp {
 type keyHistory struct {
 	*findings
 
-	calls   []*Call
-	runs    map[Token]*run
-	forgets []*Forget
-	left    []*Call // got their own context's end
-	closed  []*Call // got ErrClosed
-	closing Stamp
+	calls     []*Call
+	runs      map[Token]*run
+	forgets   []*Forget
+	left      []*Call // got their own context's end
+	closed    []*Call // got ErrClosed
+	followers []*Call // of left, those whose fn did not run: they led nothing
+	closing   Stamp
 
 	lingering bool
 	aging     bool
@@ -163,6 +171,9 @@ func (k *keyHistory) attribute(c *Call) {
 		r.maxInv, r.minRet = c.Inv, c.Ret
 	case GotOwnEnd:
 		k.left = append(k.left, c)
+		if c.Exec.Runs == 0 {
+			k.followers = append(k.followers, c)
+		}
 	case GotClosed:
 		if c.Exec.Runs != 0 {
 			k.refuse(1, "%v got ErrClosed, and its fn ran", c.Token)
@@ -200,7 +211,7 @@ func (k *keyHistory) checkRun(r *run, forgotten spans) {
 	} else if r.maxInv > r.minRet {
 		k.refuse(3, "the result of %v was had at %d and given to a call that began at %d", r.Token, r.minRet, r.maxInv)
 	}
-	if r.Exec.Canceled && r.receivers > 0 && k.closing == Never {
+	if r.Exec.Canceled && r.receivers > 0 && r.Exec.End < k.closing {
 		k.refuse(6, "the context of %v ended although %d calls received its result", r.Token, r.receivers)
 	}
 	if k.lingering {
@@ -209,7 +220,7 @@ func (k *keyHistory) checkRun(r *run, forgotten spans) {
 	if r.receivers > 1 && r.told+r.mute < r.receivers {
 		k.refuse(7, "%d calls received the result of %v, and %d of them were told that they shared it", r.receivers, r.Token, r.told)
 	}
-	if r.receivers == 1 && r.told == 1 && !anyOverlaps(k.left, r.Inv, r.minRet) {
+	if r.receivers == 1 && r.told == 1 && r.Got != GotOwnEnd && !anyOverlaps(k.followers, r.Inv, r.minRet) {
 		k.refuse(7, "%v alone received its result and was told that it shared it", r.Token)
 	}
 }
@@ -299,15 +310,19 @@ func (k *keyHistory) checkNameless() {
 			}) {
 				k.refuse(1, "%v got ErrGoexit, and no fn can have exited for it", c.Token)
 			}
-		case c.Got == GotInFlight:
-			// What was in flight may never have run: all left it, or it was
-			// rejected.
-			if !anyOverlaps(k.left, c.Inv, c.Ret) && !anyOverlaps(k.closed, c.Inv, c.Ret) &&
-				!k.anyRun(func(r *run) bool { return r.Inv <= c.Ret && c.Inv <= r.until }) {
-				k.refuse(9, "%v got ErrInFlight, and nothing was in flight", c.Token)
-			}
+		case c.Got == GotInFlight && !k.inFlight(c):
+			k.refuse(9, "%v got ErrInFlight, and nothing was in flight", c.Token)
+		case c.Got == GotFull && !k.inFlight(c):
+			k.refuse(9, "%v got ErrSaturated, and nothing was in flight", c.Token)
 		}
 	}
+}
+
+// inFlight reports whether something can have been in flight during c. That may
+// never have run: all left it, or it was rejected.
+func (k *keyHistory) inFlight(c *Call) bool {
+	return anyOverlaps(k.left, c.Inv, c.Ret) || anyOverlaps(k.closed, c.Inv, c.Ret) ||
+		k.anyRun(func(r *run) bool { return r.Inv <= c.Ret && c.Inv <= r.until })
 }
 
 func (k *keyHistory) anyRun(ok func(*run) bool) bool {

@@ -19,12 +19,15 @@
 //	        detach the first; that everybody has left it is no excuse
 //	rule 5  a call that begins after a Forget returned gets no execution that
 //	        started before that Forget began
-//	rule 6  fn's context does not end if somebody receives the result
+//	rule 6  fn's context does not end if somebody receives the result, unless
+//	        the group is shut down before fn ends
 //	rule 7  shared is told to all receivers if there are several, and to a
-//	        lone one only if another call may have left
+//	        lone one only if its leader left, or another call may have whose fn did
+//	        not run
 //	rule 8  a DoFresh gets an execution that started after the call began
 //	rule 9  what is not a result has its reason: a call's own context has
-//	        ended, the key was in flight, the group was shut down
+//	        ended, the key was in flight, the group was shut down; no call leads
+//	        that begins after another had ErrClosed
 //	rule 10 what Flights, Len and Stats tell is possible
 //
 // Where successes linger, rule 3 holds for what does not linger, and of that
