@@ -114,7 +114,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		e.tell(true)
 	}
 	if untold {
-		logUntold(keysOf(parts), err.(*PanicError))
+		defer logUntold(keysOf(parts), err.(*PanicError))
 	}
 	each(0, len(endings), func(i int) { endings[i].tellHook() })
 }

@@ -93,6 +93,9 @@ func (e *PanicError) Error() string {
 // Unwrap returns the value if it is an error, so that [errors.Is] and
 // [errors.As] see through the panic, and nil otherwise.
 func (e *PanicError) Unwrap() error {
+	if e == nil {
+		return nil // e may itself be the value that fn panicked with
+	}
 	err, _ := e.Value.(error)
 	return err
 }
@@ -109,7 +112,7 @@ func newPanicError(recovered any) *PanicError {
 
 // logUntold reports a panic that no caller is left to be told of. It runs on
 // the flight's own goroutine, where a panic of the user's log handler would
-// end the process.
+// end the process, and comes last, as that may exit the goroutine.
 func logUntold(key any, e *PanicError) {
 	defer func() { _ = recover() }()
 	slog.Default().Error("coalesce: fn panicked after its last caller had left",

@@ -330,7 +330,7 @@ func (e *ending[K, V]) concerns() bool {
 	return e.waking.n > 0 || e.next != nil || e.idle != nil || e.untold || e.event != nil
 }
 
-// tell tells everybody of a flight's end. It returns soon if mayDefer is set.
+// tell tells all callers of a flight's end. It returns soon if mayDefer is set.
 // No lock may be held.
 func (e ending[K, V]) tell(mayDefer bool) {
 	e.next.notify()
@@ -338,14 +338,14 @@ func (e ending[K, V]) tell(mayDefer bool) {
 		sched.Complete(e.idle)
 	}
 	e.waking.wake(e.shard.table.clone, mayDefer)
-	if f := e.waking.flight; e.untold {
-		logUntold(f.key, f.err.(*PanicError))
-	}
 }
 
-// tellHook calls the hook for the flight's end. It comes last, as it may exit
-// the goroutine.
+// tellHook calls the hook for the flight's end, and logs the panic that nobody was
+// told of. It comes last, as both may exit the goroutine.
 func (e ending[K, V]) tellHook() {
+	if f := e.waking.flight; e.untold {
+		defer logUntold(f.key, f.err.(*PanicError))
+	}
 	if e.event != nil {
 		e.shard.table.hooks.tell(e.shard.table.hooks.Finish, e.event)
 	}

@@ -2,6 +2,8 @@ package coalesce_test
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"math"
 	"runtime"
 	"strings"
@@ -380,4 +382,46 @@ func TestDo_QueuedAloneWakesNobody(t *testing.T) {
 		close(old.release)
 		synctest.Wait()
 	})
+}
+
+// An exitingHandler is a log handler that exits the goroutine.
+type exitingHandler struct{ slog.Handler }
+
+func (exitingHandler) Handle(context.Context, slog.Record) error {
+	runtime.Goexit()
+	return nil
+}
+
+// TestG10_LogHandlerExits: a log handler that exits the goroutine on which a panic is
+// logged that nobody was told of does not keep the hook from being told of the end.
+func TestG10_LogHandlerExits(t *testing.T) {
+	captureLog(t)
+	slog.SetDefault(slog.New(exitingHandler{slog.Default().Handler()}))
+	for _, f := range forms[2:] {
+		synctest.Test(t, func(t *testing.T) {
+			var told []coalesce.Event[string]
+			g := group{Hooks: coalesce.Hooks[string]{Finish: func(e coalesce.Event[string]) { told = append(told, e) }}}
+			ctx, cancel := context.WithCancel(t.Context())
+			goCall(ctx, f, &g, "k", func(ctx context.Context) (int, error) {
+				<-ctx.Done()
+				panic("nobody listens")
+			})
+			synctest.Wait()
+			cancel()
+			synctest.Wait()
+			if len(told) != 1 || told[0].Outcome != coalesce.OutcomePanicked {
+				t.Errorf("%s: told of %+v", f.name, told)
+			}
+		})
+	}
+}
+
+// TestG10_NilPanicErrorIs: what panics with a nil *PanicError can be asked what it is.
+func TestG10_NilPanicErrorIs(t *testing.T) {
+	var g group
+	r := <-g.DoChan(t.Context(), "k", func(context.Context) (int, error) { panic((*coalesce.PanicError)(nil)) })
+	var e *coalesce.PanicError
+	if !errors.As(r.Err, &e) || e == nil || errors.Is(r.Err, coalesce.ErrGoexit) {
+		t.Errorf("%v", r.Err)
+	}
 }
