@@ -79,6 +79,9 @@ type world struct {
 	forgot  map[int]bool // keys of which two may run at once
 	h       *history.History
 	notes   []string
+
+	contexts map[history.Token]context.Context // that each fn was given
+	lasting  map[history.Token]bool            // of those, which must not end any more
 }
 
 func (w *world) note(format string, args ...any) {
@@ -91,6 +94,7 @@ func (p program) run() error {
 		program: p,
 		g:       &coalesce.Group[int, history.Token]{Shards: max(1, p.shards), Hash: func(key int) uint64 { return uint64(key) }},
 		running: map[int]int{}, forgot: map[int]bool{},
+		contexts: map[history.Token]context.Context{}, lasting: map[history.Token]bool{},
 	}
 	if p.setup != nil {
 		p.setup(w.g)
@@ -139,6 +143,11 @@ func (w *world) atRest(clients []*storm.Client) {
 			w.note("%d executions of key %d have not ended", n, key)
 		}
 	}
+	for of := range w.lasting {
+		if w.contexts[of].Err() != nil {
+			w.note("the context of %v ended when its result had been had", of)
+		}
+	}
 	if n := sched.Watches(); n != 0 {
 		w.note("%d contexts are still watched", n)
 	}
@@ -160,6 +169,15 @@ func (w *world) enter(key int) {
 
 func (w *world) leave(key int) { w.running[key]-- }
 
+// had notes that r has returned: what it got may need the context of the fn that
+// it comes from for as long as it likes. A Shutdown may have ended that before.
+func (w *world) had(r *history.Call) {
+	ctx := w.contexts[r.From]
+	if r.Got == history.GotResult && ctx != nil && (w.h.Closing == history.Never || ctx.Err() == nil) {
+		w.lasting[r.From] = true
+	}
+}
+
 // fn returns the fn of the call r, during which others can do something.
 func (w *world) fn(r *history.Call, how history.Exit) func(context.Context) (history.Token, error) {
 	me, e := r.Token, &r.Exec
@@ -167,6 +185,7 @@ func (w *world) fn(r *history.Call, how history.Exit) func(context.Context) (his
 	return func(ctx context.Context) (history.Token, error) {
 		e.Start = history.Now()
 		e.Runs++
+		w.contexts[me] = ctx
 		w.enter(me.Key)
 		sched.Point()
 		if w.during != nil {
@@ -231,6 +250,7 @@ func call(name string, form storm.Form, key int, how history.Exit, cancel bool) 
 		}
 		sched.Point()
 		c.Block(form, ctx, r, w.fn(r, how))
+		w.had(r)
 	}}
 }
 
@@ -241,6 +261,7 @@ func callForever(name string, key int) step {
 		r := c.NewRecord(key)
 		sched.Point()
 		c.Block(storm.ByContext, context.Background(), r, w.fn(r, history.ExitReturn))
+		w.had(r)
 	}}
 }
 
@@ -262,6 +283,7 @@ func callChan(name string, key int, how history.Exit, cancel bool) step {
 		} else {
 			r.Record(e, res.Val, res.Err)
 		}
+		w.had(r)
 	}}
 }
 
@@ -285,6 +307,7 @@ func callMulti(name string, how history.Exit, cancel bool, keys ...int) step {
 				x.Start, x.How, x.Batch = history.Now(), how, records[keys[0]].Token
 				x.Runs++
 				of[key] = records[key].Token
+				w.contexts[of[key]] = ctx
 				w.enter(key)
 			}
 			sched.Point()
@@ -312,6 +335,7 @@ func callMulti(name string, how history.Exit, cancel bool, keys ...int) step {
 			} else {
 				r.Record(e, res.Val, res.Err)
 			}
+			w.had(r)
 		}
 	}}
 }
