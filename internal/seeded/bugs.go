@@ -80,6 +80,14 @@ var bugs = []bug{
 		by: []string{explored, stormed},
 	},
 	{
+		name: "record given back",
+		what: "the record of a flight that was joined is given back by its leader while followers have yet to read it",
+		file: "record.go",
+		old:  "\tif f.joined || m.extra != nil {\n",
+		new:  "\tif f.joined && !seeded(\"record given back\") || m.extra != nil {\n",
+		by:   []string{explored, stormed},
+	},
+	{
 		name: "leave not counted",
 		what: "a caller that leaves still counts, so that the flight is never abandoned",
 		file: "waiter.go",
@@ -133,7 +141,7 @@ var bugs = []bug{
 		what: "a panic of fn on the leader's goroutine leaves the flight in the table",
 		file: "flight.go",
 		old:  "\te := newPanicError(recovered)\n\ts.mu.Lock()\n",
-		new:  "\te := newPanicError(recovered)\n\tif f != nil && !f.own && seeded(\"key dead after a panic\") {\n\t\treturn e\n\t}\n\ts.mu.Lock()\n",
+		new:  "\te := newPanicError(recovered)\n\tif f != nil && (f.more == nil || f.more.fn == nil) && seeded(\"key dead after a panic\") {\n\t\treturn e\n\t}\n\ts.mu.Lock()\n",
 		by:   []string{explored, tested, fuzzed},
 	},
 	{
@@ -148,9 +156,9 @@ var bugs = []bug{
 		name: "batch key left dead",
 		what: "after a panic the last key of a batch is not finished",
 		file: "batch.go",
-		old:  "\tfor i := range parts {\n\t\tp := &parts[i]\n\t\tv, ok := m[p.key]\n",
+		old:  "\tfor _, f := range parts {\n\t\tv, ok := m[f.key]\n",
 		new: "\tif how == panicked && len(parts) > 1 && seeded(\"batch key left dead\") {\n\t\tparts = parts[:len(parts)-1]\n\t}\n" +
-			"\tfor i := range parts {\n\t\tp := &parts[i]\n\t\tv, ok := m[p.key]\n",
+			"\tfor _, f := range parts {\n\t\tv, ok := m[f.key]\n",
 		by: []string{explored, tested},
 	},
 	{
@@ -208,5 +216,15 @@ var bugs = []bug{
 		old:  "\t\tif f.queue() != nil {\n\t\t\tq := ",
 		new:  "\t\tif f.queue() != nil && !seeded(\"queued behind Shutdown\") {\n\t\t\tq := ",
 		by:   []string{tested, fuzzed},
+	},
+	{
+		name: "context ended late",
+		what: "a Shutdown that is out of time ends the contexts of flights that have finished since it looked",
+		file: "shutdown.go",
+		old: "\t\t\tif c != nil && c.ahead.Load() != ended && c.mark(end) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t\ts.mu.Unlock()\n" +
+			"\t\tfor _, c := range marked {\n\t\t\tc.tell()\n",
+		new: "\t\t\tif c != nil && c.ahead.Load() != ended && (seeded(\"context ended late\") || c.mark(end)) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t\ts.mu.Unlock()\n" +
+			"\t\tfor _, c := range marked {\n\t\t\tc.mark(end)\n\t\t\tc.tell()\n",
+		by: []string{explored},
 	},
 }
