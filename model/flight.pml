@@ -16,7 +16,7 @@
  *      its callers have left                                        (G3, G4)
  *  A3  DoFresh gets a flight that was registered after the call began
  *  A4  a flight finishes once and its completion is closed once     (G9, F1)
- *  A5  a record is used again only if nobody can see it any more        (F4)
+ *  A5  a record is used again only if nobody can see it any more    (F4, R1)
  *  A6  every call is answered, every fn ends: where nothing can go on, all
  *      processes are over                                               (G9)
  *  A7  at the end nothing is registered, in the slot, or unfinished    (G12)
@@ -29,7 +29,7 @@
  * call decides when it begins whether its context is to end, and an fn whether
  * it waits for its own: what could always go on would never be stuck.
  *
- * BUG=1 to 18 plant a mistake, which must be found.
+ * BUG=1 to 20 plant a mistake, which must be found.
  */
 
 #ifndef CALLERS
@@ -64,6 +64,8 @@ typedef record {
 	mtype state = unused;
 	byte callers;
 	bool known, detached;
+	bool joined;            /* a second call has taken part */
+	bool extra;             /* it has entries, a queue, or is forgotten: record.go */
 	bool done;              /* the completion */
 	bool canceled;          /* fn's context */
 	byte queue = NONE;      /* the successor */
@@ -98,7 +100,7 @@ byte solo = NONE;           /* whose flight took the slot; a leader does not kno
 byte live = NONE;           /* what runs and is not forgotten */
 byte begun;                 /* the DoFresh that have begun, a bit for each call */
 
-/* shard.go: take, and what makes a record; callers is 1. The garbage collector
+/* record.go: take, takeOwn, newEntryFlight; callers is 1. The garbage collector
    leaves records as they are in the beginning (see release). */
 inline get(r, how) {
 	r = 0;
@@ -113,6 +115,7 @@ inline get(r, how) {
 inline clear(r) {
 	flight[r].state = unused; flight[r].callers = 0;
 	flight[r].known = false; flight[r].detached = false;
+	flight[r].joined = false; flight[r].extra = false;
 	flight[r].done = false; flight[r].canceled = false;
 	flight[r].interest = 0; flight[r].answered = false;
 	flight[r].forgotten = false; flight[r].since = 0;
@@ -151,6 +154,7 @@ inline begin(r) {
 
 /* queue.go: addEntry */
 inline addEntry(r, c) {
+	flight[r].extra = true;
 	flight[r].line[flight[r].length] = c;
 	flight[r].length++
 }
@@ -233,7 +237,7 @@ inline finish(r, inSlot) {
 	:: else
 	fi;
 	if
-	:: !flight[r].known || BUG == 3 -> /* shard.go: retire */
+	:: !flight[r].known || BUG == 3 -> /* record.go: retire */
 		assert(registered == r && flight[r].queue == NONE);
 		registered = NONE;
 		flight[r].seen--;
@@ -316,7 +320,8 @@ inline cancel(r) {
 }
 
 /* A flight's own goroutine: flight.go, runOwn. An fn that is patient returns when
-   its context ends, or else because somebody waits for it. */
+   its context ends, or else because somebody waits for it. What only its leader
+   waits for it does not look at once the lock is released: flight.go, finish. */
 proctype own(byte f) {
 	byte k, next = NONE;
 	bool patient;
@@ -336,11 +341,15 @@ proctype own(byte f) {
 #elif BUG == 10
 		flight[f].seen-- /* one of fn's exits does not finish */
 #else
-		finish(f, false)
+		finish(f, false);
+		if
+		:: f != NONE && !flight[f].extra -> wake(f); release(f)
+		:: else
+		fi
 	};
 	atomic {
 		if
-		:: f != NONE || BUG != 3 -> tell(f); release(f)
+		:: f != NONE -> tell(f); release(f)
 		:: else /* no longer there */
 		fi
 #endif
@@ -461,7 +470,7 @@ proctype caller(byte me, kind) {
 			:: f != NONE && form != byFresh &&
 			   (flight[f].state == running || BUG == 15 && flight[f].state == abandoned) -> /* join */
 				flight[f].callers++;
-				flight[f].known = true;
+				flight[f].known = true; flight[f].joined = true;
 				assert(!flight[f].answered && flight[f].interest > 0); /* A2 */
 				if
 				:: form == byChan -> addEntry(f, c)
@@ -475,9 +484,9 @@ proctype caller(byte me, kind) {
 					if
 					:: flight[f].queue == NONE ->
 						k = f;
-						flight[k].known = true;
+						flight[k].known = true; flight[k].extra = (BUG != 20);
 						get(f, queued);
-						flight[f].known = true;
+						flight[f].known = true; flight[f].extra = true;
 						flight[f].before = k;
 						flight[k].queue = f;
 						k = 0
@@ -572,6 +581,15 @@ answered:
 			:: else
 			fi;
 			if
+			:: f != NONE && !call[c].gone && leads && (form == byContext || form == byFresh) &&
+			   (!flight[f].joined || BUG == 19) && !flight[f].extra -> /* record.go: giveBack */
+				assert(flight[f].state == finished && flight[f].seen == 1); /* A5 */
+				flight[f].seen--;
+				clear(f);
+				f = NONE
+			:: else
+			fi;
+			if
 			:: f != NONE -> release(f)
 			:: else
 			fi;
@@ -603,7 +621,7 @@ again:	do
 				:: else
 				fi;
 				flight[f].known = (BUG != 17);
-				flight[f].detached = true;
+				flight[f].detached = true; flight[f].extra = true;
 				registered = NONE;
 				if
 				:: BUG == 18

@@ -77,7 +77,7 @@ if [ -s vacuous ]; then
 fi
 printf 'all %d lines with steps are taken\n' "$(wc -l <taken)"
 
-for bug in 1 2 3 4 5 7 8 9 10 11 12 13 14 15 17 18; do
+for bug in 1 2 3 4 5 7 8 9 10 11 12 13 14 15 17 18 19 20; do
 	found "$bug" -DCALLERS=2 -DCALLS=1 -DFORGETS=1
 done
 for bug in 6 16; do # take three
