@@ -398,6 +398,33 @@ func TestDeadlock_BehindAQueue(t *testing.T) {
 	}
 }
 
+// TestDeadlock_OneOfAQueueLeaves: of two flights that wait behind a third one leaves,
+// and the third still knows of the other.
+func TestDeadlock_OneOfAQueueLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		var asked error
+		var leave context.CancelFunc
+		go g.DoContext(contextThatCanEnd(t), "a", func(ctx context.Context) (int, error) {
+			time.Sleep(3 * time.Second)
+			_, _, asked = g.DoContext(ctx, "x", ctxValue(0))
+			return 0, nil
+		})
+		synctest.Wait()
+		for _, key := range []string{"x", "y"} {
+			go g.DoContext(contextThatCanEnd(t), key, func(ctx context.Context) (int, error) {
+				ctx, leave = context.WithCancel(ctx)
+				_, _, err := g.DoFresh(ctx, "a", ctxValue(0))
+				return 0, err
+			})
+			synctest.Wait()
+		}
+		leave()
+		time.Sleep(time.Minute)
+		wantCircle(t, asked, "a", "x", "a")
+	})
+}
+
 // A wrappedContext hides what it wraps, but for the values.
 type wrappedContext struct{ context.Context }
 

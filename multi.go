@@ -205,9 +205,7 @@ func (t *table[K, V]) answerPart(p *part[K, V], left error) (r Result[V]) {
 		return Result[V]{Err: left, Shared: p.shared}
 	}
 	r = p.flight.report(t.clone)
-	if p.leads {
-		t.giveBack(p.flight)
-	}
+	t.giveBack(p.flight)
 	return r
 }
 

@@ -127,7 +127,8 @@ func (s *shard[K, V]) newEntryFlight() *flight[K, V] {
 }
 
 // giveBack keeps the record of f for takeOwn, unless somebody else may have a
-// pointer to it (R1). It is called by f's leader when it has taken f's result.
+// pointer to it (R1). It is called by those who have taken f's result; a follower
+// is itself a mark.
 func (t *table[K, V]) giveBack(f *flight[K, V]) {
 	m := f.more
 	if f.joined || m.extra != nil {

@@ -203,9 +203,7 @@ func (s *shard[K, V]) await(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 // and its shard's lock must not be held.
 func (s *shard[K, V]) collect(c *call[K, V], f *flight[K, V]) (v V, shared bool, err error) {
 	v, shared, err = f.result(s.table.clone)
-	if c.leads {
-		s.table.giveBack(f)
-	}
+	s.table.giveBack(f)
 	return v, shared, err
 }
 
