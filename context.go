@@ -35,11 +35,8 @@ type flightContext struct {
 	ahead sched.Pointer[flightContext] // queued: of the flight in front; ended: of one that has finished
 	edges *edge                        // of the calls that fn waits for; guarded by graph
 
-	// How many edges lead to this flight, and to what was queued behind it when
-	// they were added; guarded by graph. behind is allocated apart, by the first
-	// of them: an edge outlasts the flight that it was queued behind.
-	waited int
-	behind *int
+	waited int  // how many edges lead to this flight; guarded by graph
+	behind bool // an edge has led to what was queued behind it; guarded by graph
 }
 
 // An afterFunc is a function to be called when a flightContext ends.

@@ -34,8 +34,9 @@ import (
 //      before that, or with it, as until it has left it may be seen waiting for
 //      what it gives up.
 //  D5. A flight that no edge leads to, nor to what is queued behind it, is in no
-//      circle: awaited says so without a search. What is queued has been put
-//      there before any edge leads to it, and is never put behind another flight.
+//      circle, and most of them are spared the search (see awaited). What is queued
+//      was put there before any edge led to it, and is never put behind another
+//      flight.
 //
 // A flight that runs on its leader's goroutine has no context, hence no edges
 // from it: Do's cost stays what it is. The price is that a circle through a Do
@@ -48,7 +49,6 @@ var graph sched.Mutex
 type edge struct {
 	from, to   *flightContext
 	key        any             // of to
-	front      *int            // behind of that which to was queued behind, or nil
 	done       <-chan struct{} // of the call's context
 	prev, next *edge           // those of from
 }
@@ -115,11 +115,7 @@ func point[K comparable, V any](e *edge, f *flight[K, V]) {
 	e.to, e.key = f.context(), f.key
 	e.to.waited++
 	if a := e.to.ahead.Load(); a != nil {
-		if a.behind == nil {
-			a.behind = new(int)
-		}
-		e.front = a.behind
-		*e.front++
+		a.behind = true
 	}
 	e.next = e.from.edges
 	if e.next != nil {
@@ -153,10 +149,7 @@ func (e *edge) remove() {
 		e.next.prev = e.prev
 	}
 	e.to.waited--
-	if e.front != nil {
-		*e.front--
-	}
-	e.to, e.front, e.key, e.prev, e.next = nil, nil, nil, nil, nil
+	e.to, e.key, e.prev, e.next = nil, nil, nil, nil
 }
 
 // circle returns a *DeadlockError if e, pointed to f or to what is queued behind
@@ -178,11 +171,10 @@ func circle[K comparable, V any](e *edge, f *flight[K, V]) error {
 	return &DeadlockError{Keys: keys}
 }
 
-// awaited reports whether an edge leads to the flight of c, or did to what was
-// queued behind it when it was added. graph must be held.
-func (c *flightContext) awaited() bool {
-	return c.waited > 0 || c.behind != nil && *c.behind > 0
-}
+// awaited reports whether an edge leads to the flight of c, or has led to what was
+// queued behind it: to count those, too, would take more than the searches
+// that are made in vain. graph must be held.
+func (c *flightContext) awaited() bool { return c.waited > 0 || c.behind }
 
 // A walk looks for a way through the graph.
 type walk struct {

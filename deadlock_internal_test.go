@@ -27,15 +27,11 @@ func edgesOf(t *testing.T, c *flightContext) (n int) {
 	return n
 }
 
-// waitedOf returns how many edges are counted to lead to c, and to what was queued
-// behind it.
+// waitedOf returns how many edges are counted to lead to c.
 func waitedOf(c *flightContext) int {
 	graph.Lock()
 	defer graph.Unlock()
-	if c.behind == nil {
-		return c.waited
-	}
-	return c.waited + *c.behind
+	return c.waited
 }
 
 // callIn makes a nested call in one of the forms and waits for its answer.
