@@ -421,6 +421,7 @@ func TestDeadlock_OneOfAQueueLeaves(t *testing.T) {
 		}
 		leave()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		wantCircle(t, asked, "a", "x", "a")
 	})
 }
