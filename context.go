@@ -39,11 +39,12 @@ type flightContext struct {
 	behind bool // an edge has led to what was queued behind it; guarded by graph
 }
 
-// An afterFunc is a function to be called when a flightContext ends.
+// An afterFunc is a function to be called when a flightContext ends. A context that
+// is derived from that one keeps it, though it has been stopped or called, and must
+// not keep with it what else is in the list.
 type afterFunc struct {
-	fn         func()
+	fn         func() // nil if it has been stopped or called
 	prev, next *afterFunc
-	off        bool // stopped
 }
 
 // canceledKey is the private key under which package context asks a context
@@ -156,10 +157,9 @@ func (c *flightContext) AfterFunc(fn func()) (stop func() bool) {
 func (c *flightContext) stop(a *afterFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if a.off || c.canceled != nil {
-		return false
+	if c.canceled != nil || a.fn == nil {
+		return false // c.canceled comes first: after that, a belongs to tell
 	}
-	a.off = true
 	if a.prev == nil {
 		c.after = a.next
 	} else {
@@ -168,6 +168,7 @@ func (c *flightContext) stop(a *afterFunc) bool {
 	if a.next != nil {
 		a.next.prev = a.prev
 	}
+	*a = afterFunc{}
 	return true
 }
 
@@ -204,10 +205,13 @@ func (c *flightContext) mark(end context.Context) bool {
 func (c *flightContext) tell() {
 	c.mu.Lock()
 	c.settle()
-	first := c.after
+	a := c.after
 	c.after = nil
 	c.mu.Unlock()
-	for a := first; a != nil; a = a.next {
-		sched.Go(a.fn)
+	for a != nil {
+		fn, next := a.fn, a.next
+		*a = afterFunc{}
+		sched.Go(fn)
+		a = next
 	}
 }

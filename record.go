@@ -16,13 +16,19 @@ import (
 //
 // Invariants:
 //  R1. Who leads a flight that has run on a goroutine of its own, or in a batch, and
-//      has taken its result, is the last to have a pointer to it, unless another call
-//      joined it or it has its extra part: whoever else keeps a pointer to a record
-//      has left a mark of that in one of the two.
+//      has taken its result, is the last to follow a pointer to it, unless another
+//      call joined it or it has its extra part: whoever else keeps a pointer to a
+//      record has left a mark of that in one of the two. The goroutine that ran fn
+//      has one for longer, and does not follow it once it has told of the end.
 //  R2. What a context refers to is not a record: fn's context, and with it all
 //      that is derived from it, may outlast the flight, its result and its callers.
 //      The context of a batch is part of that, which refers to no record once
 //      they have finished.
+//
+// Rejected: the free lists of the shards for these records, too. Who gives one
+// back does not hold the shard's lock, and would have to take it once more for
+// each flight. The price of a sync.Pool is that it is not deterministic; but where
+// a record comes from changes no order that the explorer could see.
 //
 // Rejected: the flights of a batch in one array. Whoever has to do with one of them
 // would keep the values of all.

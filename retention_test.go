@@ -97,6 +97,93 @@ func TestG12_ChildKeepsNoParent(t *testing.T) {
 	runtime.KeepAlive(&g)
 }
 
+// TestG12_CanceledChildKeepsNoSibling: a context derived from fn's that has been
+// canceled does not keep the flight that a call with fn's context followed, be it
+// that the call came before or after.
+func TestG12_CanceledChildKeepsNoSibling(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		var g coalesce.Group[string, *payload]
+		var child context.Context
+		var value weak.Pointer[payload]
+		ctx, cancel := context.WithCancel(t.Context())
+		g.DoContext(ctx, "outer", func(ctx context.Context) (*payload, error) {
+			derive := func() (end context.CancelFunc) {
+				child, end = context.WithCancel(ctx)
+				return end
+			}
+			var end context.CancelFunc
+			if before {
+				end = derive()
+			}
+			release := make(chan struct{})
+			inner := g.DoChan(ctx, "inner", func(context.Context) (*payload, error) {
+				<-release
+				return new(payload), nil
+			})
+			if !before {
+				end = derive()
+			}
+			end()
+			close(release)
+			value = weak.Make((<-inner).Val)
+			return nil, nil
+		})
+		cancel()
+		if !collected(value) {
+			t.Errorf("derived before the call: %v: the value of a flight that is over is kept by a canceled context", before)
+		}
+		runtime.KeepAlive(child)
+		runtime.KeepAlive(&g)
+	}
+}
+
+// TestG12_EndedChildKeepsNoSibling: the same for one that ended with fn's context.
+func TestG12_EndedChildKeepsNoSibling(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		var g coalesce.Group[string, *payload]
+		started, release := make(chan struct{}), make(chan struct{})
+		children := make(chan context.Context, 1)
+		values := make(chan weak.Pointer[payload], 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		g.DoContext(ctx, "outer", func(ctx context.Context) (*payload, error) {
+			var child context.Context
+			derive := func() {
+				var end context.CancelFunc
+				child, end = context.WithCancel(ctx)
+				t.Cleanup(end)
+			}
+			if before {
+				derive()
+			}
+			g.DoChan(ctx, "inner", func(context.Context) (*payload, error) {
+				close(started)
+				<-release
+				v := new(payload)
+				values <- weak.Make(v)
+				return v, nil
+			})
+			<-started
+			if !before {
+				derive()
+			}
+			cancel()
+			<-child.Done()
+			children <- child
+			return nil, nil
+		})
+		child := <-children
+		awaitStats(t, func() bool { return g.Stats().Left == 2 })
+		close(release)
+		value := <-values
+		awaitStats(t, func() bool { return g.Len() == 0 })
+		if !collected(value) {
+			t.Errorf("derived before the call: %v: the value of a flight that is over is kept by a context that has ended", before)
+		}
+		runtime.KeepAlive(child)
+		runtime.KeepAlive(&g)
+	}
+}
+
 // TestG12_FollowerOfABatchKeepsNoOther: a call that has joined one flight of a
 // batch, which is over, and waits for something else, does not keep the values of
 // the other keys of the batch.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -12,10 +13,10 @@ import (
 
 // AtRest returns an error if g, a pointer to a Group that nobody is using, keeps
 // anything of the calls that it has answered, but what lingers: a flight that is
-// not in a free list, one in there that refers to anything, an entry, a block of
-// waiters, an edge, a batch. It goes through all that the package's types refer to;
-// what only a function, a channel or another package's struct refers to it
-// does not see.
+// not in a free list or in the pool, one in there that refers to anything, an entry, a
+// block of waiters, an edge, a batch. It goes through all that the package's types
+// refer to; what only a function, a channel or another package's struct refers to,
+// but for that pool, it does not see.
 func AtRest(g any) error {
 	w := walk{seen: map[visit]bool{}}
 	w.value(reflect.ValueOf(g))
@@ -114,6 +115,8 @@ func (w *walk) fields(v reflect.Value) {
 	switch typ.name {
 	case "shard":
 		w.free(v)
+	case "table":
+		w.pool(v)
 	case "solo":
 		if v.FieldByName("taken").Bool() || !v.FieldByName("key").IsZero() {
 			w.fail("is in use")
@@ -139,19 +142,37 @@ func (w *walk) free(shard reflect.Value) {
 	var n int64
 	for f := shard.FieldByName("free"); !f.IsNil(); f = f.Elem().FieldByName("next") {
 		n++
-		record := f.Elem()
-		for i, field := range about(record.Type()).fields {
-			switch field {
-			case "next", "hash", "callers", "leading": // refer to nothing, but next
-			default:
-				if !record.Field(i).IsZero() {
-					w.fail("has %s = %v in record %d of its free list", field, record.Field(i), n)
-				}
-			}
-		}
+		w.clean(f.Elem(), "free list", "next", "hash", "callers", "leading") // refer to nothing, but next
 	}
 	if kept := shard.FieldByName("nfree").Int(); n != kept {
 		w.fail("has %d records in its free list, and counts %d", n, kept)
+	}
+}
+
+// pool checks the records that leaders have given back, and leaves them there.
+func (w *walk) pool(table reflect.Value) {
+	pool := reflect.NewAt(reflect.TypeFor[sync.Pool](), table.FieldByName("records").Addr().UnsafePointer()).Interface().(*sync.Pool)
+	var records []any
+	defer func() {
+		for _, f := range records {
+			pool.Put(f)
+		}
+	}()
+	for f := pool.Get(); f != nil; f = pool.Get() {
+		records = append(records, f)
+		record := reflect.ValueOf(f).Elem()
+		w.clean(record, "pool", "known", "more")
+		w.clean(record.FieldByName("more").Elem(), "pool", "run") // which refers to the record
+	}
+}
+
+// clean checks that a record that is to be used again, or a part of it, has nothing in
+// it but the fields named.
+func (w *walk) clean(record reflect.Value, where string, but ...string) {
+	for i, field := range about(record.Type()).fields {
+		if !slices.Contains(but, field) && !record.Field(i).IsZero() {
+			w.fail("has %s = %v in a record of its %s", field, record.Field(i), where)
+		}
 	}
 }
 
