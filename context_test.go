@@ -242,3 +242,32 @@ func TestG7_NestedFlights(t *testing.T) {
 		}
 	})
 }
+
+// A deniesContext has ended, but has no error.
+type deniesContext struct{ context.Context }
+
+func (c deniesContext) Done() <-chan struct{} { return endedContext.Done() }
+
+func (c deniesContext) Err() error { return nil }
+
+// TestContext_DeniesItsEnd: a caller whose context closes Done and has no error gets
+// one all the same.
+func TestContext_DeniesItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		h := lead(t, &g)
+		ctx := deniesContext{t.Context()}
+		for _, f := range leaving {
+			if f.name == "DoChan" {
+				continue // package context does not take it
+			}
+			if a := f.call(ctx, &g, "k", ctxValue(2)); a.v != 0 || a.err != context.Canceled {
+				t.Errorf("%s: %+v", f.name, a)
+			}
+		}
+		if err := g.Shutdown(ctx); err != context.Canceled {
+			t.Errorf("Shutdown: %v", err)
+		}
+		close(h.release)
+	})
+}

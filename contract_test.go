@@ -1030,3 +1030,22 @@ func TestG17_MemoryModel(t *testing.T) {
 		}
 	}
 }
+
+// TestG10_NilPanicError: an fn that panics with a nil *PanicError has panicked, and the
+// callers are told by one that is not nil.
+func TestG10_NilPanicError(t *testing.T) {
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			var g group
+			var none *coalesce.PanicError
+			a := f.call(t.Context(), &g, "k", func(context.Context) (int, error) { panic(none) })
+			e, _ := a.err.(*coalesce.PanicError)
+			if e == nil {
+				e, _ = a.panic.(*coalesce.PanicError)
+			}
+			if e == nil || e.Value != any(none) || len(e.Stack) == 0 {
+				t.Errorf("told by %+v", e)
+			}
+		})
+	}
+}

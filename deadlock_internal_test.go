@@ -465,3 +465,193 @@ func TestDeadlock_GraphBeforeShard(t *testing.T) {
 		cancel()
 	}
 }
+
+// TestDeadlock_LeaverHasNoEdge: a call that has left waits for nothing by the time
+// the hook is told of it (D4).
+func TestDeadlock_LeaverHasNoEdge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var node *flightContext
+		left := 0
+		inner := Group[int, int]{Hooks: Hooks[int]{Leave: func(Event[int]) {
+			left++
+			if n := edgesOf(t, node); n != 0 {
+				t.Errorf("the call that has left has %d edges", n)
+			}
+		}}}
+		release := make(chan struct{})
+		go inner.DoContext(ctx, 2, func(context.Context) (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		var outer Group[int, int]
+		_, _, _ = outer.DoContext(ctx, 0, func(ctx context.Context) (int, error) {
+			node = ctx.(*flightContext)
+			nested, cancel := context.WithCancel(ctx)
+			defer cancel()
+			go inner.DoContext(nested, 2, nothing)
+			synctest.Wait()
+			if n := edgesOf(t, node); n != 1 {
+				t.Errorf("the call that waits has %d edges, want 1", n)
+			}
+			cancel()
+			synctest.Wait()
+			return 0, nil
+		})
+		if left != 1 {
+			t.Errorf("%d calls have left, want 1", left)
+		}
+		close(release)
+	})
+}
+
+// TestDeadlock_DoMultiWithHooks: a circle through a DoMulti is found where there
+// are hooks, as it is where there are none.
+func TestDeadlock_DoMultiWithHooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Hooks: Hooks[int]{Join: func(Event[int]) {}}}
+		var found error
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_, _, _ = g.DoContext(ctx, 1, func(ctx context.Context) (int, error) {
+			g.DoMulti(ctx, []int{2, 3}, func(ctx context.Context, _ []int) (map[int]int, error) {
+				_, _, found = g.DoContext(ctx, 1, nothing)
+				return nil, nil
+			})
+			return 0, nil
+		})
+		if _, ok := found.(*DeadlockError); !ok {
+			t.Errorf("the call that closes the circle gets %v", found)
+		}
+	})
+}
+
+// TestDeadlock_DoMultiThatExitsHasNoEdge: a DoMulti whose goroutine is exited by a
+// hook waits for nothing any more (D4).
+func TestDeadlock_DoMultiThatExitsHasNoEdge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := Group[int, int]{Hooks: Hooks[int]{Join: func(Event[int]) { runtime.Goexit() }}}
+		release := make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		held := func(context.Context) (int, error) { <-release; return 1, nil }
+		go inner.DoContext(ctx, 2, held)
+		synctest.Wait()
+		var outer Group[int, int]
+		_, _, _ = outer.DoContext(ctx, 1, func(ctx context.Context) (int, error) {
+			go inner.DoMulti(ctx, []int{2, 3}, func(context.Context, []int) (map[int]int, error) { <-release; return nil, nil })
+			synctest.Wait()
+			if n := edgesOf(t, ctx.(*flightContext)); n != 0 {
+				t.Errorf("the call that was exited has %d edges", n)
+			}
+			return 0, nil
+		})
+		close(release)
+	})
+}
+
+// TestDeadlock_PlainCallsTakeNoGraphLock: only a call that an fn made takes the
+// lock that all such calls of the process share (D1).
+func TestDeadlock_PlainCallsTakeNoGraphLock(t *testing.T) {
+	var g Group[int, int]
+	graph.Lock()
+	defer graph.Unlock()
+	for name, call := range map[string]func(ctx context.Context){
+		"Do":        func(context.Context) { _, _, _ = g.Do(1, func() (int, error) { return 0, nil }) },
+		"DoContext": func(ctx context.Context) { _, _, _ = g.DoContext(ctx, 1, nothing) },
+		"DoChan":    func(ctx context.Context) { <-g.DoChan(ctx, 1, nothing) },
+		"DoFresh":   func(ctx context.Context) { _, _, _ = g.DoFresh(ctx, 1, nothing) },
+		"DoMulti": func(ctx context.Context) {
+			g.DoMulti(ctx, []int{1, 2}, func(context.Context, []int) (map[int]int, error) { return nil, nil })
+		},
+	} {
+		returned := make(chan struct{})
+		go func() {
+			call(t.Context())
+			close(returned)
+		}()
+		select {
+		case <-returned:
+		case <-time.After(2 * time.Second): // whatever waits for the lock never returns
+			t.Errorf("%s waits for the graph's lock", name)
+		}
+	}
+}
+
+// TestDeadlock_DroppedUnderTheLock: an edge is not removed before graph is held.
+func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
+	from, to := new(flightContext), &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
+	e := &edge{from: from}
+	graph.Lock()
+	point(e, to)
+	dropped := make(chan struct{})
+	go func() {
+		e.drop()
+		close(dropped)
+	}()
+	untilLocked(t, ".(*edge).drop(")
+	if from.edges != e {
+		t.Error("the edge has been removed")
+	}
+	graph.Unlock()
+	<-dropped
+	if from.edges != nil {
+		t.Error("the edge has not been removed")
+	}
+}
+
+// TestDeadlock_DroppedTogether: calls of one fn that return at the same time leave no
+// edge. The race detector judges, too.
+func TestDeadlock_DroppedTogether(t *testing.T) {
+	const each = 5_000
+	from, to := new(flightContext), &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
+	var wg sync.WaitGroup
+	for range 4 {
+		edges := make([]*edge, each)
+		graph.Lock()
+		for i := range edges {
+			edges[i] = &edge{from: from}
+			point(edges[i], to)
+		}
+		graph.Unlock()
+		wg.Go(func() {
+			for _, e := range edges {
+				e.drop()
+			}
+		})
+	}
+	wg.Wait()
+	if n := edgesOf(t, from); n != 0 || to.more.ctx.waited != 0 {
+		t.Errorf("%d edges, %d are counted, want none", n, to.more.ctx.waited)
+	}
+}
+
+// TestDeadlock_OthersNeedNoGraph: a call that was not made by an fn does not wait for
+// the graph's lock, be it queued, or leaving (D1).
+func TestDeadlock_OthersNeedNoGraph(t *testing.T) {
+	g := Group[int, int]{Shards: 1}
+	release := make(chan struct{})
+	held := func(context.Context) (int, error) { <-release; return 1, nil }
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	graph.Lock()
+	wg.Go(func() { _, _, _ = g.DoContext(ctx, 1, held) })
+	wg.Go(func() { _, _, _ = g.DoFresh(ctx, 1, held) })
+	wg.Go(func() { <-g.DoChan(ctx, 1, held) })
+	for g.Stats().Led+g.Stats().Joined < 3 {
+		runtime.Gosched()
+	}
+	cancel()
+	returned := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(returned)
+	}()
+	select {
+	case <-returned:
+	case <-time.After(3 * time.Second): // whatever waits for the lock never returns
+		t.Error("a call waits for the graph's lock")
+	}
+	graph.Unlock()
+	close(release)
+	<-returned
+}

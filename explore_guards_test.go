@@ -13,8 +13,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file explores what a mutant of the code did outside of the lock to which it
-// belongs, where no other test saw it (see internal/mutate).
+// This file explores steps by themselves that the schedules of whole programs do
+// not tell apart: what a lock guards must not change while somebody else holds it.
 
 // A guard is a lock, what it guards, and something that is done meanwhile.
 type guard struct {

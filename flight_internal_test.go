@@ -46,3 +46,115 @@ func TestFlight_EndedKeepsNothingElse(t *testing.T) {
 		}
 	})
 }
+
+// TestFlight_EndedKeepsNoEntries: a flight that has finished keeps no receiver,
+// nor does one receiver keep the next (G12).
+func TestFlight_EndedKeepsNoEntries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		for range 3 {
+			g.DoChan(t.Context(), 1, nothing)
+		}
+		tab := g.use()
+		h, reflexive := tab.hash(1)
+		s := tab.shard(h)
+		s.mu.Lock()
+		f := s.lookup(h, 1, reflexive)
+		var entries []*entry[int, int]
+		for r := f.extra().first; r != nil; r = r.next {
+			entries = append(entries, r)
+		}
+		s.mu.Unlock()
+		if len(entries) != 3 {
+			t.Fatalf("%d entries, want 3", len(entries))
+		}
+		close(release)
+		synctest.Wait()
+		if x := f.extra(); x.first != nil || x.last != nil || x.blocks != nil {
+			t.Error("the flight keeps its entries")
+		}
+		for i, r := range entries {
+			if r.prev != nil || r.next != nil {
+				t.Errorf("entry %d keeps its neighbors", i)
+			}
+		}
+	})
+}
+
+// TestFlight_RetiredKeepsNoKey: a record that is kept to be used again does not
+// keep the key (G12).
+func TestFlight_RetiredKeepsNoKey(t *testing.T) {
+	g := Group[int, int]{Shards: 1}
+	g.Do(1, func() (int, error) {
+		// The slot for one flight is taken, so this one has a record.
+		v, _, err := g.Do(2, func() (int, error) { return 2, nil })
+		return v, err
+	})
+	f := g.use().shards[0].free
+	if f == nil {
+		t.Fatal("no record is kept")
+	}
+	if f.key != 0 {
+		t.Errorf("the record keeps the key %d", f.key)
+	}
+}
+
+// TestForget_EndedKeepsNoNeighbor: a forgotten flight that has ended does not keep
+// another that was forgotten (G12).
+func TestForget_EndedKeepsNoNeighbor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		var release [3]chan struct{}
+		for i := range release {
+			release[i] = make(chan struct{})
+			go g.Do(1, func() (int, error) { <-release[i]; return 1, nil })
+			synctest.Wait()
+			g.Forget(1)
+		}
+		middle := g.use().shards[0].detached.first.next
+		close(release[1])
+		synctest.Wait()
+		if middle.state != finished {
+			t.Fatal("the middle one of the forgotten flights has not ended")
+		}
+		if middle.next != nil || middle.extra().before != nil {
+			t.Error("the flight keeps its neighbors")
+		}
+		close(release[0])
+		close(release[2])
+	})
+}
+
+// TestFlight_WithEntriesKeepsNoNeighbor: a flight that had receivers does not keep
+// the next in its bucket when it has ended (G12).
+func TestFlight_WithEntriesKeepsNoNeighbor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1, Hash: func(int) uint64 { return 1 }}
+		tab := g.use()
+		s := tab.shards[0]
+		var release [2]chan struct{}
+		var f *flight[int, int]
+		for key := range release {
+			release[key] = make(chan struct{})
+			go g.Do(key, func() (int, error) { <-release[key]; return 1, nil })
+			synctest.Wait()
+			g.DoChan(t.Context(), key, nothing)
+			h, reflexive := tab.hash(key)
+			s.mu.Lock()
+			f = s.lookup(h, key, reflexive)
+			s.mu.Unlock()
+		}
+		if f.next == nil {
+			t.Fatal("the two are not in one bucket")
+		}
+		close(release[1])
+		synctest.Wait()
+		if f.next != nil {
+			t.Error("the flight keeps its neighbor")
+		}
+		close(release[0])
+	})
+}

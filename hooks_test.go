@@ -631,3 +631,55 @@ func TestHooks_PromotedLabels(t *testing.T) {
 		<-ch
 	})
 }
+
+// TestHooks_EachAlone: each hook is called though no other is set.
+func TestHooks_EachAlone(t *testing.T) {
+	told := map[string]int{}
+	hook := func(name string) func(coalesce.Event[string]) {
+		return func(coalesce.Event[string]) { told[name]++ }
+	}
+	for name, hooks := range map[string]coalesce.Hooks[string]{
+		"Start":  {Start: hook("Start")},
+		"Join":   {Join: hook("Join")},
+		"Leave":  {Leave: hook("Leave")},
+		"Finish": {Finish: hook("Finish")},
+		"Labels": {Labels: func(string) pprof.LabelSet { told["Labels"]++; return pprof.Labels() }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			g := group{Hooks: hooks}
+			h := hold()
+			_, done := goCall(t.Context(), forms[2], &g, "k", h.ctxFn(1))
+			<-h.started
+			ctx, cancel := context.WithCancel(t.Context())
+			_, left := goCall(ctx, forms[2], &g, "k", ctxValue(0))
+			synctest.Wait()
+			cancel()
+			<-left
+			close(h.release)
+			<-done
+			synctest.Wait()
+			if told[name] != 1 {
+				t.Errorf("%s was called %d times, want once", name, told[name])
+			}
+		})
+	}
+}
+
+// TestHooks_NoPanic: a hook that returns, or exits its goroutine, has not panicked: it
+// is neither logged nor counted.
+func TestHooks_NoPanic(t *testing.T) {
+	logs := captureLog(t)
+	g := group{Hooks: coalesce.Hooks[string]{
+		Start:  func(coalesce.Event[string]) {},
+		Finish: func(coalesce.Event[string]) { runtime.Goexit() },
+	}}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.Do("k", value(1))
+	}()
+	<-done
+	if n, s := g.Stats().HookPanics, logs.String(); n != 0 || strings.Contains(s, "panicked") {
+		t.Errorf("%d panics are counted, and the log says %q", n, s)
+	}
+}

@@ -246,3 +246,65 @@ func TestTable_HashMixesUserHash(t *testing.T) {
 		}
 	}
 }
+
+// TestBuckets_Sizes: a table begins with firstBuckets, grows by one bucket for
+// each flight beyond that, and shrinks, not below keptBuckets, when three of
+// four are empty.
+func TestBuckets_Sizes(t *testing.T) {
+	var b buckets[int, int]
+	flights := make([]flight[int, int], keptBuckets+4)
+	for i := range flights {
+		f := &flights[i]
+		f.key, f.hash = i, uint32(i)
+		b.link(f)
+		if n, want := len(b.chains), max(firstBuckets, i+1); n != want {
+			t.Fatalf("%d buckets for %d flights, want %d", n, i+1, want)
+		}
+	}
+	quarter := len(flights) / 4
+	for i := range flights[quarter:] {
+		b.unlink(&flights[quarter+i])
+	}
+	if n := len(b.chains); n != len(flights) {
+		t.Errorf("%d buckets for a quarter of the flights, want all %d", n, len(flights))
+	}
+	b.unlink(&flights[0])
+	if n := len(b.chains); n != keptBuckets {
+		t.Errorf("%d buckets for less than a quarter, want %d", n, keptBuckets)
+	}
+
+	b = buckets[int, int]{}
+	flights = flights[:keptBuckets+1]
+	for i := range flights {
+		b.link(&flights[i])
+	}
+	for i := range flights {
+		b.unlink(&flights[i])
+	}
+	if n := len(b.chains); n != keptBuckets {
+		t.Errorf("%d buckets for no flight after %d, want %d", n, len(flights), keptBuckets)
+	}
+}
+
+// TestBuckets_ShrunkKeepNothing: where buckets were, no flight is kept (G12).
+func TestBuckets_ShrunkKeepNothing(t *testing.T) {
+	var b buckets[int, int]
+	flights := make([]flight[int, int], 2*keptBuckets)
+	for i := range flights {
+		flights[i].hash = uint32(i)
+		b.link(&flights[i])
+	}
+	for i := range flights {
+		if b.unlink(&flights[i]); len(b.chains) < len(flights) {
+			break
+		}
+	}
+	if b.count == 0 {
+		t.Fatal("the table has shrunk only when it was empty")
+	}
+	for i, f := range b.chains[len(b.chains):cap(b.chains)] {
+		if f != nil {
+			t.Errorf("a flight is kept %d beyond the end", i)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 )
 
 // check returns how many successes linger, and what of L1 to L3 does not hold.
@@ -200,4 +201,60 @@ func TestLinger_AnswersAReceiverInTheMoment(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// TestLinger_SweepOfThisMoment: a success that is stored in the moment of a sweep
+// does not put off the next one.
+func TestLinger_SweepOfThisMoment(t *testing.T) {
+	const linger = 16 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Linger: linger}
+		keepKey(&g, 1)
+		time.Sleep(linger / 2)
+		keepKey(&g, 2)
+		time.Sleep(linger / 2)
+		synctest.Wait() // the first has been swept
+		keepKey(&g, 3)
+		time.Sleep(linger/2 + linger/sweepFraction)
+		synctest.Wait()
+		if n, err := g.use().lingering.check(); n != 1 || err != nil {
+			t.Errorf("%d linger, want the third; %v", n, err)
+		}
+	})
+}
+
+// TestLinger_SweepThatWasReplaced: a sweep in whose place another was armed does
+// nothing, and arms none.
+func TestLinger_SweepThatWasReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Linger: 16 * time.Second}
+		keepKey(&g, 1)
+		l := g.use().lingering
+		armed, due := l.armed, l.due
+		time.Sleep(time.Second)
+		l.sweep(due - 1)
+		if l.armed != armed || l.due != due {
+			t.Errorf("a sweep is due at %d since %d, want %d since %d", l.due, l.armed, due, armed)
+		}
+	})
+}
+
+// TestLinger_SweepOfACollectedGroup: a sweep that is due when its group has been
+// collected does nothing.
+func TestLinger_SweepOfACollectedGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w weak.Pointer[successes[int, int]]
+		func() {
+			g := Group[int, int]{Linger: time.Second}
+			keepKey(&g, 1)
+			w = weak.Make(g.use().lingering)
+		}()
+		for try := 0; w.Value() != nil; try++ {
+			if try == 100 {
+				t.Fatal("the group is kept")
+			}
+			runtime.GC()
+		}
+		time.Sleep(time.Second)
+	})
 }

@@ -244,3 +244,97 @@ func TestEntry_List(t *testing.T) {
 		}
 	}
 }
+
+// TestWaiter_LastOfItsBlockIsWoken: a block of waiters that all but one have left
+// is still one to wake.
+func TestWaiter_LastOfItsBlockIsWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Group[int, int]
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		leaving, leave := context.WithCancel(t.Context())
+		told := make(chan int, 3*perCompletion)
+		follow := func(ctx context.Context, n int) {
+			for range n {
+				go func() {
+					if v, _, err := g.DoContext(ctx, 1, nothing); err == nil {
+						told <- v
+					}
+				}()
+			}
+			synctest.Wait()
+		}
+		follow(t.Context(), perCompletion) // on the flight's own completion
+		follow(leaving, perCompletion-1)   // in a block
+		follow(t.Context(), 1)             // the last in it
+		follow(t.Context(), perCompletion) // in the next block, which is now the first
+		leave()
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+		if n, want := len(told), 2*perCompletion+1; n != want {
+			t.Errorf("%d callers were told, want %d", n, want)
+		}
+	})
+}
+
+// TestWaiter_LeaderThatGaveWayHasASeat: a leader that waits for its fn, having given
+// way to it, is counted among those on the first completion (W2), once.
+func TestWaiter_LeaderThatGaveWayHasASeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		table := g.use()
+		table.yields.after.Store(0) // all leaders give way
+		s := table.shards[0]
+		release := make(chan struct{})
+		fn := func(context.Context) (int, error) { <-release; return 1, nil }
+		ctx, cancel := context.WithCancel(t.Context())
+		go g.DoContext(ctx, 1, fn)
+		synctest.Wait()
+		seated := func() uint8 {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for f := range s.all() {
+				return f.seated
+			}
+			return 0
+		}
+		if n := seated(); n != 1 {
+			t.Errorf("%d have a seat, want the leader", n)
+		}
+		go g.DoContext(t.Context(), 1, fn)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if n := seated(); n != 1 {
+			t.Errorf("%d have a seat, want the follower", n)
+		}
+		close(release)
+	})
+}
+
+// TestWaiter_BatchLeaderHasNoSeat: a DoMulti that leaves a key which it leads gives
+// back no seat, as it has none: it waits for the batch (W2).
+func TestWaiter_BatchLeaderHasNoSeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		release := make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go g.DoMulti(ctx, []int{1}, func(context.Context, []int) (map[int]int, error) { <-release; return nil, nil })
+		synctest.Wait()
+		go g.DoContext(t.Context(), 1, nothing)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		s := g.use().shards[0]
+		s.mu.Lock()
+		for f := range s.all() {
+			if f.seated != 1 || f.callers != 1 {
+				t.Errorf("%d of %d calls have a seat, want the follower", f.seated, f.callers)
+			}
+		}
+		s.mu.Unlock()
+		close(release)
+	})
+}

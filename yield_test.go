@@ -243,3 +243,70 @@ func TestYield_NotInACrowd(t *testing.T) {
 		}
 	}
 }
+
+// TestYield_NewGroupTries: in a new group one leader tries whether to give way
+// pays, and the others do not give way meanwhile.
+func TestYield_NewGroupTries(t *testing.T) {
+	var g Group[int, int]
+	y := &g.use().yields
+	now := sched.Now()
+	if first, second := y.due(now), y.due(now); first != tries || second != parks {
+		t.Errorf("the first leader is told %d, the second %d; want %d and %d", first, second, tries, parks)
+	}
+}
+
+// TestYield_HooksTeachNothing: where there are hooks, a leader parks: the time that they
+// take says nothing of fn.
+func TestYield_HooksTeachNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Hooks: Hooks[int]{Start: func(Event[int]) { time.Sleep(time.Second) }}}
+		y := &g.use().yields
+		y.after.Store(0) // all leaders give way
+		_, _, _ = g.DoContext(t.Context(), 1, nothing)
+		if after, misses := y.after.Load(), y.misses.Load(); after != 0 || misses != 0 {
+			t.Errorf("a leader has given way: after is %d, misses are %d", after, misses)
+		}
+	})
+}
+
+// TestYield_MissesInARow: one that is over in between begins the count anew.
+func TestYield_MissesInARow(t *testing.T) {
+	var y yielding
+	y.note(1, 2, false)
+	y.note(1, 2, true)
+	for range yieldMisses - 1 {
+		y.note(1, 2, false)
+	}
+	if y.due(3) != yields {
+		t.Error("given up too early")
+	}
+}
+
+// TestYield_GivesNoTurnToACrowd: a leader that tries, and finds a crowd, goes on at
+// once: nobody else has run.
+func TestYield_GivesNoTurnToACrowd(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const rounds = 20
+	turns := 0
+	for range rounds {
+		s := &shard[int, int]{table: newTable(config[int, int]{}, Hooks[int]{})}
+		f := s.takeOwn(nil)
+		s.leadOwn(f, 1, 1)
+		f.seated = 1
+		var ran atomic.Int32
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() { ran.Add(1) }) // all on one P
+		}
+		var c call[int, int]
+		s.yield(&c, f, tries)
+		if ran.Load() > 0 {
+			turns++
+		}
+		wg.Wait()
+	}
+	// The scheduler may interrupt it.
+	if turns > rounds/2 {
+		t.Errorf("others had a turn in %d of %d tries", turns, rounds)
+	}
+}

@@ -1,0 +1,72 @@
+package coalesce
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestDoChan_EndsBeforeItTakesPart: the context of a call ends after the call has
+// begun and before it takes part in a flight. It is counted as one that had ended
+// on entry, before its receiver is told, and takes part in nothing then.
+func TestDoChan_EndsBeforeItTakesPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		// What DoChan has made when it begins to watch ctx, but for the channel's room.
+		r := &entry[int, int]{shard: g.use().shards[0], ch: make(chan Result[int]), ctx: ctx, fn: nothing}
+		go r.leave()
+		synctest.Wait()
+		if n := g.Stats().Ended; n != 1 {
+			t.Errorf("%d calls are counted as ended before the receiver is told, want 1", n)
+		}
+		select {
+		case res := <-r.ch:
+			if res != (Result[int]{Err: context.Canceled}) {
+				t.Errorf("the receiver is told %+v", res)
+			}
+		default:
+			t.Error("the receiver is told nothing")
+		}
+		if !r.gone {
+			t.Error("the call would still take part")
+		}
+	})
+}
+
+// A stoppableContext never ends, and calls a function when it need not tell of its
+// end any more.
+type stoppableContext struct {
+	context.Context
+	done    chan struct{}
+	stopped func()
+}
+
+func (c stoppableContext) Done() <-chan struct{} { return c.done }
+
+func (c stoppableContext) AfterFunc(func()) (stop func() bool) {
+	return func() bool { c.stopped(); return true }
+}
+
+// TestG13_RefusedReceiverStopsOutsideTheLock: a DoChan that is refused stops
+// watching its context when no lock is held.
+func TestG13_RefusedReceiverStopsOutsideTheLock(t *testing.T) {
+	g := Group[int, int]{Shards: 1}
+	_ = g.Shutdown(t.Context())
+	stopped := 0
+	ctx := stoppableContext{context.Background(), make(chan struct{}), func() {
+		stopped++
+		used := make(chan struct{})
+		go func() { g.Len(); close(used) }()
+		select {
+		case <-used:
+		case <-time.After(2 * time.Second): // whatever waits for the lock never returns
+			t.Error("the context is told under the shard's lock")
+		}
+	}}
+	if res := <-g.DoChan(ctx, 1, nothing); res.Err != ErrClosed || stopped != 1 {
+		t.Errorf("told %+v, stopped %d times", res, stopped)
+	}
+}

@@ -1,0 +1,152 @@
+package coalesce
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestMaxAge_OfOneNanosecond: the least MaxAge is one, too.
+func TestMaxAge_OfOneNanosecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{MaxAge: 1}
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		time.Sleep(1 * time.Nanosecond)
+		if v, shared, err := g.Do(1, func() (int, error) { return 2, nil }); v != 2 || shared || err != nil {
+			t.Errorf("got %d, %v, %v; want 2 from a call that took over", v, shared, err)
+		}
+		close(release)
+	})
+}
+
+// TestMaxAge_TimerOfOneThatEvaporated: the timer of a successor that all its
+// calls have left is stopped, and does no harm if it has gone off already.
+func TestMaxAge_TimerOfOneThatEvaporated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{MaxAge: time.Hour}
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		go g.DoFresh(ctx, 1, nothing)
+		synctest.Wait()
+		tab := g.use()
+		h, reflexive := tab.hash(1)
+		s := tab.shard(h)
+		s.mu.Lock()
+		q := s.lookup(h, 1, reflexive).queue()
+		s.mu.Unlock()
+		cancel()
+		synctest.Wait()
+		if x := q.more.extra; x.timer != nil || x.before != nil {
+			t.Error("the successor keeps its timer, or what it was queued behind")
+		}
+		s.expire(q)
+		if n := g.Stats().Overdue; n != 0 {
+			t.Errorf("%d flights were overdue, want none", n)
+		}
+		close(release)
+	})
+}
+
+// A brokenContext panics when it is asked whether it has ended.
+type brokenContext struct {
+	context.Context
+	broken bool
+}
+
+func (c *brokenContext) Err() error {
+	if c.broken {
+		panic("broken")
+	}
+	return nil
+}
+
+// TestQueue_RejectedAndBroken: a queued call that Shutdown has rejected does not leave
+// as well when its context panics.
+func TestQueue_RejectedAndBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Group[int, int]
+		ctx, cancel := context.WithCancel(t.Context())
+		release := make(chan struct{})
+		go g.DoContext(ctx, 1, func(context.Context) (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		alive, end := context.WithCancel(t.Context())
+		defer end()
+		queued := &brokenContext{Context: alive}
+		go func() {
+			defer func() { _ = recover() }()
+			_, _, _ = g.DoContext(queued, 1, nothing)
+		}()
+		synctest.Wait()
+		queued.broken = true
+		if err := g.Shutdown(ctx); err != context.Canceled {
+			t.Errorf("Shutdown() = %v", err)
+		}
+		synctest.Wait()
+		if st := g.Stats(); st.Left != 1 || st.Rejected != 1 {
+			t.Errorf("%d have left, %d were rejected; want the first call and the second", st.Left, st.Rejected)
+		}
+		close(release)
+	})
+}
+
+// TestQueue_RemovedEntryKeepsNoNeighbor: the entry of a call that leads, or has
+// left, does not keep those beside it.
+func TestQueue_RemovedEntryKeepsNoNeighbor(t *testing.T) {
+	var x extra[int, int]
+	var r [3]entry[int, int]
+	for i := range r {
+		x.addEntry(&r[i])
+	}
+	x.removeEntry(&r[1])
+	if r[1].prev != nil || r[1].next != nil {
+		t.Error("the entry that was removed keeps its neighbors")
+	}
+	if x.first != &r[0] || r[0].next != &r[2] || r[2].prev != &r[0] || x.last != &r[2] {
+		t.Error("the others are not linked")
+	}
+}
+
+// TestPromoted_RejectedBeforeItsReceiverLeads: a Shutdown that comes between the
+// promotion of a flight and the goroutine that is to lead it ends the flight, for
+// good, and fn is not called (F1).
+func TestPromoted_RejectedBeforeItsReceiverLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Shards: 1}
+		ctx, cancel := context.WithCancel(t.Context())
+		release := make(chan struct{})
+		go g.DoContext(ctx, 1, func(context.Context) (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		ch := g.DoChan(t.Context(), 1, func(context.Context) (int, error) { t.Error("fn ran"); return 0, nil })
+		tab := g.use()
+		h, reflexive := tab.hash(1)
+		s := tab.shard(h)
+		s.mu.Lock()
+		q := s.lookup(h, 1, reflexive).queue()
+		r := q.extra().first
+		r.promoted = true
+		s.mu.Unlock()
+		_ = g.Shutdown(ctx)
+		if res := <-ch; res.Err != ErrClosed {
+			t.Errorf("the receiver is told %+v", res)
+		}
+		before := g.Stats()
+		go r.lead()
+		synctest.Wait()
+		if q.outcome != rejected || q.err != ErrClosed || g.Stats() != before {
+			t.Errorf("outcome %d, %v; counted %+v, before %+v", q.outcome, q.err, g.Stats(), before)
+		}
+		if q.more.fn != nil {
+			t.Error("the flight keeps fn (G12)")
+		}
+		close(release)
+	})
+}

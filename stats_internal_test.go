@@ -1,0 +1,136 @@
+package coalesce
+
+import (
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// untilLocked waits until a goroutine that has called the function of the given name
+// waits for a lock.
+func untilLocked(t *testing.T, name string) {
+	t.Helper()
+	buf := make([]byte, 1<<20)
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); runtime.Gosched() {
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			state, calls, _ := strings.Cut(g, "\n")
+			if strings.Contains(state, "[sync.Mutex.Lock") && strings.Contains(calls, name) {
+				return
+			}
+		}
+	}
+	t.Fatalf("nobody waits for a lock in %s", name)
+}
+
+// TestStats_ReadUnderTheLock: Stats and Len look at nothing before they have the lock.
+func TestStats_ReadUnderTheLock(t *testing.T) {
+	g := Group[int, int]{Shards: 1, Linger: Forever}
+	s, l := g.use().shards[0], g.use().lingering
+	stats, length := make(chan Stats), make(chan int)
+
+	s.mu.Lock()
+	go func() { stats <- g.Stats() }()
+	untilLocked(t, ").Stats(")
+	s.led++
+	s.mu.Unlock()
+	if st := <-stats; st.Led != 1 {
+		t.Errorf("Led is %d, want 1", st.Led)
+	}
+
+	l.mu.Lock()
+	go func() { stats <- g.Stats() }()
+	untilLocked(t, ").Stats(")
+	l.evicted++
+	l.mu.Unlock()
+	if st := <-stats; st.Evicted != 1 {
+		t.Errorf("Evicted is %d, want 1", st.Evicted)
+	}
+
+	s.mu.Lock()
+	go func() { length <- g.Len() }()
+	untilLocked(t, ").Len(")
+	s.count++
+	s.mu.Unlock()
+	if n := <-length; n != 1 {
+		t.Errorf("Len is %d, want 1", n)
+	}
+}
+
+// TestStats_OfAMoment: the counters of one shard are those of one moment. Where that
+// cannot be seen, the race detector judges.
+func TestStats_OfAMoment(t *testing.T) {
+	g := Group[int, int]{Shards: 1, Linger: Forever}
+	s, l := g.use().shards[0], g.use().lingering
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := uint64(1); ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			s.mu.Lock()
+			s.rare = rareCounts{n, n, n, n, n, n, n, n}
+			s.led, s.joined = n, n
+			s.mu.Unlock()
+			l.mu.Lock()
+			l.evicted++
+			l.mu.Unlock()
+		}
+	})
+	for range 20_000 {
+		st := g.Stats()
+		n := st.Led
+		st.Evicted = 0
+		if want := (Stats{3 * n, n, n, 0, n, 0, n, n, n, n, n, n, n, 0, 0}); st != want {
+			t.Errorf("%+v", st)
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// TestFlights_OfAMoment: the flights of one shard are those of one moment: one that
+// goes from the first bucket to the last and back is there once.
+func TestFlights_OfAMoment(t *testing.T) {
+	g := Group[int, int]{Shards: 1}
+	s := g.use().shards[0]
+	const last = 99
+	flights := make([]flight[int, int], last+2)
+	for i := range flights {
+		f := &flights[i]
+		f.key, f.hash = i, uint32(i%last)
+		s.link(f)
+	}
+	one := &flights[0]
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			s.mu.Lock()
+			s.unlink(one)
+			one.hash = last - one.hash
+			s.link(one)
+			s.mu.Unlock()
+		}
+	})
+	var seen []Flight[int]
+	for range 2_000 {
+		seen = s.appendFlights(seen[:0])
+		if len(seen) != len(flights) {
+			t.Errorf("%d flights, want %d", len(seen), len(flights))
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
