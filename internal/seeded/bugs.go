@@ -140,8 +140,8 @@ var bugs = []bug{
 		name: "key dead after a panic",
 		what: "a panic of fn on the leader's goroutine leaves the flight in the table",
 		file: "flight.go",
-		old:  "\te := newPanicError(recovered)\n\ts.mu.Lock()\n",
-		new:  "\te := newPanicError(recovered)\n\tif f != nil && (f.more == nil || f.more.fn == nil) && seeded(\"key dead after a panic\") {\n\t\treturn e\n\t}\n\ts.mu.Lock()\n",
+		old:  "\tif e := s.unwindOwn(f, recovered); e != nil {\n",
+		new:  "\tif f != nil && recovered != nil && seeded(\"key dead after a panic\") {\n\t\tpanic(newPanicError(recovered))\n\t}\n\tif e := s.unwindOwn(f, recovered); e != nil {\n",
 		by:   []string{explored, tested, fuzzed},
 	},
 	{

@@ -70,9 +70,9 @@ func runModes(overlay, temp string, chosen *regexp.Regexp, runs, parallel int) (
 		}
 		row := "| " + name + " |"
 		for i, m := range modes {
-			n := found(b, binaries[i], m.run, runs, parallel)
+			n, told := found(b, binaries[i], m.run, runs, parallel)
 			if b.name == "" && n > 0 {
-				return "", fmt.Errorf("%d of %d storms (%s) find something where there is no bug", n, runs, m.name)
+				return "", fmt.Errorf("%d of %d storms (%s) find something where there is no bug; one says:\n%s", n, runs, m.name, told)
 			}
 			row += fmt.Sprintf(" %d |", n)
 		}
@@ -82,25 +82,28 @@ func runModes(overlay, temp string, chosen *regexp.Regexp, runs, parallel int) (
 	return out.String(), nil
 }
 
-// found returns how many of so many storms find b.
-func found(b bug, binary string, flags []string, runs, parallel int) int {
-	var n, next atomic.Int64
+// found returns how many of so many storms find b, and what one of those has said.
+func found(b bug, binary string, flags []string, runs, parallel int) (n int, told string) {
+	var mu sync.Mutex // guards n and told
+	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range max(1, parallel) {
 		wg.Go(func() {
 			for next.Add(1) <= int64(runs) {
-				if storms(b, binary, flags) {
-					n.Add(1)
+				if found, out := storms(b, binary, flags); found {
+					mu.Lock()
+					n, told = n+1, out
+					mu.Unlock()
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return int(n.Load())
+	return n, told
 }
 
-// storms reports whether one storm finds b.
-func storms(b bug, binary string, flags []string) bool {
+// storms reports whether one storm finds b, and what it said.
+func storms(b bug, binary string, flags []string) (found bool, told string) {
 	ctx, cancel := context.WithTimeout(context.Background(), stuck)
 	defer cancel()
 	args := append([]string{"-test.run=^TestStorm_Mode$", "-test.timeout=0"}, flags...)
@@ -111,5 +114,11 @@ func storms(b bug, binary string, flags []string) bool {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	var exit *exec.ExitError
-	return ctx.Err() != nil || errors.As(err, &exit)
+	switch {
+	case ctx.Err() != nil:
+		return true, fmt.Sprintf("%snot over after %v", &out, stuck)
+	case errors.As(err, &exit):
+		return true, fmt.Sprintf("%s%v", &out, exit)
+	}
+	return false, ""
 }
