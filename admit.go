@@ -128,8 +128,7 @@ func (s *shard[K, V]) refuse(err error, e *edge) error {
 	s.rare.rejected++
 	s.unlock(e)
 	if err == ErrClosed {
-		s.table.closing.Lock() // waits for close
-		defer s.table.closing.Unlock()
+		s.table.awaitClosed()
 	}
 	return err
 }

@@ -59,6 +59,7 @@ type program struct {
 	scripts []script
 	unused  bool           // the calls make the table
 	shards  int            // 0 means 1
+	aging   bool           // MaxAge may be reached at any time
 	during  func(w *world) // called while an fn runs; may be nil
 	after   func(w *world) // called at the end; may be nil
 }
@@ -104,7 +105,7 @@ func (p program) run() error {
 	}
 	history.Now = func() history.Stamp { return history.Stamp(sched.Step()) }
 	clients := make([]*storm.Client, len(p.scripts))
-	w.h = &history.History{Closing: history.Never, Lingering: w.g.Linger > 0}
+	w.h = &history.History{Closing: history.Never, Lingering: w.g.Linger > 0, Aging: p.aging}
 	for i, s := range p.scripts {
 		c := &storm.Client{Storm: &storm.Storm{}, G: w.g, ID: i, Calls: make([]history.Call, 0, 8)}
 		clients[i] = c
@@ -162,7 +163,7 @@ func (w *world) atRest(clients []*storm.Client) {
 
 // enter and leave surround what an fn does for a key.
 func (w *world) enter(key int) {
-	if w.running[key]++; w.running[key] > 1 && !w.forgot[key] {
+	if w.running[key]++; w.running[key] > 1 && !w.forgot[key] && !w.aging {
 		w.note("%d executions of key %d at once", w.running[key], key)
 	}
 }
@@ -802,7 +803,8 @@ func TestExplore_Circles(t *testing.T) {
 	t.Logf("%d calls were told of a deadlock", told)
 }
 
-// TestExplore_Random: programs that are too large for all schedules.
+// TestExplore_Random: programs that are too large for all schedules, of all steps, in
+// groups of one shard or of sixteen and with one feature or none.
 func TestExplore_Random(t *testing.T) {
 	unlogged(t)
 	var sum explored
@@ -820,7 +822,8 @@ func TestExplore_Random(t *testing.T) {
 				}
 			}
 		}
-		switch rng.IntN(4) {
+		p.shards = 1 + 15*rng.IntN(2)
+		switch rng.IntN(7) {
 		case 0:
 			p.setup = func(g *coalesce.Group[int, history.Token]) {
 				g.Clone = func(v history.Token) history.Token { return v }
@@ -829,6 +832,13 @@ func TestExplore_Random(t *testing.T) {
 			p.setup = func(g *coalesce.Group[int, history.Token]) {
 				g.Hooks.Join = func(coalesce.Event[int]) { sched.Point() }
 			}
+		case 2:
+			p.setup = func(g *coalesce.Group[int, history.Token]) { g.MaxAge = time.Second }
+			p.aging, p.scripts = true, append(p.scripts, script{elapse("a second", time.Second)})
+		case 3:
+			p.setup = func(g *coalesce.Group[int, history.Token]) { g.MaxWaiters = 1 }
+		case 4:
+			p.setup = func(g *coalesce.Group[int, history.Token]) { g.Linger = coalesce.Forever }
 		}
 		sum.add(explore(t, sched.Explorer{Random: *exploreRuns / 100, Changes: 3, Seed: rng.Uint64()}, p))
 	}

@@ -204,6 +204,9 @@ func (t *table[K, V]) answerPart(p *part[K, V], left error) (r Result[V]) {
 	case p.left:
 		return Result[V]{Err: left, Shared: p.shared}
 	}
+	if p.flight.outcome == rejected {
+		t.awaitClosed()
+	}
 	r = p.flight.report(t.clone)
 	t.giveBack(p.flight)
 	return r

@@ -62,6 +62,13 @@ func (t *table[K, V]) close() (running []sched.Completion) {
 	return running
 }
 
+// awaitClosed waits until close is over, for a call that finds by itself that it is to
+// get ErrClosed. No lock may be held.
+func (t *table[K, V]) awaitClosed() {
+	t.closing.Lock()
+	defer t.closing.Unlock()
+}
+
 // close marks s closed, rejects the calls that are queued in it, and returns
 // the completion to wait for, nil if nothing runs, and whom to wake.
 func (s *shard[K, V]) close() (drained sched.Completion, rejected []waking[K, V]) {

@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -70,4 +71,86 @@ func TestShutdown_BusyAtAnyMoment(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+// TestShutdown_ToldWhenAllIsClosed: a call that is refused, or leaves as it is rejected,
+// while Shutdown has closed some shards only, is not told before all are closed: it
+// could still lead in one of the others.
+func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
+	type form func(ctx context.Context, g *Group[int, int], key int) error
+	for name, call := range map[string]struct {
+		form   form
+		queued bool
+	}{
+		"Do": {func(_ context.Context, g *Group[int, int], key int) error {
+			_, _, err := g.Do(key, func() (int, error) { return 2, nil })
+			return err
+		}, false},
+		"DoFresh": {func(ctx context.Context, g *Group[int, int], key int) error {
+			_, _, err := g.DoFresh(ctx, key, nothing)
+			return err
+		}, true},
+		"DoMulti": {func(ctx context.Context, g *Group[int, int], key int) error {
+			return g.DoMulti(ctx, []int{key}, func(context.Context, []int) (map[int]int, error) { return nil, nil })[key].Err
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := &Group[int, int]{Shards: 2}
+			tab := g.use()
+			key := 0
+			for h, _ := tab.hash(key); tab.shard(h) != tab.shards[0]; h, _ = tab.hash(key) {
+				key++
+			}
+			release, begun := make(chan struct{}), make(chan struct{})
+			var wg sync.WaitGroup
+			leave, end := context.WithCancel(t.Context())
+			wg.Go(func() {
+				g.DoContext(leave, key, func(context.Context) (int, error) { close(begun); <-release; return 1, nil })
+			})
+			<-begun
+			end() // nobody joins the flight any more
+			for g.Stats().Abandoned == 0 {
+				runtime.Gosched()
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			told := make(chan error, 1)
+			ask := func() { told <- call.form(ctx, g, key) }
+			if call.queued {
+				wg.Go(ask)
+				for g.Stats().Joined == 0 {
+					runtime.Gosched()
+				}
+			}
+			tab.shards[1].mu.Lock()
+			wg.Go(func() {
+				if err := g.Shutdown(context.Background()); err != nil {
+					t.Errorf("Shutdown() = %v", err)
+				}
+			})
+			for closed := false; !closed; runtime.Gosched() {
+				tab.shards[0].mu.Lock()
+				closed = tab.shards[0].closed
+				tab.shards[0].mu.Unlock()
+			}
+			if call.queued {
+				cancel()
+			} else {
+				wg.Go(ask)
+			}
+			early := false
+			for waits := false; !waits && !early; runtime.Gosched() {
+				early, waits = len(told) > 0, locked(").awaitClosed(")
+			}
+			if early {
+				t.Error("the call is told while a shard is open")
+			}
+			tab.shards[1].mu.Unlock()
+			if err := <-told; err != ErrClosed {
+				t.Errorf("the call is told %v", err)
+			}
+			close(release)
+			wg.Wait()
+		})
+	}
 }

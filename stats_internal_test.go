@@ -8,17 +8,25 @@ import (
 	"time"
 )
 
-// untilLocked waits until a goroutine that has called the function of the given name
+// locked reports whether a goroutine that has called the function of the given name
 // waits for a lock.
+func locked(name string) bool {
+	buf := make([]byte, 1<<20)
+	for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		state, calls, _ := strings.Cut(g, "\n")
+		if strings.Contains(state, "[sync.Mutex.Lock") && strings.Contains(calls, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// untilLocked waits until locked says so.
 func untilLocked(t *testing.T, name string) {
 	t.Helper()
-	buf := make([]byte, 1<<20)
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); runtime.Gosched() {
-		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			state, calls, _ := strings.Cut(g, "\n")
-			if strings.Contains(state, "[sync.Mutex.Lock") && strings.Contains(calls, name) {
-				return
-			}
+		if locked(name) {
+			return
 		}
 	}
 	t.Fatalf("nobody waits for a lock in %s", name)

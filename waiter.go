@@ -215,6 +215,9 @@ func (s *shard[K, V]) leave(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 	s.mu.Lock()
 	if f.state == finished {
 		s.mu.Unlock()
+		if f.outcome == rejected {
+			s.table.awaitClosed()
+		}
 		return s.collect(c, f)
 	}
 	f.unwait(c.w)

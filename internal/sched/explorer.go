@@ -354,10 +354,16 @@ type priorities struct {
 	of     []int // by thread
 	at     map[int]bool
 	lowest int
+	timers int // that have been set
 }
 
+// prompt is how many timers of a run may fire before others go on. Those that come
+// later are behind all others: who sets one again and again until somebody else
+// has done something would otherwise keep that from being done for ever.
+const prompt = 4
+
 func (p *priorities) begin() {
-	p.of, p.lowest, p.at = p.of[:0], 0, map[int]bool{}
+	p.of, p.lowest, p.timers, p.at = p.of[:0], 0, 0, map[int]bool{}
 	for range p.changes {
 		p.at[p.rng.IntN(p.length)] = true
 	}
@@ -365,7 +371,14 @@ func (p *priorities) begin() {
 
 func (p *priorities) pick(r *run, enabled []*thread, free bool) int {
 	for len(p.of) < len(r.threads) {
-		p.of = append(p.of, 1+p.rng.IntN(1<<20))
+		priority := 1 + p.rng.IntN(1<<20)
+		if r.threads[len(p.of)].daemon {
+			if p.timers++; p.timers > prompt {
+				p.lowest--
+				priority = p.lowest
+			}
+		}
+		p.of = append(p.of, priority)
 	}
 	if p.at[r.points] || free && enabled[0] == r.cur {
 		p.lowest--
