@@ -7,7 +7,7 @@ package coalesce_test
 //	go test -run Storm -cpu 1,2,4,8
 //	go test -run Storm -race
 //	go test -run Storm -gcflags=all=-d=maymorestack=runtime.mayMoreStackPreempt
-//	COALESCE_STORM=100 go test -run Storm
+//	COALESCE_STORM=100 go test -run Storm -timeout 4h
 
 import (
 	"context"
@@ -190,6 +190,10 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 func TestStorm(t *testing.T) {
 	silenceLog(t)
 	var total coalesce.Stats
+	calls := 1000
+	if testing.Short() {
+		calls = 100
+	}
 	i := 0
 	for range stormScale(t) {
 		for _, keys := range []int{1, 2, 64, 10_000} {
@@ -204,7 +208,7 @@ func TestStorm(t *testing.T) {
 					name := fmt.Sprintf("keys=%d/cancel=%d/forget=%d/procs=%d/hash=%s/shards=%d",
 						keys, cancel, forget, procs, stormHashes[hash].name, shards)
 					t.Run(name, func(t *testing.T) {
-						s := storm.Storm{Clients: 8, Calls: scaled(t, 100), Keys: keys, Cancel: cancel, Forget: forget}
+						s := storm.Storm{Clients: 8, Calls: calls, Keys: keys, Cancel: cancel, Forget: forget}
 						g := &stormGroup{Shards: shards, Hash: stormHashes[hash].hash}
 						st := testStorm(t, &s, g, procs, stormHashes[hash].values)
 						total.Joined += st.Joined

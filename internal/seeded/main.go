@@ -203,8 +203,11 @@ type job struct {
 	took   time.Duration
 }
 
-// failure matches the first line that names what failed.
-var failure = regexp.MustCompile(`(?m)^(?:\s*--- FAIL: (\S+)|panic: (.*)|fatal error: (.*))`)
+// failure matches the first line that says what failed.
+var failure = regexp.MustCompile(`(?m)^(?:\s*--- FAIL: |panic: |fatal error: )`)
+
+// begun matches what says that a test begins.
+var begun = regexp.MustCompile(`(?m)^=== RUN +([^\s/]+)`)
 
 // schedules matches what the explorer says.
 var schedules = regexp.MustCompile(`after (\d+) schedules: ([^\n;:]*)`)
@@ -213,7 +216,7 @@ var schedules = regexp.MustCompile(`after (\d+) schedules: ([^\n;:]*)`)
 func (j *job) run(binary string) {
 	ctx, cancel := context.WithTimeout(context.Background(), j.detector.limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, append([]string{"-test.failfast", "-test.timeout=0"}, j.detector.args...)...)
+	cmd := exec.CommandContext(ctx, binary, append([]string{"-test.v", "-test.failfast", "-test.timeout=0"}, j.detector.args...)...)
 	cmd.Env = append(os.Environ(), variable+"="+j.bug.name)
 	cmd.WaitDelay = time.Second
 	var out bytes.Buffer
@@ -226,12 +229,24 @@ func (j *job) run(binary string) {
 		return
 	}
 	j.output = out.String()
-	if ctx.Err() != nil {
-		j.how = "it hangs"
-		return
+	until := j.output
+	at := failure.FindStringIndex(until)
+	if at != nil {
+		until = until[:at[0]]
 	}
-	if m := failure.FindStringSubmatch(j.output); m != nil {
-		j.how = strings.Join(m[1:], "")
+	if tests := begun.FindAllStringSubmatch(until, -1); tests != nil {
+		j.how = tests[len(tests)-1][1]
+	}
+	switch {
+	case ctx.Err() != nil:
+		j.how += ", a hang"
+	case at == nil:
+	case strings.HasPrefix(j.output[at[0]:], "panic: "):
+		j.how += ", a panic"
+	case strings.HasPrefix(j.output[at[0]:], "fatal error: all goroutines are asleep"):
+		j.how += ", a deadlock"
+	case strings.HasPrefix(j.output[at[0]:], "fatal error: "):
+		j.how += ", a crash"
 	}
 	if m := schedules.FindStringSubmatch(j.output); m != nil {
 		j.how += fmt.Sprintf(", %s schedules", m[1])
@@ -281,14 +296,15 @@ func table(jobs []*job) string {
 		fmt.Fprintf(&b, "| %s | %s |", bug.name, bug.what)
 		for _, d := range detectors {
 			i := slices.IndexFunc(jobs, func(j *job) bool { return j.bug.name == bug.name && j.detector.name == d.name })
-			if cell := "–"; i >= 0 && jobs[i].found {
-				if cell = jobs[i].how; cell != "it hangs" {
-					cell = "`" + strings.ReplaceAll(cell, "|", "\\|") + "`"
+			cell := "–"
+			if i >= 0 && jobs[i].found {
+				test, how, _ := strings.Cut(jobs[i].how, ",")
+				cell = "`" + test + "`"
+				if how != "" {
+					cell += "," + how
 				}
-				fmt.Fprintf(&b, " %s |", cell)
-			} else {
-				b.WriteString(" – |")
 			}
+			fmt.Fprintf(&b, " %s |", cell)
 		}
 		b.WriteString("\n")
 	}
