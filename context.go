@@ -200,6 +200,19 @@ func (c *flightContext) mark(end context.Context) bool {
 	return true
 }
 
+// markUnfinished is mark, unless c is that of a flight which has finished, or of a
+// batch of which one has: who has that one's result may have seen that c had not
+// ended. (The lock of another one's shard is no help against that.)
+func (c *flightContext) markUnfinished(end context.Context) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.canceled != nil || c.ahead.Load() == ended {
+		return false
+	}
+	c.canceled = end
+	return true
+}
+
 // tell wakes those who wait for the end of c, which has been marked. No lock
 // may be held.
 func (c *flightContext) tell() {

@@ -570,6 +570,9 @@ func TestExplore_Shards(t *testing.T) {
 		sum.add(explore(t, sched.Explorer{Preemptions: 2}, p))
 		sum.add(explore(t, sched.Explorer{Delays: 3}, p))
 	}
+	// A Shutdown is out of time between the ends of the batch's flights.
+	p := program{scripts: []script{steps("DoMulti"), steps("DoContext/ends"), steps("Shutdown/ends")}, shards: 4}
+	sum.add(explore(t, sched.Explorer{Delays: 3}, p))
 	sum.log(t, began)
 }
 

@@ -126,8 +126,7 @@ func (t *table[K, V]) cancelAll() {
 		var marked []*flightContext
 		s.mu.Lock()
 		for f := range s.all() {
-			c := f.context()
-			if c != nil && c.ahead.Load() != ended && c.mark(end) {
+			if c := f.context(); c != nil && c.markUnfinished(end) {
 				marked = append(marked, c)
 			}
 		}

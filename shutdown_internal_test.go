@@ -154,3 +154,30 @@ func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
 		})
 	}
 }
+
+// TestShutdown_FinishingBatchKeepsItsContext: a Shutdown that is out of time does not
+// end the context of a batch if one of its flights finishes, in another shard, as that
+// is about to be done: a caller may have that one's result.
+func TestShutdown_FinishingBatchKeepsItsContext(t *testing.T) {
+	var g Group[int, int]
+	begun, release := make(chan *flightContext), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		g.DoMulti(context.Background(), []int{1, 2}, func(ctx context.Context, _ []int) (map[int]int, error) {
+			begun <- ctx.(*flightContext)
+			<-release
+			return nil, nil
+		})
+	})
+	c := <-begun
+	c.mu.Lock()
+	wg.Go(g.use().cancelAll)
+	untilLocked(t, ").cancelAll(")
+	c.ahead.Store(ended) // as the end of a flight does
+	c.mu.Unlock()
+	close(release)
+	wg.Wait()
+	if err := c.Err(); err != nil {
+		t.Errorf("the context has ended: %v", context.Cause(c))
+	}
+}

@@ -221,9 +221,9 @@ var bugs = []bug{
 		name: "context ended late",
 		what: "a Shutdown that is out of time ends the contexts of flights that have finished since it looked",
 		file: "shutdown.go",
-		old: "\t\t\tif c != nil && c.ahead.Load() != ended && c.mark(end) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t\ts.mu.Unlock()\n" +
+		old: "\t\t\tif c := f.context(); c != nil && c.markUnfinished(end) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t\ts.mu.Unlock()\n" +
 			"\t\tfor _, c := range marked {\n\t\t\tc.tell()\n",
-		new: "\t\t\tif c != nil && c.ahead.Load() != ended && (seeded(\"context ended late\") || c.mark(end)) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t\ts.mu.Unlock()\n" +
+		new: "\t\t\tif c := f.context(); c != nil && (seeded(\"context ended late\") || c.markUnfinished(end)) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t\ts.mu.Unlock()\n" +
 			"\t\tfor _, c := range marked {\n\t\t\tc.mark(end)\n\t\t\tc.tell()\n",
 		by: []string{explored},
 	},
