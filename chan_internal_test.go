@@ -2,6 +2,8 @@ package coalesce
 
 import (
 	"context"
+	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,4 +71,30 @@ func TestG13_RefusedReceiverStopsOutsideTheLock(t *testing.T) {
 	if res := <-g.DoChan(ctx, 1, nothing); res.Err != ErrClosed || stopped != 1 {
 		t.Errorf("told %+v, stopped %d times", res, stopped)
 	}
+}
+
+// TestDoChan_LeavesAsItTakesPart: a receiver whose context ends at the moment
+// when the call takes part leaves no edge behind. Many do so at once, so that a
+// call and the goroutine that makes it leave meet at one lock or the other.
+func TestDoChan_LeavesAsItTakesPart(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	var outer Group[int, int]
+	g := Group[int, int]{Shards: 1}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			_, _, _ = outer.DoContext(ctx, i, func(ctx context.Context) (int, error) {
+				for range 3000 {
+					<-g.DoChan(&endingContext{Context: ctx}, i, nothing)
+				}
+				if n := edgesOf(t, ctx.(*flightContext)); n != 0 {
+					t.Errorf("%d edges are left", n)
+				}
+				return 0, nil
+			})
+		})
+	}
+	wg.Wait()
 }

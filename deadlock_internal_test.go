@@ -195,32 +195,6 @@ func (c *endingContext) Err() error {
 	return context.Canceled
 }
 
-// TestDoChan_LeavesAsItTakesPart: a receiver whose context ends at the moment
-// when the call takes part leaves no edge behind. Many do so at once, so that a
-// call and the goroutine that makes it leave meet at one lock or the other.
-func TestDoChan_LeavesAsItTakesPart(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
-	var outer Group[int, int]
-	g := Group[int, int]{Shards: 1}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			_, _, _ = outer.DoContext(ctx, i, func(ctx context.Context) (int, error) {
-				for range 3000 {
-					<-g.DoChan(&endingContext{Context: ctx}, i, nothing)
-				}
-				if n := edgesOf(t, ctx.(*flightContext)); n != 0 {
-					t.Errorf("%d edges are left", n)
-				}
-				return 0, nil
-			})
-		})
-	}
-	wg.Wait()
-}
-
 // TestDeadlock_GraphIsEmptyWhenAllIsOver: after a storm of calls that wait for
 // each other, whatever their forms, and however they end, no flight's context
 // has an edge, and none that is queued stands behind another.

@@ -2,9 +2,15 @@ package coalesce
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 )
 
 // TestLinger_TakesNoLock: a call that a success answers does not wait for its
@@ -204,4 +210,250 @@ func TestLinger_ClearedAsAWhole(t *testing.T) {
 		}
 	}
 	<-done
+}
+
+// check returns how many successes linger, and what of L1 to L3 does not hold.
+func (l *successes[K, V]) check() (n int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := l.first; p != nil; p = p.next {
+		n++
+		if q, _ := l.index.Load(p.key); q != p {
+			return n, fmt.Errorf("%v: %p is in the list, %p in the index", p.key, p, q)
+		}
+		if p.next == nil && l.last != p || p.next != nil && p.next.prev != p {
+			return n, fmt.Errorf("%v is linked in one direction", p.key)
+		}
+		if p.next != nil && p.next.since < p.since {
+			return n, fmt.Errorf("%v lingers since %d, the next one since %d", p.key, p.since, p.next.since)
+		}
+	}
+	if n != l.n || n != l.index.Size() || n == 0 && l.last != nil || l.max > 0 && n > l.max {
+		return n, fmt.Errorf("%d in the list, %d in the index, counted %d of %d", n, l.index.Size(), l.n, l.max)
+	}
+	if n > 0 && l.linger != Forever && l.due == 0 {
+		return n, fmt.Errorf("%d linger and no sweep is due", n)
+	}
+	return n, nil
+}
+
+// TestLinger_ListAndIndex: L1 to L3 hold at any moment of a storm of calls that
+// lead, forget and expire.
+func TestLinger_ListAndIndex(t *testing.T) {
+	for _, linger := range []time.Duration{Forever, 50 * time.Microsecond} {
+		g := Group[int, int]{Linger: linger, LingerMax: 12, Shards: 8}
+		l := g.use().lingering
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(1, uint64(i)))
+				for range 5_000 {
+					switch key := r.IntN(20); r.IntN(8) {
+					case 0:
+						g.Forget(key)
+					case 1:
+						_, _, _ = g.DoFresh(context.Background(), key, func(context.Context) (int, error) { return key, nil })
+					case 2:
+						if _, err := l.check(); err != nil {
+							t.Error(err)
+							return
+						}
+					default:
+						_, _, _ = g.Do(key, func() (int, error) { return key, nil })
+					}
+				}
+			})
+		}
+		wg.Wait()
+		_ = g.Shutdown(t.Context())
+		if n, err := l.check(); n != 0 || err != nil {
+			t.Errorf("after Shutdown: %d linger, %v", n, err)
+		}
+	}
+}
+
+// TestLinger_Sweep: what has expired is freed at that moment, or not later than
+// a sixteenth of Linger after it, however much it is, and again after the list
+// has been empty.
+func TestLinger_Sweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Linger: 16 * time.Second}
+		l := g.use().lingering
+		do := func(key int) { _, _, _ = g.Do(key, func() (int, error) { return key, nil }) }
+		want := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if n, err := l.check(); n != want || err != nil {
+				t.Errorf("%d linger, want %d; %v", n, want, err)
+			}
+		}
+		const many = 2*sweepBatch + 10
+		for range 2 {
+			for key := range many {
+				do(key)
+			}
+			time.Sleep(time.Second / 2)
+			do(many)
+			time.Sleep(9 * time.Second / 2)
+			do(many + 1)
+			time.Sleep(11*time.Second - 1)
+			want(many + 2)
+			time.Sleep(time.Nanosecond) // 16 s
+			want(2)
+			time.Sleep(time.Second)
+			want(1)
+			time.Sleep(4 * time.Second) // 21 s
+			want(0)
+		}
+	})
+}
+
+// TestLinger_SweepIsMadeAgain: a sweep that was lost with its bubble, or is due on
+// another clock, is made again by the next success.
+func TestLinger_SweepIsMadeAgain(t *testing.T) {
+	g := Group[int, int]{Linger: 20 * time.Millisecond}
+	l := g.use().lingering
+	do := func(key int) { _, _, _ = g.Do(key, func() (int, error) { return key, nil }) }
+	size := func() int {
+		n, _ := l.check() // which assumes one clock
+		return n
+	}
+	do(1)
+	synctest.Test(t, func(*testing.T) {
+		do(2)
+		time.Sleep(20 * time.Millisecond)
+		synctest.Wait()
+		if n := size(); n != 0 {
+			t.Errorf("in the bubble: %d linger", n)
+		}
+		do(3)
+	})
+	do(4)
+	for end := time.Now().Add(5 * time.Second); size() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("outside: %d linger", size())
+		}
+	}
+}
+
+// A watchedContext tells what is asked of it, and ends when the test says so.
+type watchedContext struct {
+	context.Context
+	done    chan struct{}
+	watched chan func() // what is to be called at its end
+	stopped chan struct{}
+	ended   atomic.Bool
+}
+
+func (c *watchedContext) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+func (c *watchedContext) Done() <-chan struct{} { return c.done }
+
+func (c *watchedContext) AfterFunc(fn func()) (stop func() bool) {
+	c.watched <- fn
+	return func() bool { close(c.stopped); return true }
+}
+
+// TestLinger_AnswersAReceiverInTheMoment: a receiver that finds a success only
+// under the lock gets one Result, be its context about to end, and watches that
+// no more.
+func TestLinger_AnswersAReceiverInTheMoment(t *testing.T) {
+	for i := range 200 {
+		g := Group[int, int]{Linger: Forever, Shards: 1}
+		tab := g.use()
+		s := tab.shards[0]
+		w := &watchedContext{
+			Context: t.Context(), done: make(chan struct{}), watched: make(chan func(), 1), stopped: make(chan struct{}),
+		}
+		s.mu.Lock()
+		got := make(chan (<-chan Result[int]))
+		go func() {
+			got <- g.DoChan(w, 1, func(context.Context) (int, error) { return 2, nil })
+		}()
+		end := <-w.watched
+		tab.lingering.keep(1, 1)
+		if i%2 == 0 {
+			w.ended.Store(true)
+			go end()
+		}
+		s.mu.Unlock()
+		ch := <-got
+		r := <-ch
+		if i%2 == 1 {
+			<-w.stopped
+		}
+		if answered := r == (Result[int]{Val: 1, Shared: true}); !answered && r.Err != context.Canceled {
+			t.Fatalf("%+v", r)
+		}
+		runtime.Gosched()
+		if st := g.Stats(); st.Ended+st.Lingered != 1 || st.Led != 0 {
+			t.Fatalf("%+v, %+v", r, st)
+		}
+		select {
+		case r := <-ch:
+			t.Fatalf("a second Result: %+v", r)
+		default:
+		}
+	}
+}
+
+// TestLinger_SweepOfThisMoment: a success that is stored in the moment of a sweep
+// does not put off the next one.
+func TestLinger_SweepOfThisMoment(t *testing.T) {
+	const linger = 16 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Linger: linger}
+		keepKey(&g, 1)
+		time.Sleep(linger / 2)
+		keepKey(&g, 2)
+		time.Sleep(linger / 2)
+		synctest.Wait() // the first has been swept
+		keepKey(&g, 3)
+		time.Sleep(linger/2 + linger/sweepFraction)
+		synctest.Wait()
+		if n, err := g.use().lingering.check(); n != 1 || err != nil {
+			t.Errorf("%d linger, want the third; %v", n, err)
+		}
+	})
+}
+
+// TestLinger_SweepThatWasReplaced: a sweep in whose place another was armed does
+// nothing, and arms none.
+func TestLinger_SweepThatWasReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, int]{Linger: 16 * time.Second}
+		keepKey(&g, 1)
+		l := g.use().lingering
+		armed, due := l.armed, l.due
+		time.Sleep(time.Second)
+		l.sweep(due - 1)
+		if l.armed != armed || l.due != due {
+			t.Errorf("a sweep is due at %d since %d, want %d since %d", l.due, l.armed, due, armed)
+		}
+	})
+}
+
+// TestLinger_SweepOfACollectedGroup: a sweep that is due when its group has been
+// collected does nothing.
+func TestLinger_SweepOfACollectedGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w weak.Pointer[successes[int, int]]
+		func() {
+			g := Group[int, int]{Linger: time.Second}
+			keepKey(&g, 1)
+			w = weak.Make(g.use().lingering)
+		}()
+		for try := 0; w.Value() != nil; try++ {
+			if try == 100 {
+				t.Fatal("the group is kept")
+			}
+			runtime.GC()
+		}
+		time.Sleep(time.Second)
+	})
 }

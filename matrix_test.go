@@ -30,6 +30,9 @@ var endings = []ending{
 	{"panics", func() (int, error) { panic(errTest) }, func(a *answer) bool {
 		return a.v == 0 && a.toldOf(errTest)
 	}},
+	{"panics with nil", func() (int, error) { panic(nil) }, func(a *answer) bool {
+		return a.v == 0 && a.toldOfNil()
+	}},
 	{"exits", func() (int, error) { runtime.Goexit(); return 5, nil }, func(a *answer) bool {
 		return a.v == 0 && a.err == coalesce.ErrGoexit && a.panic == nil
 	}},
@@ -51,16 +54,30 @@ var endings = []ending{
 // exits reports whether the goroutine that ran fn goes on exiting.
 func (e ending) exits() bool { return strings.Contains(strings.ToLower(e.name), "exit") }
 
-// toldOf reports whether a tells, in the way of its form, of a panic with a
-// given error.
-func (a *answer) toldOf(err error) bool {
+// told returns the panic that a tells of, in the way of its form, or nil.
+func (a *answer) told() *coalesce.PanicError {
 	told := a.err
 	if a.panic != nil {
 		told, _ = a.panic.(error)
 	}
 	var pe *coalesce.PanicError
-	return errors.As(told, &pe) && told == error(pe) && pe.Value == err &&
-		errors.Is(pe, err) && strings.Contains(string(pe.Stack), "matrix_test.go")
+	if !errors.As(told, &pe) || told != error(pe) || !strings.Contains(string(pe.Stack), "matrix_test.go") {
+		return nil
+	}
+	return pe
+}
+
+// toldOf reports whether a tells of a panic with a given error.
+func (a *answer) toldOf(err error) bool {
+	pe := a.told()
+	return pe != nil && pe.Value == err && errors.Is(pe, err)
+}
+
+// toldOfNil reports whether a tells of a panic(nil).
+func (a *answer) toldOfNil() bool {
+	pe := a.told()
+	var none *runtime.PanicNilError
+	return pe != nil && errors.As(pe, &none) && pe.Value == any(none)
 }
 
 // A role is what the call under test is to the flight that ends.

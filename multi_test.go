@@ -20,7 +20,7 @@ import (
 
 // This file holds what a DoMulti for several keys promises beyond what it
 // promises for one, which the tests of the contract and of the state table show
-// by the form DoMulti. How a batch ends is in multiend_test.go.
+// by the form DoMulti. How a batch ends is in multi_exit_test.go.
 
 type (
 	result  = coalesce.Result[int]
@@ -999,94 +999,6 @@ func TestDoMulti_Nested(t *testing.T) {
 			t.Errorf("%+v, Len %d", st, g.Len())
 		}
 	})
-}
-
-// TestDeadlock_QueuedKeyThatHasLeft: a key of DoMulti that gave up its turn, as
-// its context said that it had ended, is waited for no more, though the call goes
-// on for another key: the next one in the queue may wait for the caller.
-func TestDeadlock_QueuedKeyThatHasLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var g group
-		old := abandon(t, &g, "q")
-		h := holdLoader()
-		var many *manyAnswer
-		var manyDone <-chan struct{}
-		strange := make(chan *strangeContext, 1)
-		caller, _ := goCall(context.WithoutCancel(t.Context()), forms[3], &g, "x", func(ctx context.Context) (int, error) {
-			s := &strangeContext{Context: ctx, err: func() error { return errTest }}
-			many, manyDone = goMulti(s, &g, h.then(loads(0)), "q", "z")
-			strange <- s
-			<-manyDone
-			return 5, nil
-		})
-		s := <-strange
-		<-h.started
-		next, _ := goCall(t.Context(), forms[4], &g, "q", func(ctx context.Context) (int, error) {
-			v, _, err := g.DoContext(ctx, "x", ctxValue(0))
-			return v + 1, err
-		})
-		synctest.Wait()
-		s.strange.Store(true)
-		close(old.release) // the key is picked, and hands on
-		synctest.Wait()
-		close(h.release)
-		synctest.Wait()
-		if next.v != 6 || next.err != nil {
-			t.Errorf("next: %+v", next)
-		}
-		wantResults(t, "DoMulti", many.results, results{"q": {Err: errTest, Shared: true}, "z": {Val: 25}})
-		if caller.v != 5 || caller.err != nil || g.Len() != 0 {
-			t.Errorf("caller: %+v, Len %d", caller, g.Len())
-		}
-	})
-}
-
-// TestDeadlock_DoMultiThatHasLeft: an fn that has given up on a DoMulti waits for
-// none of its keys any more, be they led, joined or queued: what they run may
-// wait for that fn.
-func TestDeadlock_DoMultiThatHasLeft(t *testing.T) {
-	for _, key := range []string{"led", "joined", "queued"} {
-		synctest.Test(t, func(t *testing.T) {
-			var g group
-			old := abandon(t, &g, "queued")
-			proceed := make(chan struct{})
-			waits := func(ctx context.Context) (int, error) {
-				<-proceed
-				v, _, err := g.DoContext(ctx, "caller", ctxValue(0))
-				return v + 1, err
-			}
-			fn := func(ctx context.Context, keys []string) (map[string]int, error) {
-				v, err := waits(ctx)
-				return map[string]int{keys[0]: v}, err
-			}
-			if key == "joined" {
-				goCall(context.Background(), forms[3], &g, key, waits)
-				synctest.Wait()
-			}
-			h := hold()
-			caller, _ := goCall(context.Background(), forms[3], &g, "caller", func(ctx context.Context) (int, error) {
-				ctx, cancel := context.WithTimeout(ctx, time.Second)
-				defer cancel()
-				r := g.DoMulti(ctx, []string{key}, fn)[key]
-				if r.Err != context.DeadlineExceeded {
-					t.Errorf("DoMulti: %+v", r)
-				}
-				return h.ctxFn(5)(ctx)
-			})
-			synctest.Wait()
-			other, _ := goCall(context.Background(), forms[3], &g, key, waits)
-			<-h.started // it has left
-			close(old.release)
-			synctest.Wait()
-			close(proceed)
-			synctest.Wait()
-			close(h.release)
-			synctest.Wait()
-			if other.v != 6 || other.err != nil || caller.v != 5 {
-				t.Errorf("%s: %+v, caller: %+v", key, other, caller)
-			}
-		})
-	}
 }
 
 // TestDoMulti_Context: fn's context has the leader's values, no deadline, and

@@ -4,53 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
-	"time"
 )
-
-// TestMaxAge_OfOneNanosecond: the least MaxAge is one, too.
-func TestMaxAge_OfOneNanosecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := Group[int, int]{MaxAge: 1}
-		release := make(chan struct{})
-		go g.Do(1, func() (int, error) { <-release; return 1, nil })
-		synctest.Wait()
-		time.Sleep(1 * time.Nanosecond)
-		if v, shared, err := g.Do(1, func() (int, error) { return 2, nil }); v != 2 || shared || err != nil {
-			t.Errorf("got %d, %v, %v; want 2 from a call that took over", v, shared, err)
-		}
-		close(release)
-	})
-}
-
-// TestMaxAge_TimerOfOneThatEvaporated: the timer of a successor that all its
-// calls have left is stopped, and does no harm if it has gone off already.
-func TestMaxAge_TimerOfOneThatEvaporated(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := Group[int, int]{MaxAge: time.Hour}
-		release := make(chan struct{})
-		go g.Do(1, func() (int, error) { <-release; return 1, nil })
-		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		go g.DoFresh(ctx, 1, nothing)
-		synctest.Wait()
-		tab := g.use()
-		h, reflexive := tab.hash(1)
-		s := tab.shard(h)
-		s.mu.Lock()
-		q := s.lookup(h, 1, reflexive).queue()
-		s.mu.Unlock()
-		cancel()
-		synctest.Wait()
-		if x := q.more.extra; x.timer != nil || x.before != nil {
-			t.Error("the successor keeps its timer, or what it was queued behind")
-		}
-		s.expire(q)
-		if n := g.Stats().Overdue; n != 0 {
-			t.Errorf("%d flights were overdue, want none", n)
-		}
-		close(release)
-	})
-}
 
 // A brokenContext panics when it is asked whether it has ended.
 type brokenContext struct {

@@ -24,6 +24,19 @@ func collected(p weak.Pointer[payload]) bool {
 	return false
 }
 
+// TestCollected: what somebody still refers to is not taken for collected, and what
+// nobody does is.
+func TestCollected(t *testing.T) {
+	kept := new(payload)
+	if collected(weak.Make(kept)) {
+		t.Error("what is kept counts as collected")
+	}
+	runtime.KeepAlive(kept)
+	if !collected(weak.Make(new(payload))) {
+		t.Error("what nobody keeps does not count as collected")
+	}
+}
+
 // TestG12_EdgeKeepsNoPredecessor: a call made by an fn that was queued behind a
 // flight does not keep that flight when it is over.
 func TestG12_EdgeKeepsNoPredecessor(t *testing.T) {

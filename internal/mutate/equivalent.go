@@ -10,7 +10,8 @@ import (
 
 // ReadEquivalent reads a list of mutants and why each is no fault. A mutant's
 // key stands on a line of its own, one or several of them before the reason,
-// which is indented; # begins a comment. A file that does not exist is empty.
+// which is indented; an empty line ends it, and # begins a comment. A file that does
+// not exist is empty.
 func ReadEquivalent(path string) (map[string]string, error) {
 	text, err := os.ReadFile(path)
 	if os.IsNotExist(err) {
@@ -25,7 +26,11 @@ func ReadEquivalent(path string) (map[string]string, error) {
 	for i, line := range strings.Split(string(text), "\n") {
 		trimmed := strings.TrimSpace(line)
 		switch {
-		case trimmed == "" || strings.HasPrefix(line, "#"):
+		case strings.HasPrefix(line, "#"):
+		case trimmed == "":
+			if complete {
+				keys = nil
+			}
 		case trimmed == line:
 			if complete {
 				keys = nil

@@ -166,6 +166,7 @@ func TestEquivalentNeedsAReason(t *testing.T) {
 	for _, bad := range []string{
 		"f.go F delete x++\n",
 		"\twhy\n",
+		"f.go F delete x++\n\twhy\n\n\twhy else\n",
 		"f.go F delete x++\n\twhy\nf.go F delete x++\n\twhy\n",
 	} {
 		if got, err := read(bad); err == nil {

@@ -34,7 +34,7 @@ var (
 	skip       = flag.String("skip", "", "tests to leave out of all stages, a `pattern`")
 	slow       = flag.String("slow", "", "tests that take long, a `pattern`: the first stage leaves them to the second")
 	fast       = flag.Duration("fast", time.Minute, "the time limit of the first stage, and of the second")
-	stall      = flag.Duration("stall", 5*time.Second, "the time limit of each test in the first stage; three times as much in the second")
+	stall      = flag.Duration("stall", 20*time.Second, "the time limit of each test in the first stage; three times as much in the second")
 	full       = flag.Duration("full", 5*time.Minute, "the time limit of the third stage, all tests at length; 0 leaves it out")
 	race       = flag.Duration("race", 5*time.Minute, "the time limit of the fourth, the first two under the race detector; 0 leaves it out")
 	explore    = flag.Duration("explore", 0, "the time limit of the fifth, the explorer of schedules; 0 leaves it out")

@@ -138,7 +138,7 @@ func TestDoMulti_UntoldPanicIsLogged(t *testing.T) {
 		g.Forget("cat")
 		cancel()
 		synctest.Wait()
-		for _, want := range []string{"level=ERROR", "nobody listens", "ape", "bee", "cat", "multiend_test.go"} {
+		for _, want := range []string{"level=ERROR", "nobody listens", "ape", "bee", "cat", "multi_exit_test.go"} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("no %q in the log: %s", want, log)
 			}
