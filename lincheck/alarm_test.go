@@ -15,11 +15,12 @@ import (
 
 // This file holds the test that the checker raises no false alarm.
 
-var callsFlag = flag.Int("calls", 200_000, "number of calls that TestNoFalseAlarm records")
+var callsFlag = flag.Int("calls", 1_000_000, "number of calls that TestNoFalseAlarm records of the reference, and as many of groups")
 
 // A mode is a load and what it is let loose on.
 type mode struct {
 	name string
+	part int // one in so many of the calls
 	load storm.Storm
 	on   func() (storm.Subject, func() bool) // with what tells whether it is idle
 }
@@ -67,16 +68,16 @@ func modes() []mode {
 	one := func(g *group) { g.Shards, g.Hash = 1, func(int) uint64 { return 0 } }
 	do, blocking := []storm.Form{storm.ByDo}, []storm.Form{storm.ByDo, storm.ByContext}
 	return []mode{
-		{"reference", storm.Storm{Keys: 1, Forms: do, Calm: true}, onReference},
-		{"reference, all it has", storm.Storm{Keys: 3, Forms: blocking, Cancel: 20, Forget: 3, Calm: true}, onReference},
-		{"Do", storm.Storm{Keys: 1, Forms: do, Calm: true}, onGroup(plain)},
-		{"Do and Forget", storm.Storm{Keys: 1, Forms: do, Forget: 5}, onGroup(plain)},
-		{"leaving", storm.Storm{Keys: 2, Forms: blocking, Cancel: 40}, onGroup(plain)},
-		{"everything, one key", storm.Storm{Keys: 1, Cancel: 20, Forget: 3}, onGroup(plain)},
-		{"everything, many keys", storm.Storm{Keys: 16, Cancel: 20, Forget: 3}, onGroup(plain)},
-		{"everything, one bucket", storm.Storm{Keys: 4, Cancel: 20, Forget: 3}, onGroup(one)},
-		{"everything, Clone", storm.Storm{Keys: 3, Cancel: 20, Forget: 3}, onGroup(clone)},
-		{"everything, Hooks", storm.Storm{Keys: 3, Cancel: 20, Forget: 3}, onGroup(hooks)},
+		{"reference", 2, storm.Storm{Keys: 1, Forms: do, Calm: true}, onReference},
+		{"reference, all it has", 2, storm.Storm{Keys: 3, Forms: blocking, Cancel: 20, Forget: 3, Calm: true}, onReference},
+		{"Do", 8, storm.Storm{Keys: 1, Forms: do, Calm: true}, onGroup(plain)},
+		{"Do and Forget", 8, storm.Storm{Keys: 1, Forms: do, Forget: 5}, onGroup(plain)},
+		{"leaving", 8, storm.Storm{Keys: 2, Forms: blocking, Cancel: 40}, onGroup(plain)},
+		{"everything, one key", 8, storm.Storm{Keys: 1, Cancel: 20, Forget: 3}, onGroup(plain)},
+		{"everything, many keys", 8, storm.Storm{Keys: 16, Cancel: 20, Forget: 3}, onGroup(plain)},
+		{"everything, one bucket", 8, storm.Storm{Keys: 4, Cancel: 20, Forget: 3}, onGroup(one)},
+		{"everything, Clone", 8, storm.Storm{Keys: 3, Cancel: 20, Forget: 3}, onGroup(clone)},
+		{"everything, Hooks", 8, storm.Storm{Keys: 3, Cancel: 20, Forget: 3}, onGroup(hooks)},
 	}
 }
 
@@ -91,11 +92,10 @@ func silenceLog(t *testing.T) {
 // TestNoFalseAlarm checks that what coalescers that are right do is accepted.
 func TestNoFalseAlarm(t *testing.T) {
 	silenceLog(t)
-	ms := modes()
 	recorded, shared := 0, 0
-	for _, m := range ms {
+	for _, m := range modes() {
 		t.Run(m.name, func(t *testing.T) {
-			for n := 0; n < *callsFlag/len(ms); {
+			for n := 0; n < *callsFlag/m.part; {
 				l := m.load
 				l.Clients, l.Calls, l.Seed = 8, 250, rand.Uint64()
 				on, idle := m.on()

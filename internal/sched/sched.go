@@ -4,8 +4,8 @@
 //
 // Every lock, atomic word, goroutine start, park, yield, clock reading and random
 // number of the core goes through the names below, but for its counter of calls that
-// take no part, which nothing depends on. In this build they are aliases and one-line
-// functions that are inlined; with the build tag coalesceexplore, controlled.go takes
+// take no part, which nothing depends on. In this build they are aliases and small
+// functions, nearly all of which are inlined; with the build tag coalesceexplore, controlled.go takes
 // the place of this file, and an explorer decides who goes on at each of them.
 package sched
 
