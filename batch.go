@@ -12,8 +12,8 @@ import (
 //  M1. The flights of a batch finish together: all of them before anybody is
 //      told of any, save who takes a shard's lock in between.
 //  M2. callers of a batch is the sum of those of its flights until they finish.
-//      It is 0 if and only if the batch is abandoned, for good, and all its
-//      flights with it: their state is running in their records, as they are in
+//      It is 0 while fn runs if and only if the batch is abandoned, for good, and all
+//      its flights with it: their state is running in their records, as they are in
 //      different shards, and current looks here.
 //  M3. A batch's lock is taken under a shard's lock, and nothing under it.
 
@@ -84,6 +84,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	parts := b.parts
 	b.parts = nil
 	var endings []ending[K, V]
+	b.conclude()
 	for _, f := range parts {
 		v, ok := m[f.key]
 		how, err := how, err
@@ -133,6 +134,16 @@ func (b *batch[K, V]) abandoned() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.callers == 0
+}
+
+// conclude decides whether b has been abandoned, for all its flights at once: it
+// can no more be when the first of them finishes. No lock may be held.
+func (b *batch[K, V]) conclude() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.callers > 0 {
+		b.ctx.ahead.Store(ended)
+	}
 }
 
 // leave counts a call that leaves a flight of b, and reports whether that

@@ -150,6 +150,7 @@ func (r *entry[K, V]) announce(told bool) {
 	sched.Complete(r.announced)
 	if !told {
 		r.leave()
+		r.unwatch()
 	}
 }
 

@@ -130,9 +130,12 @@ func (c *flightContext) settle() {
 	}
 }
 
-// AfterFunc arranges for fn to run on a goroutine of its own when c ends.
+// AfterFunc arranges for fn to be called when c ends, by whom ends it, or on a
+// goroutine of its own if c has ended.
 // Package context looks for this method, so that a context derived from c is
-// told of the end without a goroutine that waits for it. It looks at the direct
+// told of the end without a goroutine that waits for it. What it registers ends that
+// context and those derived from it, and runs no other code; so these have ended
+// when who canceled c goes on, as they would have with package context's own. It looks at the direct
 // parent only: a context.WithValue in between costs the goroutine, as it does
 // with every context that is not package context's own.
 //
@@ -170,6 +173,13 @@ func (c *flightContext) stop(a *afterFunc) bool {
 	}
 	*a = afterFunc{}
 	return true
+}
+
+// ending reports whether c has been marked.
+func (c *flightContext) ending() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.canceled != nil
 }
 
 // endedBy returns a standard context that has ended with the given cause.
@@ -224,7 +234,7 @@ func (c *flightContext) tell() {
 	for a != nil {
 		fn, next := a.fn, a.next
 		*a = afterFunc{}
-		sched.Go(fn)
+		fn()
 		a = next
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
@@ -88,5 +89,19 @@ func TestContext_EndedKeepsNoFunctions(t *testing.T) {
 	c.cancel(ErrClosed)
 	if c.after != nil {
 		t.Error("a function is kept")
+	}
+}
+
+// TestContext_ChildEndsWithIt: a context derived from fn's has ended when who canceled
+// that goes on, as it would have with package context's own.
+func TestContext_ChildEndsWithIt(t *testing.T) {
+	for range 100 {
+		c := flightContext{values: context.Background()}
+		child, cancel := context.WithTimeout(&c, time.Hour)
+		c.cancel(ErrClosed)
+		if err, cause := child.Err(), context.Cause(child); err != context.Canceled || cause != ErrClosed {
+			t.Fatalf("it ended with %v and %v", err, cause)
+		}
+		cancel()
 	}
 }

@@ -29,8 +29,9 @@ import (
 //      admitted second finds the first.
 //  D3. A call that would close a circle takes part in nothing: it is refused.
 //  D4. An edge from or to a flight that has finished counts for nothing, nor does
-//      that of a call whose context has ended, though it takes the caller a
-//      moment to wake up and remove it. A call that leaves removes its edge
+//      that of a call whose context has ended, or is about to with that of the fn
+//      that made the call, though it takes the caller a moment to wake up and
+//      remove it. A call that leaves removes its edge
 //      before that, or with it, as until it has left it may be seen waiting for
 //      what it gives up.
 //  D5. A flight that no edge leads to, nor to what is queued behind it, is in no
@@ -103,9 +104,14 @@ func nestedIn(ctx context.Context) *edge {
 	return &edge{from: from, done: ctx.Done()}
 }
 
-// leaving reports whether the context of e's call has ended: the call leaves as
-// soon as it wakes up.
-func (e *edge) leaving() bool { return e.done != nil && sched.IsComplete(e.done) }
+// leaving reports whether the context of e's call has ended, or is about to as the
+// context of the fn that made the call has: the call leaves as soon as it wakes up.
+// (A context that keeps the values of fn's, does not end with it, and ends otherwise,
+// is taken for one that ends with it. So a circle may be missed, of a flight that
+// nobody waits for, until that context ends.)
+func (e *edge) leaving() bool {
+	return e.done != nil && (sched.IsComplete(e.done) || e.from.ending())
+}
 
 // point makes e an edge to f. graph must be held. e may be nil.
 func point[K comparable, V any](e *edge, f *flight[K, V]) {

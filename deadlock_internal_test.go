@@ -629,3 +629,26 @@ func TestDeadlock_OthersNeedNoGraph(t *testing.T) {
 	close(release)
 	<-returned
 }
+
+// TestDeadlock_CallOfACanceledFn: a call whose context can end, and comes from that of
+// an fn whose context has ended, is about to leave, though its own has not ended yet:
+// a goroutine of package context's may have to do that.
+func TestDeadlock_CallOfACanceledFn(t *testing.T) {
+	c := flightContext{values: context.Background()}
+	ctx, cancel := context.WithCancel(context.WithValue(&c, valueKey{}, 1))
+	defer cancel()
+	e, endless := nestedIn(ctx), nestedIn(context.WithoutCancel(&c))
+	if e.leaving() || endless.leaving() {
+		t.Error("a call leaves before anything has ended")
+	}
+	c.mark(endedBy(ErrClosed))
+	if !e.leaving() {
+		t.Error("the call is taken for one that stays")
+	}
+	if endless.leaving() {
+		t.Error("a call that cannot leave is taken for one that does")
+	}
+}
+
+// A valueKey is the key of a context's value.
+type valueKey struct{}

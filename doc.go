@@ -88,8 +88,8 @@
 // that never ends.
 //
 // User code runs outside every lock (G13): fn, Clone, Hash, the [Hooks], and the
-// methods of the callers' contexts. All may use the group. Hash and the contexts'
-// methods must not panic.
+// methods of the callers' contexts. All may use the group, [Hooks] not for the keys
+// that they are called for. Hash and the contexts' methods must not panic.
 //
 // The zero Group is ready to use (G14) and must not be copied. A Group in a
 // package variable may be used in testing/synctest bubbles, one after another,

@@ -32,8 +32,9 @@ import (
 //
 // They are called outside all locks, on the goroutine that it happens on, which
 // goes on when they return: a slow hook delays that call and, if the call leads
-// or is to lead, all who wait for the same flight. They may use the group, for
-// other keys than the event's, and are called concurrently. One that panics is
+// or is to lead, all who wait for the same flight. They may use the group, but
+// not for the event's key, nor for the others of a [Group.DoMulti], which they would wait
+// for in vain, and are called concurrently. One that panics is
 // logged to [log/slog.Default] at error level and counted in [Stats]; it does no
 // other harm.
 //

@@ -457,3 +457,56 @@ func TestLinger_SweepOfACollectedGroup(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// TestLinger_FinishingBatchIsNotAbandoned: a batch whose last caller leaves one of its
+// flights while another, in a different shard, is finishing is not abandoned: what that
+// returned lingers, and may need its context.
+func TestLinger_FinishingBatchIsNotAbandoned(t *testing.T) {
+	g := Group[int, int]{Linger: Forever, Shards: 2}
+	tab := g.use()
+	keys := make([]int, 2) // one for each shard
+	for key := range 64 {
+		h, _ := tab.hash(key)
+		keys[h>>tab.shift] = key
+	}
+	lead, leave := context.WithCancel(t.Context())
+	follow, unfollow := context.WithCancel(t.Context())
+	begun, release := make(chan context.Context), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		g.DoMulti(lead, keys, func(ctx context.Context, keys []int) (map[int]int, error) {
+			begun <- ctx
+			<-release
+			return map[int]int{keys[0]: 1, keys[1]: 2}, nil
+		})
+	})
+	ctx := <-begun
+	wg.Go(func() { g.DoContext(follow, keys[1], nothing) })
+	until := func(of func(Stats) uint64, n uint64) {
+		for of(g.Stats()) < n {
+			runtime.Gosched()
+		}
+	}
+	until(func(st Stats) uint64 { return st.Joined }, 1)
+	leave()
+	until(func(st Stats) uint64 { return st.Left }, 2)
+	tab.lingering.mu.Lock()
+	close(release)
+	untilLocked(t, ").keep(")
+	unfollow()
+	// Stats would need the lock of the first flight's shard.
+	for left := false; !left; runtime.Gosched() {
+		s := tab.shards[1]
+		s.mu.Lock()
+		left = s.rare.left == 2
+		s.mu.Unlock()
+	}
+	tab.lingering.mu.Unlock()
+	wg.Wait()
+	if st := g.Stats(); st.Abandoned > 0 || ctx.Err() != nil {
+		t.Errorf("%d flights were abandoned, and the context's error is %v", st.Abandoned, ctx.Err())
+	}
+	if tab.lingering.get(keys[0]) == nil {
+		t.Error("the success does not linger")
+	}
+}

@@ -76,7 +76,10 @@ func (s *shard[K, V]) close() (drained sched.Completion, rejected []waking[K, V]
 	defer s.mu.Unlock()
 	s.closed, s.plain = true, false
 	rejected = s.rejectAll()
-	if s.drained == nil && s.busy() {
+	if !s.busy() {
+		return nil, rejected // whatever an earlier Shutdown, in a bubble perhaps, has waited on
+	}
+	if s.drained == nil {
 		s.drained = sched.NewCompletion()
 	}
 	return s.drained, rejected

@@ -181,3 +181,24 @@ func TestShutdown_FinishingBatchKeepsItsContext(t *testing.T) {
 		t.Errorf("the context has ended: %v", context.Cause(c))
 	}
 }
+
+// TestG14_ShutdownAgain: a Shutdown that finds nothing at work uses nothing that an
+// earlier one has made, which was in a bubble.
+func TestG14_ShutdownAgain(t *testing.T) {
+	var g Group[int, int]
+	synctest.Test(t, func(t *testing.T) {
+		go g.Do(1, func() (int, error) { time.Sleep(time.Second); return 0, nil })
+		synctest.Wait()
+		if err := g.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown() = %v", err)
+		}
+	})
+	for _, s := range g.use().shards {
+		if drained, _ := s.close(); drained != nil {
+			t.Fatal("another Shutdown would wait on a channel of the bubble's")
+		}
+	}
+	if err := g.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown() = %v", err)
+	}
+}
