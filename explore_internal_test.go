@@ -94,6 +94,10 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			c := new(flightContext)
 			return guard{&c.mu, func() any { return c.canceled }, func() { c.mark(endedBy(ErrClosed)) }}
 		},
+		"mark what is unfinished": func() guard {
+			c := new(flightContext)
+			return guard{&c.mu, func() any { return c.canceled }, func() { c.markUnfinished(endedBy(ErrClosed)) }}
+		},
 		"tell": func() guard {
 			c := new(flightContext)
 			done := c.Done()
@@ -110,6 +114,10 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		"leave a batch": func() guard {
 			_, b, _ := batched()
 			return guard{&b.mu, func() any { return b.callers }, func() { b.leave() }}
+		},
+		"conclude a batch": func() guard {
+			_, b, _ := batched()
+			return guard{&b.mu, func() any { return b.ctx.ahead.Load() }, b.conclude}
 		},
 		"finish an abandoned batch": func() guard {
 			s, b, f := batched()

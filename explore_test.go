@@ -573,6 +573,20 @@ func TestExplore_Shards(t *testing.T) {
 	// A Shutdown is out of time between the ends of the batch's flights.
 	p := program{scripts: []script{steps("DoMulti"), steps("DoContext/ends"), steps("Shutdown/ends")}, shards: 4}
 	sum.add(explore(t, sched.Explorer{Delays: 3}, p))
+	// Everybody leaves the batch while its flights end: what lingers needs its context.
+	p = program{
+		setup:   func(g *coalesce.Group[int, history.Token]) { g.Linger = coalesce.Forever },
+		scripts: []script{steps("DoMulti/ends"), steps("DoContext/ends")}, shards: 4,
+		after: func(w *world) {
+			for key := range 3 {
+				of, lingers, _ := w.g.Do(key, func() (history.Token, error) { return history.Token{}, nil })
+				if lingers && w.contexts[of].Err() != nil {
+					w.note("what %v returned lingers, and its context has ended", of)
+				}
+			}
+		},
+	}
+	sum.add(explore(t, sched.Explorer{Delays: 4}, p))
 	sum.log(t, began)
 }
 
