@@ -136,14 +136,12 @@ func (b *batch[K, V]) abandoned() bool {
 	return b.callers == 0
 }
 
-// conclude decides whether b has been abandoned, for all its flights at once: it
-// can no more be when the first of them finishes. No lock may be held.
+// conclude sees to it that b is not abandoned any more, unless it has been: what
+// becomes of the first of its flights to finish depends on that. No lock may be held.
 func (b *batch[K, V]) conclude() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.callers > 0 {
-		b.ctx.ahead.Store(ended)
-	}
+	b.ctx.ahead.Store(ended)
 }
 
 // leave counts a call that leaves a flight of b, and reports whether that

@@ -98,3 +98,21 @@ func TestDoChan_LeavesAsItTakesPart(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestDoChan_LeavesBeforeItStops: a receiver that a hook's exit makes leave has left
+// when its context, whose code may block, is told that it is watched no more.
+func TestDoChan_LeavesBeforeItStops(t *testing.T) {
+	g := Group[int, int]{Hooks: Hooks[int]{Start: func(Event[int]) { runtime.Goexit() }}}
+	stopped := 0
+	ctx := stoppableContext{context.Background(), make(chan struct{}), func() {
+		if stopped++; g.Stats().Left != 1 {
+			t.Error("the context is told while the call still takes part")
+		}
+	}}
+	var wg sync.WaitGroup
+	wg.Go(func() { g.DoChan(ctx, 1, nothing) })
+	wg.Wait()
+	if stopped != 1 {
+		t.Errorf("the context is told %d times", stopped)
+	}
+}
