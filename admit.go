@@ -42,7 +42,7 @@ func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish, e *edge
 	if s.closed {
 		return admission[K, V]{verdict: refused, err: ErrClosed}
 	}
-	if l := s.table.lingering; l != nil && wants != fresh {
+	if l := s.group.lingering; l != nil && wants != fresh {
 		if p := l.get(key); p != nil {
 			return admission[K, V]{verdict: answered, success: p}
 		}
@@ -79,7 +79,7 @@ func (s *shard[K, V]) admitTo(f *flight[K, V], wants wish, e *edge) (a admission
 		if b != nil {
 			b.callers++
 		}
-		if s.table.hooks != nil {
+		if s.group.hooks != nil {
 			a.event = s.event(f)
 		}
 	}
@@ -128,7 +128,7 @@ func (s *shard[K, V]) refuse(err error, e *edge) error {
 	s.rare.rejected++
 	s.unlock(e)
 	if err == ErrClosed {
-		s.table.awaitClosed()
+		s.group.awaitClosed()
 	}
 	return err
 }

@@ -73,7 +73,7 @@ func (b *batch[K, V]) run() {
 			b.finish(exited, nil, ErrGoexit)
 		}
 	}()
-	b.parts[0].more.shard.table.hooks.label(&b.ctx, b.parts[0].key)
+	b.parts[0].more.shard.group.hooks.label(&b.ctx, b.parts[0].key)
 	m, err := fn(&b.ctx, keysOf(b.parts))
 	ended = true
 	b.finish(returned, m, err)
@@ -94,7 +94,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		s := f.more.shard
 		s.mu.Lock()
 		s.countOutcome(how)
-		if s.table.lingering != nil && s.lingers(f, how, v, err) {
+		if s.group.lingering != nil && s.lingers(f, how, v, err) {
 			how = kept
 		}
 		e := s.end(f, how, v, err)
@@ -141,7 +141,7 @@ func (b *batch[K, V]) abandoned() bool {
 func (b *batch[K, V]) conclude() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ctx.ahead.Store(ended)
+	b.ctx.finished.Store(true)
 }
 
 // leave counts a call that leaves a flight of b, and reports whether that
@@ -151,7 +151,7 @@ func (b *batch[K, V]) leave() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.callers--
-	return b.callers == 0 && b.ctx.ahead.Load() != ended
+	return b.callers == 0 && !b.ctx.finished.Load()
 }
 
 // size returns the number of b's flights.

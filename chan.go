@@ -26,21 +26,21 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)
 	}
-	t := g.use()
-	h, reflexive := t.hash(key)
+	gs := g.use()
+	h, reflexive := gs.hash(key)
 	ch := make(chan Result[V], 1)
 	if err := ctx.Err(); err != nil {
-		t.ended.Inc()
+		gs.ended.Inc()
 		ch <- Result[V]{Err: err}
 		return ch
 	}
-	if t.lingering != nil {
-		if p := t.lingering.get(key); p != nil {
-			t.send(ch, p)
+	if gs.lingering != nil {
+		if p := gs.lingering.get(key); p != nil {
+			gs.send(ch, p)
 			return ch
 		}
 	}
-	s := t.shard(h)
+	s := gs.shard(h)
 	e := nestedIn(ctx)
 	r := &entry[K, V]{shard: s, ch: ch, ctx: ctx, fn: fn, edge: e}
 	if ctx.Done() != nil {
@@ -62,7 +62,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		f.setOwn(ctx, fn)
 		f.more.extra.addEntry(r)
 		r.flight, r.promoted = f, true
-		if s.table.hooks != nil {
+		if s.group.hooks != nil {
 			r.announced = sched.NewCompletion()
 		}
 		point(e, f)
@@ -85,7 +85,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 	case answered:
 		r.gone = true
 		s.unlock(e)
-		t.send(ch, a.success)
+		gs.send(ch, a.success)
 		r.unwatch()
 	case refused:
 		r.gone = true
@@ -140,7 +140,7 @@ func (r *entry[K, V]) tellJoin() {
 	}
 	told := false
 	defer func() { r.announce(told) }()
-	r.shard.table.hooks.tell(r.shard.table.hooks.Join, r.event)
+	r.shard.group.hooks.tell(r.shard.group.hooks.Join, r.event)
 	told = true
 }
 
@@ -175,7 +175,7 @@ func (r *entry[K, V]) leave() {
 	r.gone = true
 	if f == nil {
 		s.unlock(r.edge)
-		s.table.ended.Inc()
+		s.group.ended.Inc()
 		r.ch <- Result[V]{Err: reasonOf(r.ctx)}
 		return
 	}
@@ -237,10 +237,10 @@ func sendClone[V any](ch chan<- Result[V], clone func(V) V, v V, err error, shar
 }
 
 // send sends the value of p to ch. No lock may be held.
-func (t *table[K, V]) send(ch chan<- Result[V], p *success[K, V]) {
-	t.lingering.hits.Inc()
-	if t.clone != nil {
-		sched.Go(func() { sendClone(ch, t.clone, p.val, nil, true) })
+func (gs *groupState[K, V]) send(ch chan<- Result[V], p *success[K, V]) {
+	gs.lingering.hits.Inc()
+	if gs.clone != nil {
+		sched.Go(func() { sendClone(ch, gs.clone, p.val, nil, true) })
 		return
 	}
 	ch <- Result[V]{Val: p.val, Shared: true}

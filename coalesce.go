@@ -86,7 +86,7 @@ type Group[K comparable, V any] struct {
 	// Hooks are told of what happens to flights. Without any, they cost nothing.
 	Hooks Hooks[K]
 
-	table sched.SetOnce[table[K, V]] // set once, by useSlow; loaded by use and Do
+	state sched.SetOnce[groupState[K, V]] // set once, by useSlow; loaded by use and Do
 }
 
 // A Result is what a receiver of [Group.DoChan] gets, and what [Group.DoMulti]
@@ -132,17 +132,17 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	if fn == nil {
 		panicNil(false)
 	}
-	t := g.table.Load() // g.use, which is not inlined
-	if t == nil {
-		t = g.useSlow()
+	gs := g.state.Load() // g.use, which is not inlined
+	if gs == nil {
+		gs = g.useSlow()
 	}
-	if t.lingering != nil {
-		if p := t.lingering.get(key); p != nil {
-			return t.answer(p)
+	if gs.lingering != nil {
+		if p := gs.lingering.get(key); p != nil {
+			return gs.answer(p)
 		}
 	}
-	h, reflexive := t.hash(key)
-	s := t.shard(h)
+	h, reflexive := gs.hash(key)
+	s := gs.shard(h)
 	s.mu.Lock()
 	if !s.empty() {
 		return s.doSlow(h, key, reflexive, fn)
@@ -196,12 +196,12 @@ func (s *shard[K, V]) doBusy(h uint64, key K, reflexive bool, fn func() (V, erro
 			s.tellFollow(w, a.event, a.flight)
 		}
 		sched.Wait(w.done)
-		return a.flight.result(s.table.clone)
+		return a.flight.result(s.group.clone)
 	case queues:
 		return s.doQueued(a.flight, fn)
 	case answered:
 		s.mu.Unlock()
-		return s.table.answer(a.success)
+		return s.group.answer(a.success)
 	}
 	return v, false, s.refuse(a.err, nil)
 }
@@ -244,15 +244,15 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 	if fn == nil {
 		panicNil(false)
 	}
-	t := g.use()
-	if t.lingering != nil {
-		if p := t.lingering.get(key); p != nil {
-			v, _, err = t.answer(p)
+	gs := g.use()
+	if gs.lingering != nil {
+		if p := gs.lingering.get(key); p != nil {
+			v, _, err = gs.answer(p)
 			return v, err
 		}
 	}
-	h, reflexive := t.hash(key)
-	s := t.shard(h)
+	h, reflexive := gs.hash(key)
+	s := gs.shard(h)
 	s.mu.Lock()
 	switch a := s.admit(h, key, reflexive, now, nil); a.verdict {
 	case leads:
@@ -261,7 +261,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 		v, _, err = s.runInline(f, fn)
 	case answered:
 		s.mu.Unlock()
-		v, _, err = t.answer(a.success)
+		v, _, err = gs.answer(a.success)
 	case refused:
 		err = s.refuse(a.err, nil)
 	}
@@ -323,15 +323,15 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)
 	}
-	t := g.use()
-	h, reflexive := t.hash(key)
+	gs := g.use()
+	h, reflexive := gs.hash(key)
 	if err := ctx.Err(); err != nil {
-		t.ended.Inc()
+		gs.ended.Inc()
 		return v, false, err
 	}
-	if t.lingering != nil && wants != fresh {
-		if p := t.lingering.get(key); p != nil {
-			return t.answer(p)
+	if gs.lingering != nil && wants != fresh {
+		if p := gs.lingering.get(key); p != nil {
+			return gs.answer(p)
 		}
 	}
 	e := nestedIn(ctx)
@@ -342,7 +342,7 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 	if c.done != nil || wants == fresh {
 		c.fn = fn
 	}
-	s := t.shard(h)
+	s := gs.shard(h)
 	s.lock(e)
 	a := s.admit(h, key, reflexive, wants, e)
 	f := a.flight
@@ -358,8 +358,8 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		f.setOwn(ctx, fn)
 		c.leads = true
 		w := parks
-		if t.hooks == nil {
-			w = t.yields.due(f.born)
+		if gs.hooks == nil {
+			w = gs.yields.due(f.born)
 		}
 		if w != parks {
 			f.seated = 1 // the channel is made when it is needed
@@ -390,31 +390,31 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		}
 	case answered:
 		s.unlock(e)
-		return t.answer(a.success)
+		return gs.answer(a.success)
 	case refused:
 		return v, false, s.refuse(a.err, e)
 	}
 	return s.await(&c, f)
 }
 
-// use returns the group's table. It is made at the first use.
-func (g *Group[K, V]) use() *table[K, V] {
-	t := g.table.Load()
-	if t == nil {
-		t = g.useSlow()
+// use returns the group's state, which is made at the first use.
+func (g *Group[K, V]) use() *groupState[K, V] {
+	gs := g.state.Load()
+	if gs == nil {
+		gs = g.useSlow()
 	}
-	return t
+	return gs
 }
 
-// useSlow makes the table. It is outlined to keep its callers short.
+// useSlow makes the state. It is outlined to keep its callers short.
 //
 //go:noinline
-func (g *Group[K, V]) useSlow() *table[K, V] {
-	t := newTable(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge, g.Linger, g.LingerMax}, g.Hooks)
-	if !g.table.CompareAndSwap(nil, t) {
-		t = g.table.Load() // another call was first; nobody has seen ours
+func (g *Group[K, V]) useSlow() *groupState[K, V] {
+	gs := newGroupState(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge, g.Linger, g.LingerMax}, g.Hooks)
+	if !g.state.CompareAndSwap(nil, gs) {
+		gs = g.state.Load() // another call was first; nobody has seen ours
 	}
-	return t
+	return gs
 }
 
 // panicNil reports a misuse, before anything is touched.

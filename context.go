@@ -32,8 +32,9 @@ type flightContext struct {
 	after    *afterFunc       // registered, not yet called
 
 	// For the detection of deadlocks (see deadlock.go).
-	ahead sched.Pointer[flightContext] // queued: of the flight in front; ended: of one that has finished
-	edges *edge                        // of the calls that fn waits for; guarded by graph
+	finished sched.Bool                   // the flight has, or the batch is about to; set under its lock
+	ahead    sched.Pointer[flightContext] // that of the flight in front of a queued one
+	edges    *edge                        // of the calls that fn waits for; guarded by graph
 
 	waited int  // how many edges lead to this flight; guarded by graph
 	behind bool // an edge has led to what was queued behind it; guarded by graph
@@ -216,7 +217,7 @@ func (c *flightContext) mark(end context.Context) bool {
 func (c *flightContext) markUnfinished(end context.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.canceled != nil || c.ahead.Load() == ended {
+	if c.canceled != nil || c.finished.Load() {
 		return false
 	}
 	c.canceled = end

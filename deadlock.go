@@ -58,9 +58,6 @@ type edge struct {
 // itself.
 type flightKey struct{}
 
-// ended is what a flight that has finished has ahead of it.
-var ended = new(flightContext)
-
 // Detach returns a context like ctx for work that the fn which was given ctx
 // does not wait for, such as filling another cache on a goroutine of its own.
 // Calls made with ctx, or with contexts derived from it, count as fn waiting for
@@ -98,7 +95,7 @@ func nestedIn(ctx context.Context) *edge {
 		return nil
 	}
 	from, _ := ctx.Value(flightKey{}).(*flightContext)
-	if from == nil || from.ahead.Load() == ended {
+	if from == nil || from.finished.Load() {
 		return nil
 	}
 	return &edge{from: from, done: ctx.Done()}
@@ -161,7 +158,7 @@ func (e *edge) remove() {
 // circle returns a *DeadlockError if e, pointed to f or to what is queued behind
 // it, would close a circle. graph must be held. e may be nil.
 func circle[K comparable, V any](e *edge, f *flight[K, V]) error {
-	if e == nil || e.from.ahead.Load() == ended {
+	if e == nil || e.from.finished.Load() {
 		return nil
 	}
 	if !e.from.awaited() && e.from != f.context() {
@@ -191,14 +188,14 @@ type walk struct {
 // find reports whether there is a way from a node to the target. Each node is
 // looked at once.
 func (w *walk) find(target, from *flightContext) bool {
-	for n := from; n != nil && n != ended; n = n.ahead.Load() {
+	for n := from; n != nil; n = n.ahead.Load() {
 		switch {
 		case n == target:
 			return true
+		case n.finished.Load():
+			return false
 		case n.edges == nil:
 			continue
-		case n.ahead.Load() == ended:
-			return false
 		case w.seen[n]:
 			return false
 		case w.seen == nil:

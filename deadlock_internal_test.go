@@ -257,7 +257,7 @@ func TestDeadlock_GraphIsEmptyWhenAllIsOver(t *testing.T) {
 				left := 0
 				for c := range seen {
 					left += edgesOf(t, c) + waitedOf(c)
-					if c.ahead.Load() != ended {
+					if !c.finished.Load() {
 						t.Fatal("a flight has not ended")
 					}
 				}
@@ -294,7 +294,7 @@ func TestDeadlock_Walk(t *testing.T) {
 		for i := range over {
 			over[i] = rng.IntN(6) == 0
 			if over[i] {
-				nodes[i].ctx.ahead.Store(ended)
+				nodes[i].ctx.finished.Store(true)
 			}
 		}
 		for range rng.IntN(2 * n) {

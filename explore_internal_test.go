@@ -117,7 +117,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		},
 		"conclude a batch": func() guard {
 			_, b, _ := batched()
-			return guard{&b.mu, func() any { return b.ctx.ahead.Load() }, b.conclude}
+			return guard{&b.mu, func() any { return b.ctx.finished.Load() }, b.conclude}
 		},
 		"finish an abandoned batch": func() guard {
 			s, b, f := batched()

@@ -150,7 +150,7 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	// is one whose fn called panic(nil) under GODEBUG=panicnil=1, which cannot
 	// be told from Goexit.
 	err = ErrGoexit
-	if f != nil && s.table.hooks != nil {
+	if f != nil && s.group.hooks != nil {
 		s.tellStart(f)
 	}
 	v, err = fn()
@@ -163,8 +163,8 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 // its leader, as finish does, and returns what the leader gets.
 func (s *shard[K, V]) finishInline(f *flight[K, V], v V, err error) (V, bool, error) {
 	shared, alias := s.finish(f, returned, v, err)
-	if alias && s.table.clone != nil {
-		v, err = cloned(s.table.clone, v, err)
+	if alias && s.group.clone != nil {
+		v, err = cloned(s.group.clone, v, err)
 	}
 	return v, shared, err
 }
@@ -173,7 +173,7 @@ func (s *shard[K, V]) finishInline(f *flight[K, V], v V, err error) (V, bool, er
 // c. If the hook exits the caller's goroutine, c leaves. The shard's lock must
 // not be held.
 func (s *shard[K, V]) launch(c *call[K, V], f *flight[K, V]) {
-	if s.table.hooks == nil {
+	if s.group.hooks == nil {
 		f.spawn()
 		return
 	}
@@ -207,7 +207,7 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 		}
 	}()
 	m := f.more
-	s.table.hooks.label(m.ctx, f.key)
+	s.group.hooks.label(m.ctx, f.key)
 	v, err := m.fn(m.ctx)
 	ended = true
 	how := returned
@@ -255,7 +255,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 		f = s.vacate()
 	}
 	s.countOutcome(how)
-	if s.table.lingering != nil && s.lingers(f, how, v, err) {
+	if s.group.lingering != nil && s.lingers(f, how, v, err) {
 		how = kept
 	}
 	if f == nil || !f.known {
@@ -297,7 +297,7 @@ func (f *flight[K, V]) settle(how outcome, v V, err error) {
 	f.state = finished
 	if c := f.context(); c != nil {
 		f.more.fn = nil
-		c.ahead.Store(ended)
+		c.finished.Store(true)
 	}
 }
 
@@ -337,7 +337,7 @@ func (e ending[K, V]) tell(mayDefer bool) {
 	if e.idle != nil {
 		sched.Complete(e.idle)
 	}
-	e.waking.wake(e.shard.table.clone, mayDefer)
+	e.waking.wake(e.shard.group.clone, mayDefer)
 }
 
 // tellHook calls the hook for the flight's end, and logs the panic that nobody was
@@ -347,7 +347,7 @@ func (e ending[K, V]) tellHook() {
 		defer logUntold(f.key, f.err.(*PanicError))
 	}
 	if e.event != nil {
-		e.shard.table.hooks.tell(e.shard.table.hooks.Finish, e.event)
+		e.shard.group.hooks.tell(e.shard.group.hooks.Finish, e.event)
 	}
 }
 

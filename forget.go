@@ -29,9 +29,9 @@ func (g *Group[K, V]) ForgetUnshared(key K) bool {
 // forget detaches the flight of key and drops what lingers for it. It does
 // nothing if the flight is shared and shared ones are not to be forgotten.
 func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
-	t := g.use()
-	h, reflexive := t.hash(key)
-	s := t.shard(h)
+	gs := g.use()
+	h, reflexive := gs.hash(key)
+	s := gs.shard(h)
 	s.mu.Lock()
 	f := s.lookup(h, key, reflexive)
 	if f != nil && f.joined && !shared && f.current() != abandoned {
@@ -39,7 +39,7 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 		return true, false
 	}
 	forgotten = f != nil
-	if l := s.table.lingering; l != nil && l.drop(key) {
+	if l := s.group.lingering; l != nil && l.drop(key) {
 		forgotten = true
 	}
 	if forgotten {

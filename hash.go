@@ -27,10 +27,10 @@ func HashString(key string) uint64 {
 // It panics on a key that holds an unhashable dynamic type, which is why it
 // must be called before any lock is taken. The comparison is made for a custom
 // Hash too, because that one may not look at the part that cannot be compared.
-func (t *table[K, V]) hash(key K) (h uint64, reflexive bool) {
+func (gs *groupState[K, V]) hash(key K) (h uint64, reflexive bool) {
 	reflexive = equal(key, key)
-	if t.userHash == nil {
-		return maphash.Comparable(t.seed, key), reflexive
+	if gs.userHash == nil {
+		return maphash.Comparable(gs.seed, key), reflexive
 	}
 	// Mixing with the group's secret spreads hashes that differ in few bits,
 	// the identity for one, and hides where a key is placed. Folding the two
@@ -39,9 +39,9 @@ func (t *table[K, V]) hash(key K) (h uint64, reflexive bool) {
 	if !reflexive {
 		// The comparison has stopped at a NaN, and what comes after it may be
 		// unhashable. Only a hash of the whole key finds that.
-		maphash.Comparable(t.seed, key)
+		maphash.Comparable(gs.seed, key)
 	}
-	h = (t.userHash(key) ^ t.mix) * mixer
+	h = (gs.userHash(key) ^ gs.mix) * mixer
 	h = (h ^ h>>32) * mixer
 	return h ^ h>>32, reflexive
 }

@@ -149,7 +149,7 @@ type story struct {
 
 // enroll numbers f, which is new. There must be hooks, and s.mu be held.
 func (s *shard[K, V]) enroll(f *flight[K, V]) {
-	s.events += uint64(len(s.table.shards)) // each shard has a residue of its own
+	s.events += uint64(len(s.group.shards)) // each shard has a residue of its own
 	if f.born == 0 {
 		f.born = sched.Now()
 	}
@@ -159,17 +159,17 @@ func (s *shard[K, V]) enroll(f *flight[K, V]) {
 // enrollStart notes that f, which was queued since the given time, starts. There
 // must be hooks, and s.mu be held.
 func (s *shard[K, V]) enrollStart(f *flight[K, V], since int64) {
-	s.events += uint64(len(s.table.shards))
+	s.events += uint64(len(s.group.shards))
 	h := f.more.extra.story
 	h.start, h.wait, h.waiters = s.events, time.Duration(f.born-since), f.followers()
 }
 
 // event returns an event of now for f, nil without hooks. s.mu must be held.
 func (s *shard[K, V]) event(f *flight[K, V]) *Event[K] {
-	if s.table.hooks == nil {
+	if s.group.hooks == nil {
 		return nil
 	}
-	s.events += uint64(len(s.table.shards))
+	s.events += uint64(len(s.group.shards))
 	return &Event[K]{
 		Key: f.key, Flight: f.more.extra.story.number, Seq: s.events, Waiters: f.followers(), at: sched.Now(),
 	}
@@ -248,7 +248,7 @@ func (h *hooks[K]) recovered() {
 
 // tellStart tells that f is about to run. No lock may be held.
 func (s *shard[K, V]) tellStart(f *flight[K, V]) {
-	h := s.table.hooks
+	h := s.group.hooks
 	if h == nil || h.Start == nil {
 		return
 	}
@@ -268,14 +268,14 @@ func (s *shard[K, V]) tellJoin(c *call[K, V], f *flight[K, V]) {
 			s.forsake(c, f)
 		}
 	}()
-	s.table.hooks.tell(s.table.hooks.Join, c.event)
+	s.group.hooks.tell(s.group.hooks.Join, c.event)
 	told = true
 }
 
 // tellLeave tells of a departure.
 func (s *shard[K, V]) tellLeave(after departure[K, V]) {
 	if after.event != nil {
-		s.table.hooks.tell(s.table.hooks.Leave, after.event)
+		s.group.hooks.tell(s.group.hooks.Leave, after.event)
 	}
 }
 

@@ -19,12 +19,12 @@ import (
 
 // overdue reports whether f has reached MaxAge. s.mu must be held.
 func (s *shard[K, V]) overdue(f *flight[K, V]) bool {
-	return s.table.maxAge > 0 && f.state != promoted && s.remaining(f) <= 0
+	return s.group.maxAge > 0 && f.state != promoted && s.remaining(f) <= 0
 }
 
 // remaining returns the time until f, which has started, reaches MaxAge.
 func (s *shard[K, V]) remaining(f *flight[K, V]) time.Duration {
-	return s.table.maxAge - time.Duration(sched.Now()-f.born)
+	return s.group.maxAge - time.Duration(sched.Now()-f.born)
 }
 
 // meet is lookup for a call that takes over from a flight that is overdue, if
@@ -43,10 +43,10 @@ func (s *shard[K, V]) meet(h uint64, key K, reflexive bool, wants wish) *flight[
 // watchAge sees to it that q, which is queued behind f, is promoted when f
 // reaches MaxAge. s.mu must be held.
 func (s *shard[K, V]) watchAge(f, q *flight[K, V]) {
-	if s.table.maxAge == 0 {
+	if s.group.maxAge == 0 {
 		return
 	}
-	wait := s.table.maxAge // f was promoted and is about to start
+	wait := s.group.maxAge // f was promoted and is about to start
 	if f.state != promoted {
 		wait = max(0, s.remaining(f))
 	}
@@ -69,7 +69,7 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 		return
 	}
 	s.rare.overdue++
-	if l := s.table.lingering; l != nil {
+	if l := s.group.lingering; l != nil {
 		l.drop(f.key) // f was led by a DoFresh, and may return before q does
 	}
 	next := s.detach(f)
@@ -81,7 +81,7 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 // waiters: f if it joins that at once, else where enqueue would put it. s.mu
 // must be held.
 func (s *shard[K, V]) full(f *flight[K, V], joins bool, wants wish) bool {
-	limit := s.table.maxWaiters
+	limit := s.group.maxWaiters
 	if limit == 0 {
 		return false
 	}

@@ -229,7 +229,7 @@ func (l *successes[K, V]) sweep(due int64) {
 // context had been canceled; nor what somebody queues behind to have a fresher
 // one.
 func (s *shard[K, V]) lingers(f *flight[K, V], how outcome, v V, err error) bool {
-	l := s.table.lingering
+	l := s.group.lingering
 	if l == nil || f.detached {
 		return false
 	}
@@ -243,11 +243,11 @@ func (s *shard[K, V]) lingers(f *flight[K, V], how outcome, v V, err error) bool
 }
 
 // answer returns what a call gets that is answered by p. No lock may be held.
-func (t *table[K, V]) answer(p *success[K, V]) (v V, shared bool, err error) {
-	t.lingering.hits.Inc()
+func (gs *groupState[K, V]) answer(p *success[K, V]) (v V, shared bool, err error) {
+	gs.lingering.hits.Inc()
 	v = p.val
-	if t.clone != nil {
-		v, err = cloned(t.clone, v, nil)
+	if gs.clone != nil {
+		v, err = cloned(gs.clone, v, nil)
 	}
 	return v, true, err
 }

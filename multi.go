@@ -72,11 +72,11 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)
 	}
-	t := g.use()
+	gs := g.use()
 	results := make(map[K]Result[V], len(keys))
-	parts := t.distinct(keys, results)
+	parts := gs.distinct(keys, results)
 	if err := ctx.Err(); err != nil {
-		t.ended.Add(int64(len(parts)))
+		gs.ended.Add(int64(len(parts)))
 		for i := range parts {
 			results[parts[i].key] = Result[V]{Err: err}
 		}
@@ -89,9 +89,9 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 		if from != nil {
 			p.edge = &edge{from: from.from, done: from.done}
 		}
-		b = t.claim(p, b, len(parts)-i, ctx, fn)
+		b = gs.claim(p, b, len(parts)-i, ctx, fn)
 	}
-	t.begin(b, parts)
+	gs.begin(b, parts)
 	ended := b != nil && !sched.WaitEither(b.done, ctx.Done())
 	for i := range parts {
 		p := &parts[i]
@@ -106,27 +106,27 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 		}
 		graph.Unlock()
 	}
-	err := t.leaveAll(parts, ctx, ended)
+	err := gs.leaveAll(parts, ctx, ended)
 	for i := range parts {
 		p := &parts[i]
-		results[p.key] = t.answerPart(p, err)
+		results[p.key] = gs.answerPart(p, err)
 	}
 	return results
 }
 
 // distinct returns a part for each of the keys, without duplicates, and enters
 // them in results. It panics if one cannot be hashed.
-func (t *table[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K, V] {
+func (gs *groupState[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K, V] {
 	parts := make([]part[K, V], 0, len(keys))
 	for _, key := range keys {
-		h, reflexive := t.hash(key)
+		h, reflexive := gs.hash(key)
 		if _, seen := results[key]; seen {
 			continue
 		}
 		if reflexive { // or it could not be overwritten
 			results[key] = Result[V]{}
 		}
-		parts = append(parts, part[K, V]{key: key, hash: h, reflexive: reflexive, shard: t.shard(h)})
+		parts = append(parts, part[K, V]{key: key, hash: h, reflexive: reflexive, shard: gs.shard(h)})
 	}
 	return parts
 }
@@ -134,10 +134,10 @@ func (t *table[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K, V] {
 // claim makes the call take part in the flight of p's key, or lead one in b,
 // which is made if it is nil, with room for the given number of flights. It
 // returns b. It does not block.
-func (t *table[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context.Context, fn func(context.Context, []K) (map[K]V, error)) *batch[K, V] {
-	if t.lingering != nil {
-		if p.success = t.lingering.get(p.key); p.success != nil {
-			t.lingering.hits.Inc()
+func (gs *groupState[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context.Context, fn func(context.Context, []K) (map[K]V, error)) *batch[K, V] {
+	if gs.lingering != nil {
+		if p.success = gs.lingering.get(p.key); p.success != nil {
+			gs.lingering.hits.Inc()
 			return b
 		}
 	}
@@ -161,7 +161,7 @@ func (t *table[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context
 		p.done, p.event = p.r.told, p.r.event
 	case answered:
 		p.success = a.success
-		t.lingering.hits.Inc()
+		gs.lingering.hits.Inc()
 	case refused:
 		p.err = s.refuse(a.err, p.edge)
 		return b
@@ -191,12 +191,12 @@ func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, 
 
 // answerPart returns what the call gets for p's key, whose flight has finished,
 // or has been left with the given error. No lock may be held.
-func (t *table[K, V]) answerPart(p *part[K, V], left error) (r Result[V]) {
+func (gs *groupState[K, V]) answerPart(p *part[K, V], left error) (r Result[V]) {
 	switch {
 	case p.success != nil:
 		r = Result[V]{Val: p.success.val, Shared: true}
-		if t.clone != nil {
-			r.Val, r.Err = safelyCloned(t.clone, r.Val, nil)
+		if gs.clone != nil {
+			r.Val, r.Err = safelyCloned(gs.clone, r.Val, nil)
 		}
 		return r
 	case p.flight == nil:
@@ -205,18 +205,18 @@ func (t *table[K, V]) answerPart(p *part[K, V], left error) (r Result[V]) {
 		return Result[V]{Err: left, Shared: p.shared}
 	}
 	if p.flight.outcome == rejected {
-		t.awaitClosed()
+		gs.awaitClosed()
 	}
-	r = p.flight.report(t.clone)
-	t.giveBack(p.flight)
+	r = p.flight.report(gs.clone)
+	gs.giveBack(p.flight)
 	return r
 }
 
 // begin starts b, if that is not nil, and tells the hooks of the flights that the
 // call leads and has joined. If one exits the goroutine, the call leaves all of
 // them. No lock may be held.
-func (t *table[K, V]) begin(b *batch[K, V], parts []part[K, V]) {
-	if t.hooks == nil {
+func (gs *groupState[K, V]) begin(b *batch[K, V], parts []part[K, V]) {
+	if gs.hooks == nil {
 		if b != nil {
 			sched.Go(b.run)
 		}
@@ -234,12 +234,12 @@ func (t *table[K, V]) begin(b *batch[K, V], parts []part[K, V]) {
 			}
 		}
 		if !told {
-			_ = t.leaveAll(parts, context.Background(), true)
+			_ = gs.leaveAll(parts, context.Background(), true)
 		}
 	}()
 	each(-1, len(parts), func(i int) {
 		if i >= 0 {
-			t.hooks.tell(t.hooks.Join, parts[i].event)
+			gs.hooks.tell(gs.hooks.Join, parts[i].event)
 		} else if b != nil {
 			b.launch()
 		}
@@ -251,7 +251,7 @@ func (t *table[K, V]) begin(b *batch[K, V], parts []part[K, V]) {
 // returns the context's error if it has left a flight. All are left before code
 // of the context's is run, or a hook or Clone called: they may take their time.
 // No lock may be held.
-func (t *table[K, V]) leaveAll(parts []part[K, V], ctx context.Context, ended bool) error {
+func (gs *groupState[K, V]) leaveAll(parts []part[K, V], ctx context.Context, ended bool) error {
 	left := false
 	for i := range parts {
 		parts[i].leave(ended)

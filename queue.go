@@ -87,7 +87,7 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 		q.born = sched.Now()
 		q.more.extra.before = f
 		q.more.ctx.ahead.Store(f.context())
-		if s.table.hooks != nil {
+		if s.group.hooks != nil {
 			s.enroll(q)
 		}
 		x.queue = q
@@ -153,7 +153,7 @@ func (s *shard[K, V]) start(f *flight[K, V], r *entry[K, V]) bool {
 	f.leading = true
 	since := f.born
 	f.born = sched.Now()
-	if s.table.hooks != nil {
+	if s.group.hooks != nil {
 		s.enrollStart(f, since)
 	}
 	s.joined--

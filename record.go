@@ -109,7 +109,7 @@ func (s *shard[K, V]) retire(f *flight[K, V]) {
 // takeOwn returns a record for a flight that is to run on a goroutine of its own or,
 // if c is not nil, in a batch with that context. s.mu must be held.
 func (s *shard[K, V]) takeOwn(c *flightContext) *flight[K, V] {
-	f, _ := s.table.records.Get().(*flight[K, V])
+	f, _ := s.group.records.Get().(*flight[K, V])
 	if f == nil {
 		o := new(ownFlight[K, V])
 		o.known, o.more = true, &o.rest
@@ -135,14 +135,14 @@ func (s *shard[K, V]) newEntryFlight() *flight[K, V] {
 // giveBack keeps the record of f for takeOwn, unless somebody else may have a
 // pointer to it (R1). It is called by those who have taken f's result; a follower
 // is itself a mark.
-func (t *table[K, V]) giveBack(f *flight[K, V]) {
+func (gs *groupState[K, V]) giveBack(f *flight[K, V]) {
 	m := f.more
 	if f.joined || m.extra != nil {
 		return
 	}
 	*m = more[K, V]{run: m.run}
 	*f = flight[K, V]{known: true, more: m}
-	t.records.Put(f)
+	gs.records.Put(f)
 }
 
 // extra returns the part of f that is seldom needed, or nil.

@@ -52,9 +52,9 @@ const (
 	shardPadding = 48
 )
 
-// A table is what a Group becomes at its first use: its configuration, copied
+// A groupState is what a Group becomes at its first use: its configuration, copied
 // so that it cannot change, and its shards. All but the locks, the counter and yields is read-only.
-type table[K comparable, V any] struct {
+type groupState[K comparable, V any] struct {
 	config[K, V]
 	seed   maphash.Seed
 	mix    uint64         // the seed for the results of hash
@@ -76,7 +76,7 @@ type table[K comparable, V any] struct {
 
 // A shard owns the keys whose hashes begin with its index.
 type shard[K comparable, V any] struct {
-	mu sched.Mutex // guards everything below but table
+	mu sched.Mutex // guards everything below but group
 
 	// What a Do on its own writes, in the cache line of the lock.
 	led  uint64
@@ -85,8 +85,8 @@ type shard[K comparable, V any] struct {
 	// What it only reads.
 	plain  bool // the solo slot may be used: not closed, and no MaxAge, Linger or Hooks
 	closed bool // by Shutdown, for good
-	table  *table[K, V]
-	buckets[K, V]
+	group  *groupState[K, V]
+	table[K, V]
 
 	joined   uint64
 	events   uint64        // the number of the last; the shard's index modulo the number of shards
@@ -118,8 +118,8 @@ type config[K comparable, V any] struct {
 	lingerMax  int
 }
 
-// newTable builds the table of a group with the given configuration and hooks.
-func newTable[K comparable, V any](c config[K, V], h Hooks[K]) *table[K, V] {
+// newGroupState builds the state of a group with the given configuration and hooks.
+func newGroupState[K comparable, V any](c config[K, V], h Hooks[K]) *groupState[K, V] {
 	switch {
 	case c.nshards < 0:
 		panic("coalesce: Group.Shards is negative")
@@ -137,7 +137,7 @@ func newTable[K comparable, V any](c config[K, V], h Hooks[K]) *table[K, V] {
 		nshards = shardsPerProc * runtime.GOMAXPROCS(0)
 	}
 	log := bits.Len(uint(nshards - 1))
-	t := &table[K, V]{
+	gs := &groupState[K, V]{
 		config: c,
 		seed:   maphash.MakeSeed(),
 		mix:    sched.Random(),
@@ -145,19 +145,19 @@ func newTable[K comparable, V any](c config[K, V], h Hooks[K]) *table[K, V] {
 		shards: make([]*shard[K, V], 1<<log),
 		ended:  xsync.NewCounter(),
 	}
-	t.yields.after.Store(1)
-	t.lingering = newSuccesses(c, t.seed)
-	t.hooks = newHooks(h)
-	plain := c.maxAge == 0 && c.linger == 0 && t.hooks == nil
-	for i := range t.shards {
-		t.shards[i] = &shard[K, V]{table: t, plain: plain, events: uint64(i)}
+	gs.yields.after.Store(1)
+	gs.lingering = newSuccesses(c, gs.seed)
+	gs.hooks = newHooks(h)
+	plain := c.maxAge == 0 && c.linger == 0 && gs.hooks == nil
+	for i := range gs.shards {
+		gs.shards[i] = &shard[K, V]{group: gs, plain: plain, events: uint64(i)}
 	}
-	return t
+	return gs
 }
 
 // shard returns the shard that owns the keys with hash h.
-func (t *table[K, V]) shard(h uint64) *shard[K, V] {
-	return t.shards[h>>t.shift]
+func (gs *groupState[K, V]) shard(h uint64) *shard[K, V] {
+	return gs.shards[h>>gs.shift]
 }
 
 // lookup returns the flight that is registered for key, or nil; a key that does
@@ -199,11 +199,11 @@ func (s *shard[K, V]) lead(h uint64, key K) *flight[K, V] {
 	}
 	s.led++
 	f := s.take()
-	if s.table.maxAge > 0 {
+	if s.group.maxAge > 0 {
 		f.born = sched.Now()
 	}
 	f.key, f.hash = key, uint32(h)
-	if s.table.hooks != nil {
+	if s.group.hooks != nil {
 		s.enroll(f)
 	}
 	s.link(f)
@@ -247,7 +247,7 @@ func (s *shard[K, V]) leadOwn(f *flight[K, V], h uint64, key K) {
 func (s *shard[K, V]) leadNew(f *flight[K, V], h uint64, key K) {
 	f.callers, f.leading = 1, true
 	f.key, f.hash = key, uint32(h)
-	if s.table.hooks != nil {
+	if s.group.hooks != nil {
 		s.enroll(f)
 	}
 	s.led++

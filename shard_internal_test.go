@@ -26,7 +26,7 @@ func TestShard_Size(t *testing.T) {
 	if a, b := unsafe.Sizeof(ints), unsafe.Sizeof(strs); a <= 240 || a > 256 || b != 256 {
 		t.Errorf("shards of %d and %d bytes", a, b)
 	}
-	tab := newTable(config[string, string]{nshards: 16}, Hooks[string]{})
+	tab := newGroupState(config[string, string]{nshards: 16}, Hooks[string]{})
 	for _, s := range tab.shards {
 		if a := uintptr(unsafe.Pointer(s)); a%128 != 0 {
 			t.Errorf("a shard is at %#x", a)
@@ -213,10 +213,10 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestTable_Shards: any number is rounded up to a power of two.
-func TestTable_Shards(t *testing.T) {
+// TestGroupState_Shards: any number is rounded up to a power of two.
+func TestGroupState_Shards(t *testing.T) {
 	for in, want := range map[int]int{1: 1, 2: 2, 3: 4, 64: 64, 100: 128} {
-		tab := newTable(config[int, int]{nshards: in}, Hooks[int]{})
+		tab := newGroupState(config[int, int]{nshards: in}, Hooks[int]{})
 		if got := len(tab.shards); got != want {
 			t.Errorf("%d gives %d, want %d", in, got, want)
 		}
@@ -224,16 +224,16 @@ func TestTable_Shards(t *testing.T) {
 			tab.shard(h) // within bounds
 		}
 	}
-	if got := len(newTable(config[int, int]{}, Hooks[int]{}).shards); got < runtime.GOMAXPROCS(0) {
+	if got := len(newGroupState(config[int, int]{}, Hooks[int]{}).shards); got < runtime.GOMAXPROCS(0) {
 		t.Errorf("default %d", got)
 	}
 }
 
-// TestTable_HashMixesUserHash: a user's hash that varies in a few bits only
+// TestGroupState_HashMixesUserHash: a user's hash that varies in a few bits only
 // still uses all shards and buckets.
-func TestTable_HashMixesUserHash(t *testing.T) {
+func TestGroupState_HashMixesUserHash(t *testing.T) {
 	for shift := range 60 {
-		tab := newTable(config[int, int]{nshards: 64, userHash: func(k int) uint64 { return uint64(k) << shift }}, Hooks[int]{})
+		tab := newGroupState(config[int, int]{nshards: 64, userHash: func(k int) uint64 { return uint64(k) << shift }}, Hooks[int]{})
 		shards, low := map[*shard[int, int]]bool{}, map[uint64]bool{}
 		n := min(1024, 1<<(64-shift)-1)
 		for k := range n {
@@ -247,11 +247,11 @@ func TestTable_HashMixesUserHash(t *testing.T) {
 	}
 }
 
-// TestBuckets_Sizes: a table begins with firstBuckets, grows by one bucket for
+// TestTable_Sizes: a table begins with firstBuckets, grows by one bucket for
 // each flight beyond that, and shrinks, not below keptBuckets, when three of
 // four are empty.
-func TestBuckets_Sizes(t *testing.T) {
-	var b buckets[int, int]
+func TestTable_Sizes(t *testing.T) {
+	var b table[int, int]
 	flights := make([]flight[int, int], keptBuckets+4)
 	for i := range flights {
 		f := &flights[i]
@@ -273,7 +273,7 @@ func TestBuckets_Sizes(t *testing.T) {
 		t.Errorf("%d buckets for less than a quarter, want %d", n, keptBuckets)
 	}
 
-	b = buckets[int, int]{}
+	b = table[int, int]{}
 	flights = flights[:keptBuckets+1]
 	for i := range flights {
 		b.link(&flights[i])
@@ -286,9 +286,9 @@ func TestBuckets_Sizes(t *testing.T) {
 	}
 }
 
-// TestBuckets_ShrunkKeepNothing: where buckets were, no flight is kept (G12).
-func TestBuckets_ShrunkKeepNothing(t *testing.T) {
-	var b buckets[int, int]
+// TestTable_ShrunkKeepNothing: where buckets were, no flight is kept (G12).
+func TestTable_ShrunkKeepNothing(t *testing.T) {
+	var b table[int, int]
 	flights := make([]flight[int, int], 2*keptBuckets)
 	for i := range flights {
 		flights[i].hash = uint32(i)

@@ -24,12 +24,12 @@ func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		panicNil(true)
 	}
-	t := g.use()
-	running := t.close()
+	gs := g.use()
+	running := gs.close()
 	done := ctx.Done()
 	for _, c := range running {
-		if !sched.WaitEither(c, done) && t.busy() {
-			t.cancelAll()
+		if !sched.WaitEither(c, done) && gs.busy() {
+			gs.cancelAll()
 			return reasonOf(ctx)
 		}
 	}
@@ -39,34 +39,34 @@ func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 // close closes all shards and returns the completions to wait for. Nobody is
 // told before all are closed: a call that has got ErrClosed must not be able to
 // lead in the next shard.
-func (t *table[K, V]) close() (running []sched.Completion) {
+func (gs *groupState[K, V]) close() (running []sched.Completion) {
 	var rejected []waking[K, V]
-	t.closing.Lock()
-	for _, s := range t.shards {
+	gs.closing.Lock()
+	for _, s := range gs.shards {
 		drained, queued := s.close()
 		if drained != nil {
 			running = append(running, drained)
 		}
 		rejected = append(rejected, queued...)
 	}
-	if t.lingering != nil {
-		t.lingering.clear()
+	if gs.lingering != nil {
+		gs.lingering.clear()
 	}
-	t.closing.Unlock()
+	gs.closing.Unlock()
 	for _, w := range rejected {
 		w.wake(nil, true)
 	}
-	if t.hooks != nil {
-		each(0, len(rejected), func(i int) { t.hooks.tell(t.hooks.Finish, rejected[i].event) })
+	if gs.hooks != nil {
+		each(0, len(rejected), func(i int) { gs.hooks.tell(gs.hooks.Finish, rejected[i].event) })
 	}
 	return running
 }
 
 // awaitClosed waits until close is over, for a call that finds by itself that it is to
 // get ErrClosed. No lock may be held.
-func (t *table[K, V]) awaitClosed() {
-	t.closing.Lock()
-	defer t.closing.Unlock()
+func (gs *groupState[K, V]) awaitClosed() {
+	gs.closing.Lock()
+	defer gs.closing.Unlock()
 }
 
 // close marks s closed, rejects the calls that are queued in it, and returns
@@ -107,9 +107,9 @@ func (s *shard[K, V]) rejectAll() (rejected []waking[K, V]) {
 }
 
 // busy reports whether a flight of any shard is unfinished.
-func (t *table[K, V]) busy() bool {
-	for i := range t.shards {
-		s := t.shards[i]
+func (gs *groupState[K, V]) busy() bool {
+	for i := range gs.shards {
+		s := gs.shards[i]
 		s.mu.Lock()
 		busy := s.busy()
 		s.mu.Unlock()
@@ -123,9 +123,9 @@ func (t *table[K, V]) busy() bool {
 // cancelAll cancels the contexts of all flights that have one and still run. A
 // flight that finishes is either marked before, or keeps its context: that of
 // a result which a caller has must not end any more.
-func (t *table[K, V]) cancelAll() {
+func (gs *groupState[K, V]) cancelAll() {
 	end := endedBy(ErrClosed)
-	for _, s := range t.shards {
+	for _, s := range gs.shards {
 		var marked []*flightContext
 		s.mu.Lock()
 		for f := range s.all() {

@@ -173,7 +173,7 @@ func TestShutdown_FinishingBatchKeepsItsContext(t *testing.T) {
 	c.mu.Lock()
 	wg.Go(g.use().cancelAll)
 	untilLocked(t, ").cancelAll(")
-	c.ahead.Store(ended) // as the end of a flight does
+	c.finished.Store(true) // as the end of a flight does
 	c.mu.Unlock()
 	close(release)
 	wg.Wait()

@@ -50,10 +50,10 @@ func (s *shard[K, V]) countOutcome(how outcome) {
 // quiescent, and otherwise those of one shard after the other. Counting costs
 // the calls nothing that could be measured; Stats locks each shard once.
 func (g *Group[K, V]) Stats() Stats {
-	t := g.use()
-	st := Stats{Ended: uint64(t.ended.Value())}
-	for i := range t.shards {
-		s := t.shards[i]
+	gs := g.use()
+	st := Stats{Ended: uint64(gs.ended.Value())}
+	for i := range gs.shards {
+		s := gs.shards[i]
 		s.mu.Lock()
 		st.Led += s.led
 		st.Joined += s.joined
@@ -67,13 +67,13 @@ func (g *Group[K, V]) Stats() Stats {
 		st.Untold += s.rare.untold
 		s.mu.Unlock()
 	}
-	if l := t.lingering; l != nil {
+	if l := gs.lingering; l != nil {
 		st.Lingered = uint64(l.hits.Value())
 		l.mu.Lock()
 		st.Evicted = l.evicted
 		l.mu.Unlock()
 	}
-	if h := t.hooks; h != nil {
+	if h := gs.hooks; h != nil {
 		st.HookPanics = uint64(h.panics.Value())
 	}
 	st.Calls = st.Led + st.Joined + st.Lingered + st.Rejected + st.Ended
@@ -84,10 +84,10 @@ func (g *Group[K, V]) Stats() Stats {
 // would join or wait. Forgotten flights are not among them. It is exact when
 // the group is quiescent, and locks each shard once.
 func (g *Group[K, V]) Len() int {
-	t := g.use()
+	gs := g.use()
 	n := 0
-	for i := range t.shards {
-		s := t.shards[i]
+	for i := range gs.shards {
+		s := gs.shards[i]
 		s.mu.Lock()
 		n += int(s.count)
 		if s.alone() {
@@ -158,10 +158,10 @@ type Flight[K comparable] struct {
 // flights.
 func (g *Group[K, V]) Flights() iter.Seq[Flight[K]] {
 	return func(yield func(Flight[K]) bool) {
-		t := g.use()
+		gs := g.use()
 		var seen []Flight[K]
-		for i := range t.shards {
-			seen = t.shards[i].appendFlights(seen[:0])
+		for i := range gs.shards {
+			seen = gs.shards[i].appendFlights(seen[:0])
 			for _, f := range seen {
 				if !yield(f) {
 					return

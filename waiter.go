@@ -202,8 +202,8 @@ func (s *shard[K, V]) await(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 // collect returns what c gets, which stayed to the end of f. f must be finished,
 // and its shard's lock must not be held.
 func (s *shard[K, V]) collect(c *call[K, V], f *flight[K, V]) (v V, shared bool, err error) {
-	v, shared, err = f.result(s.table.clone)
-	s.table.giveBack(f)
+	v, shared, err = f.result(s.group.clone)
+	s.group.giveBack(f)
 	return v, shared, err
 }
 
@@ -216,7 +216,7 @@ func (s *shard[K, V]) leave(c *call[K, V], f *flight[K, V]) (v V, shared bool, e
 	if f.state == finished {
 		s.mu.Unlock()
 		if f.outcome == rejected {
-			s.table.awaitClosed()
+			s.group.awaitClosed()
 		}
 		return s.collect(c, f)
 	}

@@ -120,7 +120,7 @@ func (s *shard[K, V]) yield(c *call[K, V], f *flight[K, V], w way) bool {
 	defer s.mu.Unlock()
 	over := f.state == finished
 	if gives {
-		s.table.yields.note(f.born, now, over) // born was set once, as f never was in a queue
+		s.group.yields.note(f.born, now, over) // born was set once, as f never was in a queue
 	}
 	if !over {
 		c.w = f.seat()

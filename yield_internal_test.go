@@ -149,7 +149,7 @@ func TestYield_Outcomes(t *testing.T) {
 // TestYield_KeepsItsSeat: a leader that gives way is woken with the first, though
 // hundreds have joined meanwhile.
 func TestYield_KeepsItsSeat(t *testing.T) {
-	s := &shard[int, int]{table: newTable(config[int, int]{}, Hooks[int]{})}
+	s := &shard[int, int]{group: newGroupState(config[int, int]{}, Hooks[int]{})}
 	f := s.takeOwn(nil)
 	s.leadOwn(f, 1, 1)
 	f.seated = 1
@@ -289,7 +289,7 @@ func TestYield_GivesNoTurnToACrowd(t *testing.T) {
 	const rounds = 20
 	turns := 0
 	for range rounds {
-		s := &shard[int, int]{table: newTable(config[int, int]{}, Hooks[int]{})}
+		s := &shard[int, int]{group: newGroupState(config[int, int]{}, Hooks[int]{})}
 		f := s.takeOwn(nil)
 		s.leadOwn(f, 1, 1)
 		f.seated = 1

@@ -96,6 +96,21 @@ func (p *SetOnce[T]) CompareAndSwap(before, after *T) bool {
 	return p.p.CompareAndSwap(before, after)
 }
 
+// A Bool is an atomic flag of the core.
+type Bool struct{ v atomic.Bool }
+
+// Load returns the flag.
+func (b *Bool) Load() bool {
+	point("load")
+	return b.v.Load()
+}
+
+// Store sets the flag.
+func (b *Bool) Store(v bool) {
+	point("store")
+	b.v.Store(v)
+}
+
 // An Int64 is an atomic integer of the core.
 type Int64 struct{ v atomic.Int64 }
 

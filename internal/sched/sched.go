@@ -28,6 +28,9 @@ type Pointer[T any] = atomic.Pointer[T]
 // A SetOnce is an atomic pointer that is set once.
 type SetOnce[T any] = atomic.Pointer[T]
 
+// A Bool is an atomic flag of the core.
+type Bool = atomic.Bool
+
 // An Int64 is an atomic integer of the core.
 type Int64 = atomic.Int64
 

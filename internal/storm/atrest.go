@@ -26,7 +26,7 @@ func AtRest(g any) error {
 // permanent are the types of the package that a group may point to at any time.
 // What else it points to are records of calls.
 var permanent = map[string]bool{
-	"Group": true, "table": true, "shard": true, "successes": true, "success": true, "hooks": true,
+	"Group": true, "groupState": true, "shard": true, "successes": true, "success": true, "hooks": true,
 }
 
 // A visit is a place that a walk has been to.
@@ -115,7 +115,7 @@ func (w *walk) fields(v reflect.Value) {
 	switch typ.name {
 	case "shard":
 		w.free(v)
-	case "table":
+	case "groupState":
 		w.pool(v)
 	case "solo":
 		if v.FieldByName("taken").Bool() || !v.FieldByName("key").IsZero() {

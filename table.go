@@ -19,25 +19,25 @@ const (
 	keptBuckets  = 64
 )
 
-// buckets are chains of flights. The shard's lock must be held for all of it.
-type buckets[K comparable, V any] struct {
+// A table is chains of flights. The shard's lock must be held for all of it.
+type table[K comparable, V any] struct {
 	chains []*flight[K, V] // linked by next
 	mask   uint32
 	count  int32 // flights in the table
 }
 
 // index returns the bucket for hash h. There must be buckets.
-func (b *buckets[K, V]) index(h uint32) uint32 {
-	i := h & b.mask
-	if i >= uint32(len(b.chains)) {
-		i &= b.mask >> 1 // not split yet
+func (t *table[K, V]) index(h uint32) uint32 {
+	i := h & t.mask
+	if i >= uint32(len(t.chains)) {
+		i &= t.mask >> 1 // not split yet
 	}
 	return i
 }
 
 // find returns the flight for key, or nil. There must be buckets.
-func (b *buckets[K, V]) find(h uint64, key K) *flight[K, V] {
-	for f := b.chains[b.index(uint32(h))]; f != nil; f = f.next {
+func (t *table[K, V]) find(h uint64, key K) *flight[K, V] {
+	for f := t.chains[t.index(uint32(h))]; f != nil; f = f.next {
 		if f.hash == uint32(h) && f.key == key {
 			return f
 		}
@@ -46,46 +46,46 @@ func (b *buckets[K, V]) find(h uint64, key K) *flight[K, V] {
 }
 
 // link puts f in its bucket.
-func (b *buckets[K, V]) link(f *flight[K, V]) {
-	if int(b.count) == len(b.chains) {
-		b.grow()
+func (t *table[K, V]) link(f *flight[K, V]) {
+	if int(t.count) == len(t.chains) {
+		t.grow()
 	}
-	c := &b.chains[b.index(f.hash)]
+	c := &t.chains[t.index(f.hash)]
 	f.next = *c
 	*c = f
-	b.count++
+	t.count++
 }
 
 // unlink takes f out of its bucket, by identity: a key that does not equal
 // itself can be removed too. It leaves f.next to the caller.
-func (b *buckets[K, V]) unlink(f *flight[K, V]) {
-	p := &b.chains[b.index(f.hash)]
+func (t *table[K, V]) unlink(f *flight[K, V]) {
+	p := &t.chains[t.index(f.hash)]
 	for *p != f {
 		p = &(*p).next
 	}
 	*p = f.next
-	b.count--
-	if len(b.chains) > keptBuckets && len(b.chains) > 4*int(b.count) {
-		b.shrink()
+	t.count--
+	if len(t.chains) > keptBuckets && len(t.chains) > 4*int(t.count) {
+		t.shrink()
 	}
 }
 
 // grow adds a bucket and moves to it what belongs there from the one that it
 // splits.
-func (b *buckets[K, V]) grow() {
-	n := uint32(len(b.chains))
+func (t *table[K, V]) grow() {
+	n := uint32(len(t.chains))
 	if n == 0 {
-		b.chains = make([]*flight[K, V], firstBuckets)
-		b.mask = firstBuckets - 1
+		t.chains = make([]*flight[K, V], firstBuckets)
+		t.mask = firstBuckets - 1
 		return
 	}
-	b.chains = append(b.chains, nil)
-	if n > b.mask {
-		b.mask = b.mask<<1 | 1
+	t.chains = append(t.chains, nil)
+	if n > t.mask {
+		t.mask = t.mask<<1 | 1
 	}
-	to := &b.chains[n]
-	for p := &b.chains[n&(b.mask>>1)]; *p != nil; {
-		if f := *p; f.hash&b.mask == n {
+	to := &t.chains[n]
+	for p := &t.chains[n&(t.mask>>1)]; *p != nil; {
+		if f := *p; f.hash&t.mask == n {
 			*p = f.next
 			f.next = *to
 			*to = f
@@ -98,24 +98,24 @@ func (b *buckets[K, V]) grow() {
 // shrink merges a few buckets into those that they were split from: several
 // for each flight that leaves, so that an emptying table is small when it is
 // empty.
-func (b *buckets[K, V]) shrink() {
+func (t *table[K, V]) shrink() {
 	for range 8 {
-		n := len(b.chains) - 1
+		n := len(t.chains) - 1
 		if n < keptBuckets {
 			break
 		}
-		p := &b.chains[uint32(n)&(b.mask>>1)]
+		p := &t.chains[uint32(n)&(t.mask>>1)]
 		for *p != nil {
 			p = &(*p).next
 		}
-		*p = b.chains[n]
-		b.chains[n] = nil
-		b.chains = b.chains[:n]
-		if uint32(n) == b.mask>>1+1 {
-			b.mask >>= 1
+		*p = t.chains[n]
+		t.chains[n] = nil
+		t.chains = t.chains[:n]
+		if uint32(n) == t.mask>>1+1 {
+			t.mask >>= 1
 		}
 	}
-	if cap(b.chains) > 4*len(b.chains) {
-		b.chains = append(make([]*flight[K, V], 0, 2*len(b.chains)), b.chains...)
+	if cap(t.chains) > 4*len(t.chains) {
+		t.chains = append(make([]*flight[K, V], 0, 2*len(t.chains)), t.chains...)
 	}
 }
