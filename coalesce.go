@@ -297,8 +297,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // transaction, say, uses Do.
 //
 // A call that leads with a ctx that can end makes two allocations: fn's context
-// and the channel that it waits on, which is spared where fn is over almost at
-// once; one more if fn asks its context for Done. Being joined keeps the flight
+// and the channel that it waits on; one more if fn asks its context for Done. Being joined keeps the flight
 // from being used again, with what starts its goroutine: two more. A call that
 // follows makes none. A context that fn derives from its own costs no
 // goroutine; one derived through a [context.WithValue]
@@ -357,21 +356,10 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
 		c.leads = true
-		w := parks
-		if gs.hooks == nil {
-			w = gs.yields.due(f.born)
-		}
-		if w != parks {
-			f.seated = 1 // the channel is made when it is needed
-		} else {
-			c.w = f.wait()
-		}
+		c.w = f.wait()
 		point(e, f)
 		s.unlock(e)
 		s.launch(&c, f)
-		if w != parks && s.yield(&c, f, w) {
-			return s.collect(&c, f)
-		}
 	case joins:
 		c.w, c.event = f.wait(), a.event
 		point(e, f)

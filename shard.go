@@ -53,7 +53,7 @@ const (
 )
 
 // A groupState is what a Group becomes at its first use: its configuration, copied
-// so that it cannot change, and its shards. All but the locks, the counter and yields is read-only.
+// so that it cannot change, and its shards. All but the locks and the counter is read-only.
 type groupState[K comparable, V any] struct {
 	config[K, V]
 	seed   maphash.Seed
@@ -63,8 +63,6 @@ type groupState[K comparable, V any] struct {
 	ended  *xsync.Counter // calls whose context had ended on entry
 
 	records sync.Pool // of *flight[K, V], for takeOwn
-
-	yields yielding // of leaders whose fn runs on another goroutine
 
 	lingering *successes[K, V] // nil without Linger
 	hooks     *hooks[K]        // nil without Hooks
@@ -145,7 +143,6 @@ func newGroupState[K comparable, V any](c config[K, V], h Hooks[K]) *groupState[
 		shards: make([]*shard[K, V], 1<<log),
 		ended:  xsync.NewCounter(),
 	}
-	gs.yields.after.Store(1)
 	gs.lingering = newSuccesses(c, gs.seed)
 	gs.hooks = newHooks(h)
 	plain := c.maxAge == 0 && c.linger == 0 && gs.hooks == nil

@@ -69,7 +69,10 @@ type block struct {
 func (f *flight[K, V]) wait() waiter {
 	if f.seated < perCompletion {
 		f.seated++
-		return f.seat()
+		if f.done == nil {
+			f.done = sched.NewCompletion()
+		}
+		return waiter{done: f.done}
 	}
 	x := f.extend()
 	if x.blocks == nil || x.blocks.n == perCompletion {
@@ -81,14 +84,6 @@ func (f *flight[K, V]) wait() waiter {
 	}
 	x.blocks.n++
 	return waiter{x.blocks.done, x.blocks}
-}
-
-// seat returns where a call waits that is counted in seated. s.mu must be held.
-func (f *flight[K, V]) seat() waiter {
-	if f.done == nil {
-		f.done = sched.NewCompletion()
-	}
-	return waiter{done: f.done}
 }
 
 // unwait takes back wait. s.mu must be held and f not be finished.

@@ -279,41 +279,6 @@ func TestWaiter_LastOfItsBlockIsWoken(t *testing.T) {
 	})
 }
 
-// TestWaiter_LeaderThatGaveWayHasASeat: a leader that waits for its fn, having given
-// way to it, is counted among those on the first completion (W2), once.
-func TestWaiter_LeaderThatGaveWayHasASeat(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := Group[int, int]{Shards: 1}
-		table := g.use()
-		table.yields.after.Store(0) // all leaders give way
-		s := table.shards[0]
-		release := make(chan struct{})
-		fn := func(context.Context) (int, error) { <-release; return 1, nil }
-		ctx, cancel := context.WithCancel(t.Context())
-		go g.DoContext(ctx, 1, fn)
-		synctest.Wait()
-		seated := func() uint8 {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			for f := range s.all() {
-				return f.seated
-			}
-			return 0
-		}
-		if n := seated(); n != 1 {
-			t.Errorf("%d have a seat, want the leader", n)
-		}
-		go g.DoContext(t.Context(), 1, fn)
-		synctest.Wait()
-		cancel()
-		synctest.Wait()
-		if n := seated(); n != 1 {
-			t.Errorf("%d have a seat, want the follower", n)
-		}
-		close(release)
-	})
-}
-
 // TestWaiter_BatchLeaderHasNoSeat: a DoMulti that leaves a key which it leads gives
 // back no seat, as it has none: it waits for the batch (W2).
 func TestWaiter_BatchLeaderHasNoSeat(t *testing.T) {

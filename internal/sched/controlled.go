@@ -212,9 +212,6 @@ func Yield() {
 	runtime.Gosched()
 }
 
-// Crowded reports whether many goroutines are runnable: never.
-func Crowded() bool { return false }
-
 // Go starts a goroutine.
 func Go(fn func()) {
 	if r := current; r != nil {

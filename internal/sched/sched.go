@@ -13,7 +13,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"runtime"
-	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,14 +84,6 @@ func WaitAny(a, b Completion, done <-chan struct{}) {
 
 // Yield lets other goroutines run.
 func Yield() { runtime.Gosched() }
-
-// Crowded reports whether more goroutines are runnable, and do not run, than there
-// are Ps. It takes 0.2 µs and an allocation.
-func Crowded() bool {
-	runnable := []metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}}
-	metrics.Read(runnable)
-	return runnable[0].Value.Uint64() > uint64(runtime.GOMAXPROCS(0))
-}
 
 // Go starts a goroutine.
 func Go(fn func()) { go fn() }

@@ -18,7 +18,7 @@ func TestAtRest(t *testing.T) {
 		during func(g *coalesce.Group[string, int], fn func() (int, error))
 		want   string
 	}{
-		{"alone", func(*coalesce.Group[string, int], func() (int, error)) {}, "g.table.shards[0].solo is in use"},
+		{"alone", func(*coalesce.Group[string, int], func() (int, error)) {}, "g.state.shards[0].solo is in use"},
 		{"joined", func(g *coalesce.Group[string, int], fn func() (int, error)) { _, _, _ = g.Do("k", fn) }, "solo.flight is a flight"},
 		{"forgotten", func(g *coalesce.Group[string, int], _ func() (int, error)) { g.Forget("k") }, "solo.flight is a flight"},
 	} {

@@ -1,0 +1,54 @@
+package coalesce_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// TestG4_LeaderInACrowd: a leader whose context ends returns at once, though many
+// goroutines compute: it does not wait for its turn among them. Quick calls come
+// first, as a group that learned from them to let fn run before its leader parks
+// returned half a second late here.
+func TestG4_LeaderInACrowd(t *testing.T) {
+	const tries, limit = 5, 200 * time.Millisecond
+	var took []time.Duration
+	for range tries {
+		var g coalesce.Group[int, int]
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 3000 {
+			_, _, _ = g.DoContext(ctx, 1, func(context.Context) (int, error) { return 1, nil })
+		}
+		var crowd sync.WaitGroup
+		var over atomic.Bool
+		for range 64 {
+			crowd.Go(func() {
+				for !over.Load() {
+				}
+			})
+		}
+		short, stop := context.WithTimeout(ctx, 5*time.Millisecond)
+		began := time.Now()
+		_, _, err := g.DoContext(short, 1, func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			return 0, nil
+		})
+		took = append(took, time.Since(began))
+		over.Store(true)
+		stop()
+		cancel()
+		crowd.Wait()
+		if err != context.DeadlineExceeded {
+			t.Fatalf("got %v, want the deadline's error", err)
+		}
+	}
+	slices.Sort(took)
+	if median := took[tries/2]; median > limit {
+		t.Errorf("got returns after %v for a deadline of 5ms, want half of them within %v", took, limit)
+	}
+}
