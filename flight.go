@@ -94,9 +94,9 @@ func (f *flight[K, V]) followers() int {
 	return int(f.callers)
 }
 
-// batch returns the batch that f belongs to, if any. f may be nil.
+// batch returns the batch that f belongs to, if any.
 func (f *flight[K, V]) batch() *batch[K, V] {
-	if f == nil || f.more == nil {
+	if f.more == nil {
 		return nil
 	}
 	return f.more.batch
@@ -137,8 +137,7 @@ func (f *flight[K, V]) queue() *flight[K, V] {
 }
 
 // runInline runs fn on the caller's goroutine for f, which the caller leads,
-// and finishes f; f is nil if it is the one in the solo slot. The shard's lock
-// must not be held. fn does not escape.
+// and finishes f. The shard's lock must not be held. fn does not escape.
 func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, shared bool, err error) {
 	ended := false
 	defer func() {
@@ -150,7 +149,7 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	// is one whose fn called panic(nil) under GODEBUG=panicnil=1, which cannot
 	// be told from Goexit.
 	err = ErrGoexit
-	if f != nil && s.group.hooks != nil {
+	if s.group.hooks != nil {
 		s.tellStart(f)
 	}
 	v, err = fn()
@@ -242,8 +241,7 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 	return e
 }
 
-// finish ends f, the one in the solo slot if f is nil: it sets the outcome,
-// unregisters f, promotes its successor and wakes its waiters. It reports
+// finish ends f: it sets the outcome, unregisters f, promotes its successor and wakes its waiters. It reports
 // whether the flight was shared, and whether anybody else has v, be it the
 // group. It is entered with the shard's lock held and releases it.
 //
@@ -251,18 +249,13 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 // the tempting order, as it lets them go earlier, but then a woken caller can
 // call again and join the flight that it has just been answered by.
 func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shared, alias bool) {
-	if f == nil {
-		f = s.vacate()
-	}
 	s.countOutcome(how)
 	if s.group.lingering != nil && s.lingers(f, how, v, err) {
 		how = kept
 	}
-	if f == nil || !f.known {
+	if !f.known {
 		// Nobody else has to do with it, so nobody needs the result.
-		if f != nil {
-			s.retire(f)
-		}
+		s.retire(f)
 		idle := s.idle()
 		s.mu.Unlock()
 		if idle != nil {
@@ -275,8 +268,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 	if f.extra() == nil && s.drained == nil && f.callers > 0 && (own || f.callers <= wakeInline) {
 		// All that is left to do is to wake those who wait on done.
 		f.settle(how, v, err)
-		s.unlink(f)
-		f.next = nil
+		s.unregister(f)
 		done := f.done
 		s.mu.Unlock()
 		if done != nil {
@@ -360,8 +352,7 @@ func (s *shard[K, V]) remove(f *flight[K, V]) *entry[K, V] {
 		s.detached.remove(f)
 		return nil
 	}
-	s.unlink(f)
-	f.next = nil // what still refers to f must not keep its neighbor
+	s.unregister(f)
 	return s.promote(f)
 }
 

@@ -135,7 +135,7 @@ func TestFlight_WithEntriesKeepsNoNeighbor(t *testing.T) {
 		g := Group[int, int]{Shards: 1, Hash: func(int) uint64 { return 1 }}
 		tab := g.use()
 		s := tab.shards[0]
-		var release [2]chan struct{}
+		var release [3]chan struct{} // the first is alone, the others are in the table
 		var f *flight[int, int]
 		for key := range release {
 			release[key] = make(chan struct{})
@@ -148,13 +148,14 @@ func TestFlight_WithEntriesKeepsNoNeighbor(t *testing.T) {
 			s.mu.Unlock()
 		}
 		if f.next == nil {
-			t.Fatal("the two are not in one bucket")
+			t.Fatal("the last two are not in one bucket")
 		}
-		close(release[1])
+		close(release[2])
 		synctest.Wait()
 		if f.next != nil {
 			t.Error("the flight keeps its neighbor")
 		}
 		close(release[0])
+		close(release[1])
 	})
 }

@@ -58,7 +58,7 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 // forgotten, promotes its successor into its place, and returns the entry to
 // notify, as remove does. s.mu must be held.
 func (s *shard[K, V]) detach(f *flight[K, V]) *entry[K, V] {
-	s.unlink(f)
+	s.unregister(f)
 	f.extend()
 	f.detached = true
 	s.detached.add(f)

@@ -85,7 +85,7 @@ func (s *shard[K, V]) take() *flight[K, V] {
 	if f == nil {
 		return &flight[K, V]{callers: 1, leading: true}
 	}
-	s.free = f.next
+	s.free, f.next = f.next, nil
 	s.nfree--
 	return f
 }
@@ -94,7 +94,11 @@ func (s *shard[K, V]) take() *flight[K, V] {
 // its record as take wants it: callers and leading stay, and what is not cleared
 // here was never set. s.mu must be held.
 func (s *shard[K, V]) retire(f *flight[K, V]) {
-	s.unlink(f)
+	if s.lone == f {
+		s.clearLone()
+		return
+	}
+	s.unregister(f)
 	if s.nfree == freeFlights {
 		return
 	}

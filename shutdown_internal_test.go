@@ -59,7 +59,7 @@ func TestShutdown_BusyAtAnyMoment(t *testing.T) {
 			default:
 			}
 			s.mu.Lock()
-			s.solo.taken, s.count = !s.solo.taken, 1-s.count
+			s.alone, s.count = !s.alone, 1-s.count
 			s.mu.Unlock()
 		}
 	})

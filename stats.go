@@ -90,7 +90,7 @@ func (g *Group[K, V]) Len() int {
 		s := gs.shards[i]
 		s.mu.Lock()
 		n += int(s.count)
-		if s.alone() {
+		if s.alone {
 			n++
 		}
 		s.mu.Unlock()
@@ -178,9 +178,6 @@ func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 	if !s.busy() {
 		return to
 	}
-	if s.alone() {
-		s.reveal()
-	}
 	now := sched.Now()
 	for f := range s.all() {
 		to = append(to, f.describe(now))
@@ -211,11 +208,14 @@ func (f *flight[K, V]) describe(now int64) Flight[K] {
 	return d
 }
 
-// all iterates over the flights with a record that are registered or forgotten;
+// all iterates over the flights that are registered or forgotten;
 // those queued behind them are not among them. s.mu must be held throughout,
 // and the table not be changed.
 func (s *shard[K, V]) all() iter.Seq[*flight[K, V]] {
 	return func(yield func(*flight[K, V]) bool) {
+		if s.alone && !yield(s.lone) {
+			return
+		}
 		for _, f := range s.chains {
 			for ; f != nil; f = f.next {
 				if !yield(f) {

@@ -158,7 +158,7 @@ func TestWaking_LeaderReturns(t *testing.T) {
 			for joined := uint64(0); joined < uint64(waiters); runtime.Gosched() {
 				joined = g.Stats().Joined
 			}
-			done = s.solo.flight.done
+			done = s.lone.done
 			return 0, nil
 		})
 		b := sched.IsComplete(done)

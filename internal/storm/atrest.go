@@ -108,19 +108,16 @@ func (w *walk) fields(v reflect.Value) {
 		return // another package's
 	}
 	for i, field := range typ.fields {
-		if typ.name != "shard" || field != "free" {
+		if typ.name != "shard" || field != "free" && field != "lone" {
 			w.into(v.Field(i), field)
 		}
 	}
 	switch typ.name {
 	case "shard":
+		w.lone(v)
 		w.free(v)
 	case "groupState":
 		w.pool(v)
-	case "solo":
-		if v.FieldByName("taken").Bool() || !v.FieldByName("key").IsZero() {
-			w.fail("is in use")
-		}
 	}
 }
 
@@ -135,6 +132,15 @@ func atomicPointer(v reflect.Value) (p reflect.Value, ok bool) {
 		return p, false
 	}
 	return reflect.NewAt(v.Type().Field(0).Type.Elem().Elem(), v.FieldByName("v").UnsafePointer()), true
+}
+
+// lone checks the record that a shard keeps for a flight that is alone.
+func (w *walk) lone(shard reflect.Value) {
+	if shard.FieldByName("alone").Bool() {
+		w.fail("has a lone flight")
+	} else if f := shard.FieldByName("lone"); !f.IsNil() {
+		w.clean(f.Elem(), "lone flight", "hash", "callers", "leading")
+	}
 }
 
 // free checks the free list of a shard.

@@ -18,9 +18,9 @@ func TestAtRest(t *testing.T) {
 		during func(g *coalesce.Group[string, int], fn func() (int, error))
 		want   string
 	}{
-		{"alone", func(*coalesce.Group[string, int], func() (int, error)) {}, "g.state.shards[0].solo is in use"},
-		{"joined", func(g *coalesce.Group[string, int], fn func() (int, error)) { _, _, _ = g.Do("k", fn) }, "solo.flight is a flight"},
-		{"forgotten", func(g *coalesce.Group[string, int], _ func() (int, error)) { g.Forget("k") }, "solo.flight is a flight"},
+		{"alone", func(*coalesce.Group[string, int], func() (int, error)) {}, "g.state.shards[0] has a lone flight"},
+		{"joined", func(g *coalesce.Group[string, int], fn func() (int, error)) { _, _, _ = g.Do("k", fn) }, "shards[0] has a lone flight"},
+		{"forgotten", func(g *coalesce.Group[string, int], _ func() (int, error)) { g.Forget("k") }, "detached.first is a flight"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
