@@ -1,26 +1,41 @@
-// Package coalesce lets concurrent calls that carry equal keys share one
-// execution of a function: the first call does the work, the others wait for it
-// and return the same result.
+// Package coalesce lets concurrent calls with equal keys share one execution of
+// a function. The first call runs the function; the others wait for it and
+// return the same result.
 //
 //	var group coalesce.Group[string, *Page]
 //
 //	page, shared, err := group.Do(url, func() (*Page, error) { return fetch(url) })
 //
-// It is the descendant in user space of a mechanism in the Linux kernel
-// (commit 9b9879fc0327, "modules: catch concurrent module loads, treat them as
-// idempotent"), with a lock for each shard of the keys in place of one global
-// spinlock, and contexts, panics and generic keys taken care of.
+// A [Group] works within one process: nothing is shared with other processes
+// or machines.
+//
+// # Which call do I want
+//
+//   - [Group.Do], if no caller needs to give up. It is the simplest form and
+//     the cheapest, and it runs fn on the caller's goroutine.
+//   - [Group.DoContext], if the caller has a ctx with a deadline, or one that
+//     may be canceled.
+//   - [Group.DoChan], to wait for several things in one select statement.
+//   - [Group.DoFresh], if the caller has just written something that fn reads.
+//   - [Group.TryDo], if the caller would rather do without the result than
+//     wait for it.
+//   - [Group.DoMulti], for many keys and a backend that loads them in bulk.
+//   - [Group.Forget], if the result of a running execution is no longer good
+//     enough for new calls: the next one starts another execution.
+//   - [Group.Linger], a field, to let a success answer calls for some time
+//     after its execution.
 //
 // # Words
 //
 // A call is one caller's invocation; a flight is one execution of fn with its
-// result and its waiters. The call that starts a flight leads it, calls that
-// find it and wait for its result follow: they join it. A call whose context
-// ends first leaves. A flight that all callers have left while fn still runs
-// is abandoned. A successor is a flight that is queued behind one that new
-// calls must not join; it is promoted when its turn comes. To forget a flight
-// is to let the next call start another while it still runs. A success lingers
-// if it goes on answering calls after its flight has finished. A batch is one
+// result and its waiters. The call that starts a flight leads it: its caller is
+// the leader. Calls that find the flight and wait for its result join it: their
+// callers are followers. A call leaves if its context ends before the flight
+// does. A flight is abandoned if all its callers have left while fn still runs.
+// A successor is a flight that is queued behind one that new calls must not
+// join; it is promoted when its turn comes. To forget a flight is to let the
+// next call start another while the first still runs. A success lingers if it
+// goes on answering calls after its flight has finished. A batch is one
 // execution for the flights of several keys.
 //
 // # Contract
@@ -127,4 +142,10 @@
 // for something that is not a flight. The check costs nothing where the context
 // is [context.Background], one look-up of a value in any other, and for a call
 // from inside an fn a lock that all such calls of the process share.
+//
+// # Origin
+//
+// The package descends from a filter for concurrent module loads in the Linux
+// kernel (commit 9b9879fc0327, "modules: catch concurrent module loads, treat
+// them as idempotent"), which has one global spinlock.
 package coalesce
