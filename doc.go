@@ -38,88 +38,106 @@
 // goes on answering calls after its flight has finished. A batch is one
 // execution for the flights of several keys.
 //
-// # Contract
+// # Contract: one execution, one result
 //
-// One at a time (G1). At most one execution of fn for a key runs at any
-// instant, unless [Group.Forget], [Group.ForgetUnshared] or [Group.MaxAge] lets
-// another start.
-// This holds even when every caller has left and fn ignores its context: a call
-// that comes then waits, under its own context if it has one, for the abandoned
-// execution to end, and is answered by another one. That wait is the price of
-// the promise.
+//   - One at a time (G1). At most one execution of fn for a key runs at any
+//     instant, unless [Group.Forget], [Group.ForgetUnshared] or [Group.MaxAge]
+//     lets another start. This holds even when every caller has left and fn
+//     ignores its context: a call that arrives then waits, under its own
+//     context if it has one, until the abandoned execution has ended, and a
+//     later execution answers it. That wait is the price of the promise.
 //
-// One answer (G2). Everyone who joined a flight gets the same value and the
-// same error, compared with ==, unless its own context ended first. Errors are
-// shared, and nothing is retried. With [Group.Clone] set, every caller of a
-// flight that was joined, the leader too, gets a clone of its own and the
-// original goes to nobody, as does everybody whose value lingers; Clone may run concurrently, and if it panics, that
-// caller alone is told.
+//   - One answer (G2). Every caller of a flight gets the same value and the
+//     same error, equal by ==, unless its own context ended first. Errors are
+//     shared, and nothing is retried. With [Group.Clone] set, each caller of a
+//     flight that was joined, the leader included, gets its own clone, and no
+//     caller gets the original. The same holds for a value that lingers: the
+//     callers of its flight, and those that it answers later, all get clones.
+//     Clone may run concurrently. If it panics, only the caller that the clone
+//     was for gets the panic, as a *[PanicError].
 //
-// Never stale (G3). A call never gets the result of a flight that had finished
-// before the call began, unless [Group.Linger] lets that success answer.
+//   - Never stale (G3). A call never gets the result of a flight that had
+//     finished before the call began, unless [Group.Linger] lets that success
+//     answer.
 //
-// Isolation (G4). The end of one caller's context never fails, delays or
-// poisons another caller. A leader that gives up returns at once, and the
-// flight goes on for the rest.
+// # Contract: contexts
 //
-// A result beats a cancellation (G5). If the flight had finished when a caller
-// noticed the end of its context, the caller gets the result.
+//   - Isolation (G4). The end of one caller's context never fails, delays or
+//     poisons another caller. A leader whose context ends returns at once, and
+//     the flight goes on for the other callers.
 //
-// An ended context starts nothing (G6): no execution, no joining, no leading
-// of a successor. The call returns ctx.Err().
+//   - A result beats a cancellation (G5). If the flight had finished when a
+//     caller noticed the end of its context, the caller gets the result.
 //
-// fn's context (G7), in the forms that give it one, carries the values of the
-// leader's context and has no deadline. It is canceled when the last caller
-// has left, with that caller's [context.Cause] as the cause, or by a Shutdown
-// that has run out of time, and never because fn returned.
+//   - An ended context starts nothing (G6). A call whose context has ended
+//     starts no execution, joins no flight and leads no successor. It returns
+//     ctx.Err().
 //
-// Where fn runs (G8). [Group.Do] and [Group.TryDo] run it on the goroutine of
-// the caller that leads, and so does [Group.DoContext] with a context that can
-// never end. All else runs it on a goroutine of the flight's own, so that the
-// caller can leave.
+//   - fn's context (G7). If fn runs on a goroutine of the flight's own (G8), it
+//     gets a context that carries the values of the leader's context and has no
+//     deadline. That context is canceled when the last caller has left, with
+//     that caller's [context.Cause] as its cause, or by a Shutdown that has run
+//     out of time, with [ErrClosed] as its cause. It is never canceled because
+//     fn returned. A batch counts as one flight here: its context is canceled
+//     when the last caller of all its keys has left.
 //
-// Every exit completes (G9). Whether fn returns, panics, or calls
-// [runtime.Goexit], be it by t.FailNow, and even if it panics during Goexit:
-// the flight is finished once, the key is usable at once, nobody hangs, and
-// nobody gets a zero value with a nil error.
+// # Contract: how fn runs and ends
 //
-// Panics are told (G10). Callers that block panic with a *[PanicError], to be
-// recovered like any panic; receivers and callers of DoMulti find it in their
-// Result. On a goroutine of the package's own a panic never ends the process. If
-// nobody is left to be told, the panic is logged to [log/slog.Default] at error
-// level with its stack, and counted. A Goexit goes on in the goroutine that fn
-// ran on; all others get [ErrGoexit].
+//   - Where fn runs (G8). [Group.Do] and [Group.TryDo] run fn on the goroutine
+//     of the caller that leads, and so does [Group.DoContext] with a context
+//     that can never end, which it passes to fn as it is. All other calls run
+//     fn on a goroutine of the flight's own, so that the caller can leave.
 //
-// Any comparable key (G11). Equality is that of the whole key, never of its
-// hash. A key that holds an unhashable dynamic type panics before any lock is
-// taken. NaN equals nothing: such calls never coalesce, and leave nothing
-// behind. The default hash is seeded for each group, so that nobody can craft
-// keys that pile up in one shard.
+//   - Every exit completes (G9). fn may return, panic, call [runtime.Goexit],
+//     as t.FailNow does, or panic during Goexit. In each case the flight
+//     finishes exactly once, the key is usable at once, no caller hangs, and
+//     no caller gets a zero value with a nil error that fn did not return.
 //
-// Nothing is kept (G12). When a flight has finished and its callers have
-// returned, the group holds no reference to its key, value, error, fn or
-// context, but to the values and keys of successes that linger, until they
-// expire, in a quiet group too. A caller that leaves takes its memory with it, also from a flight
-// that never ends.
+//   - Panics are reported (G10). Callers that block panic with a *[PanicError],
+//     which they can recover like any panic; receivers of DoChan and callers of
+//     DoMulti find it in their Result. A panic on a goroutine that the package
+//     started never ends the process. If all callers have left, the panic is
+//     logged to [log/slog.Default] at error level with its stack, and counted.
+//     A Goexit goes on in the goroutine that fn ran on; all other callers get
+//     [ErrGoexit].
 //
-// User code runs outside every lock (G13): fn, Clone, Hash, the [Hooks], and the
-// methods of the callers' contexts. All may use the group, [Hooks] not for the keys
-// that they are called for. Hash and the contexts' methods must not panic.
+// # Contract: keys, memory and locks
 //
-// The zero Group is ready to use (G14) and must not be copied. A Group in a
-// package variable may be used in testing/synctest bubbles, one after another,
-// and outside them; one flight must not be shared by callers inside and outside
-// of a bubble.
+//   - Any comparable key (G11). Keys are compared as a whole, with ==, and
+//     never by their hashes alone. A call whose key holds a dynamic type that
+//     is not comparable panics before any lock is taken. NaN does not equal
+//     itself: calls with such a key never coalesce, and they leave nothing
+//     behind. The default hash is seeded for each group, so that no outsider
+//     can craft keys that pile up in one shard.
 //
-// Forget (G15) lets the next call start a fresh flight. The forgotten one
-// answers its own callers, and never removes or disturbs its replacement.
+//   - Nothing is kept (G12). When a flight has finished and its callers have
+//     returned, the group holds no reference to its key, value, error, fn or
+//     context. The exception is a success that lingers: its key and its value
+//     are kept until it expires, and are dropped then even if the group gets no
+//     more calls. A caller that leaves takes its memory with it, even if the
+//     flight never ends.
 //
-// Keys do not disturb each other (G16). No lock is held while waiters are
-// woken, and waking thousands does not delay the leader's own return.
+//   - User code runs outside every lock (G13): fn, Clone, Hash, the [Hooks] and
+//     the methods of the callers' contexts. All of these may use the group,
+//     but a hook must not use it for the key that it is called for, nor for the
+//     other keys of the same DoMulti. Hash and the methods of contexts must not
+//     panic.
 //
-// Memory model (G17). The return of fn “synchronizes before” the return of
-// every call that shares its result, and before a nil return of
-// [Group.Shutdown].
+//   - The zero Group is ready to use (G14). It must not be copied. A Group in a
+//     package variable may be used in [testing/synctest] bubbles, one after
+//     another, and outside them; callers inside and outside a bubble must not
+//     share a flight.
+//
+//   - Forget (G15) lets the next call start a new flight. The forgotten flight
+//     answers its own callers, and never removes or disturbs its replacement.
+//
+//   - Keys do not disturb each other (G16). No lock is held while waiters are
+//     woken, and waking thousands of them does not delay the leader's own
+//     return.
+//
+//   - Memory model (G17). The return of fn “synchronizes before” the return of
+//     every call that shares its result, and before a nil return of
+//     [Group.Shutdown].
 //
 // # What it does not do
 //
