@@ -141,25 +141,29 @@
 //
 // # What it does not do
 //
-// Time limits for fn: use [context.WithTimeout] inside fn; when it returns the
-// error, all callers get it. Retries: errors are shared; a caller that gets one
-// calls again, and one of those who do leads. Streams: share a value that can
-// be read many times instead.
+//   - Time limits for fn: use [context.WithTimeout] inside fn. If fn returns
+//     the error of that context, all callers get it.
+//   - Retries: errors are shared. A caller that gets an error may call again;
+//     of the callers that do, one leads.
+//   - Streams: let fn return a value that can be read many times.
+//   - Sharing between processes: each process runs fn for itself.
 //
 // # Deadlocks
 //
-// An fn that calls for its own key, or for a key whose fn calls for its own,
-// would wait for itself. A call made with the context that fn was given is
-// refused with a *[DeadlockError] then, which names the keys; groups of different
-// types may be part of the circle. So is one that MaxAge would release, as a
-// DoFresh for fn's own key. [Detach] exempts work that fn does not wait for.
+// An fn that waits for its own flight, directly or through other flights, waits
+// for itself: the waits form a cycle. Each call that is made with the context
+// that an fn was given is checked for this. If it would close a cycle, it takes
+// part in nothing and gets a *[DeadlockError], which names the keys. The groups
+// on a cycle may have different types. A call is also refused if [Group.MaxAge]
+// would end the wait later, as with a DoFresh for fn's own key. [Detach]
+// exempts work that fn starts but does not wait for.
 //
-// What cannot be seen is a call that does not carry such a context: a
-// [Group.Do] or [Group.TryDo], whichever end of the wait it is; a DoContext that
-// runs fn on its caller's goroutine, as with [context.WithoutCancel]; and a wait
-// for something that is not a flight. The check costs nothing where the context
-// is [context.Background], one look-up of a value in any other, and for a call
-// from inside an fn a lock that all such calls of the process share.
+// The check misses a cycle if
+//   - one of its calls was not made with the context of an fn, as [Group.Do]
+//     and [Group.TryDo] never are;
+//   - one of its flights is led by a Do, a TryDo, or a DoContext that runs fn
+//     on its caller's goroutine, as with [context.WithoutCancel];
+//   - one of its waits is for something other than a flight.
 //
 // # Origin
 //
