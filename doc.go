@@ -165,6 +165,51 @@
 //     on its caller's goroutine, as with [context.WithoutCancel];
 //   - one of its waits is for something other than a flight.
 //
+// # Cost
+//
+// The table lists allocations, apart from those made by fn, Clone, the hooks
+// and the methods of contexts. The tests TestAllocs_* check the commonest.
+//
+//	A call that leads
+//	  Do, TryDo                              0
+//	  DoContext, if ctx can never end        0
+//	  DoContext otherwise, DoFresh           2: fn's context and a channel
+//	  DoChan                                 6
+//	  DoMulti, for any number of keys        6 and the map of results
+//	A call that follows or is queued
+//	  Do, DoContext, if it follows           0
+//	  Do, DoContext, DoFresh, if queued      2; the first makes the successor
+//	  DoChan                                 3
+//	  DoMulti, for each queued key           a few
+//	In addition
+//	  fn captures variables                  1, but 0 in Do and TryDo
+//	  fn asks its context for Done           1
+//	  DoChan, if ctx can end                 3 with a ctx of package context
+//	  a call with the context of an fn       2 for each key
+//	  a flight that is joined                2, in a batch up to 3
+//	  each 128 waiters after the first 128   2, the first time 3
+//	  a leader with more than 16 waiters     1: a goroutine that wakes them
+//	  a success that lingers                 2
+//	  any hook is set                        3 to 5 for each flight, and 1 for
+//	                                         each call that joins, is queued
+//	                                         or leaves
+//
+// While it lasts, a DoMulti takes some 200 bytes for each key (go test -run -
+// -bench Feature .). The memory of a success is freed when it has expired, at
+// the latest a sixteenth of Linger later. A context that fn derives from its
+// own costs no goroutine, unless a [context.WithValue] comes between the two:
+// then it costs one until it is canceled.
+//
+// With MaxAge, Linger or Hooks set, every flight has a record; otherwise most
+// flights of Do need none. MaxAge and Hooks also read the clock when a flight
+// starts, and Hooks read it again when a call joins or leaves and when the
+// flight ends.
+//
+// The check for deadlocks is free if the call's context is
+// [context.Background]. With any other context it looks up one value, and a
+// call from inside an fn also takes a lock that all such calls of the process
+// share.
+//
 // # Origin
 //
 // The package descends from a filter for concurrent module loads in the Linux
