@@ -9,46 +9,46 @@ import (
 	"strings"
 )
 
-// Errors that a Group returns of its own accord. Whatever fn returns reaches
-// every caller as it is, and the error of a context that has ended is returned
-// bare, so that == works for all of them.
+// Errors that a Group itself returns. An error of fn reaches every caller
+// unchanged, and the error of a context that has ended is returned bare, so that
+// == works for all of them.
 var (
 	// ErrInFlight is returned by [Group.TryDo] when the key has a flight.
 	ErrInFlight = errors.New("coalesce: key is in flight")
 
-	// ErrSaturated is returned to a call that would be one waiter more than
-	// [Group.MaxWaiters] allows.
+	// ErrSaturated is returned to a call that would exceed
+	// [Group.MaxWaiters].
 	ErrSaturated = errors.New("coalesce: too many calls wait for this key")
 
 	// ErrClosed is returned to calls that begin after [Group.Shutdown] has
-	// begun, and to those that were queued at that moment. It is also the
-	// cause with which Shutdown cancels the contexts of flights that it can no
-	// longer wait for.
+	// begun, and to calls that were queued at that moment. It is also the cause
+	// with which Shutdown cancels the contexts of flights that still run when
+	// its own context ends.
 	ErrClosed = errors.New("coalesce: group is shut down")
 
-	// ErrGoexit is what the callers of a flight get when its fn ended with
-	// [runtime.Goexit], as t.FailNow does: there is no result, and the zero
-	// value must not be taken for one. Where fn ran on a caller's own
-	// goroutine, that goroutine goes on exiting instead.
+	// ErrGoexit is returned to the callers of a flight whose fn ended with
+	// [runtime.Goexit], which t.FailNow calls: there is no result, and the zero
+	// value must not be taken for one. If fn ran on a caller's own goroutine,
+	// that goroutine goes on exiting instead.
 	ErrGoexit = errors.New("coalesce: fn called runtime.Goexit")
 
-	// ErrAbsent is what the calls for a key get that the map returned by the fn
-	// of [Group.DoMulti] lacks, when fn returned no error.
+	// ErrAbsent is returned to the calls for a key that is missing from the map
+	// which the fn of [Group.DoMulti] returned, if fn returned no error.
 	ErrAbsent = errors.New("coalesce: fn returned no value for this key")
 
-	// ErrDeadlock is what every *[DeadlockError] is, for [errors.Is].
+	// ErrDeadlock matches every *[DeadlockError] in [errors.Is].
 	ErrDeadlock = errors.New("coalesce: deadlock")
 )
 
-// A DeadlockError is returned to a call that would wait for itself: its context
-// is one that the fn of a flight was given, and what the call asks for waits,
-// directly or by way of others, for that flight. The call takes part in nothing.
-// It is an [ErrDeadlock].
+// A DeadlockError is returned to a call that would close a cycle of waits. Its
+// context is one that the fn of a flight was given, and the flight that it asks
+// for is that same flight, or waits for it, directly or through others. The call
+// takes part in nothing. [errors.Is] reports that the error is [ErrDeadlock].
 type DeadlockError struct {
-	// Keys are those of the circle, each flight waiting for the next. The first
-	// is the key of the flight whose fn made the call, the second the one that
-	// the call asked for, and the last is the first again. They may be of
-	// several groups and types.
+	// Keys are the keys of the cycle, in which each flight waits for the next.
+	// The first is the key of the flight whose fn made the call, the second is
+	// the key that the call asked for, and the last is the first again. They may
+	// come from several groups and have different types.
 	Keys []any
 }
 
@@ -71,21 +71,22 @@ func (e *DeadlockError) Error() string {
 func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
 
 // A PanicError reports that fn, or Clone, panicked. Callers that block panic
-// with it in their turn; receivers of [Group.DoChan] find it in Result.Err.
-// All callers of a flight are told by the same *PanicError.
+// with it in turn; receivers of [Group.DoChan] and callers of [Group.DoMulti]
+// find it in Result.Err. If fn panicked, all callers of the flight get the same
+// *PanicError.
 //
 // A *PanicError that fn returns as its error is an error like any other.
 type PanicError struct {
-	// Value is what was passed to panic.
+	// Value is the value that was passed to panic.
 	Value any
 
-	// Stack is the trace of the goroutine that panicked, taken while it did,
-	// in the format of [runtime/debug.Stack].
+	// Stack is the trace of the goroutine that panicked, taken during the
+	// panic, in the format of [runtime/debug.Stack].
 	Stack []byte
 }
 
-// Error returns the panic's value and its stack. It is what the runtime prints
-// if nobody recovers.
+// Error returns the panic's value and its stack. The runtime prints this text
+// if the panic is not recovered.
 func (e *PanicError) Error() string {
 	return fmt.Sprintf("coalesce: panic: %v\n\n%s", e.Value, e.Stack)
 }
@@ -101,8 +102,8 @@ func (e *PanicError) Unwrap() error {
 }
 
 // newPanicError wraps a recovered value. It must be called by the deferred
-// function that recovered it, while the stack still shows where it came from.
-// A panic that comes from a nested group keeps the stack of its origin.
+// function that recovered the value, while the stack still shows the panic's
+// origin. A panic that comes from a nested group keeps its first stack.
 func newPanicError(recovered any) *PanicError {
 	if e, ok := recovered.(*PanicError); ok && e != nil {
 		return e
@@ -110,9 +111,9 @@ func newPanicError(recovered any) *PanicError {
 	return &PanicError{Value: recovered, Stack: debug.Stack()}
 }
 
-// logUntold reports a panic that no caller is left to be told of. It runs on
-// the flight's own goroutine, where a panic of the user's log handler would
-// end the process, and comes last, as that may exit the goroutine.
+// logUntold logs a panic of a flight that all callers have left. It runs on the
+// flight's own goroutine, where a panic of the user's log handler would end the
+// process. It must be called last, because the handler may exit the goroutine.
 func logUntold(key any, e *PanicError) {
 	defer func() { _ = recover() }()
 	slog.Default().Error("coalesce: fn panicked after its last caller had left",
@@ -120,8 +121,8 @@ func logUntold(key any, e *PanicError) {
 }
 
 // reasonOf returns the error of a context whose Done channel is closed. A
-// context that closes Done and then claims to have no error is broken; its
-// caller must still not be given a zero value with a nil error.
+// context that has closed Done but has no error is broken; even so, its caller
+// must not get a zero value with a nil error.
 func reasonOf(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
