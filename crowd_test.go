@@ -16,6 +16,9 @@ import (
 // first, as a group that learned from them to let fn run before its leader parks
 // returned half a second late here.
 func TestG4_LeaderInACrowd(t *testing.T) {
+	if raceEnabled {
+		t.Skip("in a race build, the runtime puts a woken goroutine behind the others at random")
+	}
 	const tries, limit = 5, 200 * time.Millisecond
 	var took []time.Duration
 	for range tries {
