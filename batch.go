@@ -41,7 +41,7 @@ func newBatch[K comparable, V any](ctx context.Context, fn func(context.Context,
 // leadBatched is lead for a flight of b. s.mu must be held.
 func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V] {
 	f := s.takeOwn(&b.ctx)
-	f.more.batch = b
+	f.cold.batch = b
 	f.born = b.born
 	b.parts = append(b.parts, f)
 	s.leadNew(f, h, key)
@@ -55,7 +55,7 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 // launch starts the goroutine of b, though a hook exits that of the caller.
 func (b *batch[K, V]) launch() {
 	defer sched.Go(b.run)
-	each(0, len(b.parts), func(i int) { b.parts[i].more.shard.tellStart(b.parts[i]) })
+	each(0, len(b.parts), func(i int) { b.parts[i].cold.shard.tellStart(b.parts[i]) })
 }
 
 // run runs fn on the goroutine that was started for b.
@@ -73,7 +73,7 @@ func (b *batch[K, V]) run() {
 			b.finish(exited, nil, ErrGoexit)
 		}
 	}()
-	b.parts[0].more.shard.group.hooks.label(&b.ctx, b.parts[0].key)
+	b.parts[0].cold.shard.group.hooks.label(&b.ctx, b.parts[0].key)
 	m, err := fn(&b.ctx, keysOf(b.parts))
 	ended = true
 	b.finish(returned, m, err)
@@ -91,7 +91,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		if how == returned && err == nil && !ok {
 			how, err = absent, ErrAbsent
 		}
-		s := f.more.shard
+		s := f.cold.shard
 		s.mu.Lock()
 		s.countOutcome(how)
 		if s.group.lingering != nil && s.lingers(f, how, v, err) {
@@ -105,7 +105,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	}
 	untold := how == panicked && b.abandoned()
 	if untold {
-		s := parts[0].more.shard
+		s := parts[0].cold.shard
 		s.mu.Lock()
 		s.rare.untold++
 		s.mu.Unlock()

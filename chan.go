@@ -57,10 +57,11 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 	a := s.admit(h, key, reflexive, anything, e)
 	switch a.verdict {
 	case leads:
-		f := s.newEntryFlight()
+		f := s.takeOwn(nil)
+		f.known = true
 		s.leadOwn(f, h, key)
 		f.setOwn(ctx, fn)
-		f.more.extra.addEntry(r)
+		f.cold.addEntry(r)
 		r.flight, r.promoted = f, true
 		if s.group.hooks != nil {
 			r.announced = sched.NewCompletion()

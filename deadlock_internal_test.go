@@ -280,9 +280,9 @@ func TestDeadlock_Walk(t *testing.T) {
 	for round := range 2000 {
 		rng := rand.New(rand.NewPCG(uint64(round), 1))
 		n := 1 + rng.IntN(8)
-		nodes := make([]*more[int, int], n)
+		nodes := make([]*cold[int, int], n)
 		for i := range nodes {
-			nodes[i] = &more[int, int]{ctx: new(flightContext)}
+			nodes[i] = &cold[int, int]{ctx: new(flightContext)}
 		}
 		reach := make([][]bool, n)
 		var all []*edge
@@ -299,7 +299,7 @@ func TestDeadlock_Walk(t *testing.T) {
 		}
 		for range rng.IntN(2 * n) {
 			i, j := rng.IntN(n), rng.IntN(n)
-			f := &flight[int, int]{key: j, more: nodes[j]}
+			f := &flight[int, int]{key: j, cold: nodes[j]}
 			e := &edge{from: nodes[i].ctx}
 			point(e, f)
 			if rng.IntN(4) == 0 {
@@ -324,7 +324,7 @@ func TestDeadlock_Walk(t *testing.T) {
 				if over[j] || over[i] {
 					continue // circle has looked at the one, the lock keeps the other
 				}
-				f := &flight[int, int]{key: i, more: nodes[i]}
+				f := &flight[int, int]{key: i, cold: nodes[i]}
 				err := circle(&edge{from: nodes[j].ctx}, f)
 				if (err != nil) != reach[i][j] {
 					t.Fatalf("round %d: from %d to %d: %v, want %v", round, i, j, err, reach[i][j])
@@ -382,11 +382,11 @@ func TestDetach_LeavesNothing(t *testing.T) {
 // waits for do not look at what the flight that they join waits for: many of them
 // would hold up all nested calls of the process.
 func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
-	to := &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
+	to := &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}}
 	for range 1000 {
-		point(&edge{from: to.more.ctx}, &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}})
+		point(&edge{from: to.cold.ctx}, &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}})
 	}
-	from := &more[int, int]{ctx: new(flightContext)}
+	from := &cold[int, int]{ctx: new(flightContext)}
 	search := func() {
 		if err := circle(&edge{from: from.ctx}, to); err != nil {
 			t.Error(err)
@@ -396,7 +396,7 @@ func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
 	if n := testing.AllocsPerRun(10, search); n > 1 {
 		t.Errorf("%v allocations: it searches", n)
 	}
-	point(&edge{from: new(flightContext)}, &flight[int, int]{more: from})
+	point(&edge{from: new(flightContext)}, &flight[int, int]{cold: from})
 	if n := testing.AllocsPerRun(10, search); n <= 1 {
 		t.Errorf("%v allocations: it does not search", n)
 	}
@@ -553,7 +553,7 @@ func TestDeadlock_PlainCallsTakeNoGraphLock(t *testing.T) {
 
 // TestDeadlock_DroppedUnderTheLock: an edge is not removed before graph is held.
 func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
-	from, to := new(flightContext), &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
+	from, to := new(flightContext), &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}}
 	e := &edge{from: from}
 	graph.Lock()
 	point(e, to)
@@ -577,7 +577,7 @@ func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
 // edge. The race detector judges, too.
 func TestDeadlock_DroppedTogether(t *testing.T) {
 	const each = 5_000
-	from, to := new(flightContext), &flight[int, int]{more: &more[int, int]{ctx: new(flightContext)}}
+	from, to := new(flightContext), &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}}
 	var wg sync.WaitGroup
 	for range 4 {
 		edges := make([]*edge, each)
@@ -594,8 +594,8 @@ func TestDeadlock_DroppedTogether(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := edgesOf(t, from); n != 0 || to.more.ctx.waited != 0 {
-		t.Errorf("%d edges, %d are counted, want none", n, to.more.ctx.waited)
+	if n := edgesOf(t, from); n != 0 || to.cold.ctx.waited != 0 {
+		t.Errorf("%d edges, %d are counted, want none", n, to.cold.ctx.waited)
 	}
 }
 

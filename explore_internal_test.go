@@ -69,9 +69,9 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			shard: s, ch: make(chan Result[int], 1), ctx: endedBy(ErrClosed),
 			edge: &edge{from: new(flightContext)},
 		}
-		f := s.newEntryFlight()
+		f := s.takeOwn(nil)
 		s.leadOwn(f, 0, key)
-		f.more.extra.addEntry(r)
+		f.cold.addEntry(r)
 		r.flight, r.promoted = f, true
 		point(r.edge, f)
 		return r

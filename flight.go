@@ -62,7 +62,7 @@ const (
 //
 // Its fields are guarded by the shard's lock until it is finished. After that
 // nothing changes until the record is used again (see record.go); it is read
-// without the lock. more.fn and the lists in extra are cleared in the critical
+// without the lock. cold.fn and the lists in cold are cleared in the critical
 // section that finishes the flight.
 type flight[K comparable, V any] struct {
 	next  *flight[K, V] // in its bucket, in the list of the forgotten, or free
@@ -78,7 +78,7 @@ type flight[K comparable, V any] struct {
 	seated   uint8            // how many of the callers wait on done
 	callers  int32            // see F3
 	done     sched.Completion // of the first waiters; made by the first of them
-	more     *more[K, V]      // nil until something asks for it, then for good
+	cold     *cold[K, V]      // nil until something asks for it, then for good
 	born     int64            // sched.Now at the start or at the first look, or 0
 
 	val V
@@ -96,19 +96,19 @@ func (f *flight[K, V]) followers() int {
 
 // batch returns the batch that f belongs to, if any.
 func (f *flight[K, V]) batch() *batch[K, V] {
-	if f.more == nil {
+	if f.cold == nil {
 		return nil
 	}
-	return f.more.batch
+	return f.cold.batch
 }
 
 // context returns the context that f's fn gets, or would get if it ran on
 // another goroutine than its leader's, or nil.
 func (f *flight[K, V]) context() *flightContext {
-	if f.more == nil {
+	if f.cold == nil {
 		return nil
 	}
-	return f.more.ctx
+	return f.cold.ctx
 }
 
 // current returns f's state: a flight of a batch is abandoned with all of it.
@@ -124,16 +124,23 @@ func (f *flight[K, V]) current() state {
 // carries the values of ctx. f must not have started. The shard's lock must be
 // held.
 func (f *flight[K, V]) setOwn(ctx context.Context, fn func(context.Context) (V, error)) {
-	f.more.ctx.values = ctx
-	f.more.fn = fn
+	f.cold.ctx.values = ctx
+	f.cold.fn = fn
+}
+
+// bare reports whether the flight has nothing but those who wait on done. The shard's
+// lock must be held.
+func (f *flight[K, V]) bare() bool {
+	c := f.cold
+	return c == nil || !f.detached && c.queue == nil && c.blocks == nil && c.first == nil && c.story == nil
 }
 
 // queue returns the successor behind f, or nil.
 func (f *flight[K, V]) queue() *flight[K, V] {
-	if r := f.extra(); r != nil {
-		return r.queue
+	if f.cold == nil {
+		return nil
 	}
-	return nil
+	return f.cold.queue
 }
 
 // runInline runs fn on the caller's goroutine for f, which the caller leads,
@@ -190,11 +197,11 @@ func (s *shard[K, V]) launch(c *call[K, V], f *flight[K, V]) {
 // spawn starts f's own goroutine. (A closure in the caller would move the caller's
 // variables to the heap in every case.)
 func (f *flight[K, V]) spawn() {
-	m := f.more
-	if m.run == nil {
-		m.run = func() { m.shard.runOwn(f) }
+	c := f.cold
+	if c.run == nil {
+		c.run = func() { c.shard.runOwn(f) }
 	}
-	sched.Go(m.run)
+	sched.Go(c.run)
 }
 
 // runOwn runs f's fn on the goroutine that was started for it.
@@ -205,9 +212,9 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 			s.unwindOwn(f, recover())
 		}
 	}()
-	m := f.more
-	s.group.hooks.label(m.ctx, f.key)
-	v, err := m.fn(m.ctx)
+	c := f.cold
+	s.group.hooks.label(c.ctx, f.key)
+	v, err := c.fn(c.ctx)
 	ended = true
 	how := returned
 	if err == errLacking {
@@ -253,7 +260,8 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 	if s.group.lingering != nil && s.lingers(f, how, v, err) {
 		how = kept
 	}
-	if !f.known {
+	own := f.cold != nil && f.cold.fn != nil
+	if !f.known && !own {
 		// Nobody else has to do with it, so nobody needs the result.
 		s.retire(f)
 		idle := s.idle()
@@ -264,8 +272,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) (shar
 		return false, how == kept
 	}
 	shared, alias = f.joined, f.joined || how == kept
-	own := f.more != nil && f.more.fn != nil
-	if f.extra() == nil && s.drained == nil && f.callers > 0 && (own || f.callers <= wakeInline) {
+	if f.bare() && s.drained == nil && f.callers > 0 && (own || f.callers <= wakeInline) {
 		// All that is left to do is to wake those who wait on done.
 		f.settle(how, v, err)
 		s.unregister(f)
@@ -288,7 +295,7 @@ func (f *flight[K, V]) settle(how outcome, v V, err error) {
 	f.outcome, f.val, f.err = how, v, err
 	f.state = finished
 	if c := f.context(); c != nil {
-		f.more.fn = nil
+		f.cold.fn = nil
 		c.finished.Store(true)
 	}
 }

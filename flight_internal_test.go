@@ -40,8 +40,8 @@ func TestFlight_EndedKeepsNothingElse(t *testing.T) {
 			t.Fatalf("%d flights", len(all))
 		}
 		for _, f := range all {
-			if f.key == 0 || f.next != nil || f.more.fn != nil {
-				t.Fatalf("key %d: keeps a neighbor: %v, fn: %v", f.key, f.next != nil, f.more.fn != nil)
+			if f.key == 0 || f.next != nil || f.cold.fn != nil {
+				t.Fatalf("key %d: keeps a neighbor: %v, fn: %v", f.key, f.next != nil, f.cold.fn != nil)
 			}
 		}
 	})
@@ -64,7 +64,7 @@ func TestFlight_EndedKeepsNoEntries(t *testing.T) {
 		s.mu.Lock()
 		f := s.lookup(h, 1, reflexive)
 		var entries []*entry[int, int]
-		for r := f.extra().first; r != nil; r = r.next {
+		for r := f.cold.first; r != nil; r = r.next {
 			entries = append(entries, r)
 		}
 		s.mu.Unlock()
@@ -73,7 +73,7 @@ func TestFlight_EndedKeepsNoEntries(t *testing.T) {
 		}
 		close(release)
 		synctest.Wait()
-		if x := f.extra(); x.first != nil || x.last != nil || x.blocks != nil {
+		if x := f.cold; x.first != nil || x.last != nil || x.blocks != nil {
 			t.Error("the flight keeps its entries")
 		}
 		for i, r := range entries {
@@ -120,7 +120,7 @@ func TestForget_EndedKeepsNoNeighbor(t *testing.T) {
 		if middle.state != finished {
 			t.Fatal("the middle one of the forgotten flights has not ended")
 		}
-		if middle.next != nil || middle.extra().before != nil {
+		if middle.next != nil || middle.cold.before != nil {
 			t.Error("the flight keeps its neighbors")
 		}
 		close(release[0])

@@ -74,19 +74,19 @@ type list[K comparable, V any] struct {
 func (l *list[K, V]) add(f *flight[K, V]) {
 	f.next = l.first
 	if l.first != nil {
-		l.first.more.extra.before = f
+		l.first.cold.before = f
 	}
 	l.first = f
 }
 
 func (l *list[K, V]) remove(f *flight[K, V]) {
-	if f.more.extra.before == nil {
+	if f.cold.before == nil {
 		l.first = f.next
 	} else {
-		f.more.extra.before.next = f.next
+		f.cold.before.next = f.next
 	}
 	if f.next != nil {
-		f.next.more.extra.before = f.more.extra.before
+		f.next.cold.before = f.cold.before
 	}
-	f.next, f.more.extra.before = nil, nil
+	f.next, f.cold.before = nil, nil
 }

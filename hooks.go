@@ -160,7 +160,7 @@ func (s *shard[K, V]) enroll(f *flight[K, V]) {
 // must be hooks, and s.mu be held.
 func (s *shard[K, V]) enrollStart(f *flight[K, V], since int64) {
 	s.events += uint64(len(s.group.shards))
-	h := f.more.extra.story
+	h := f.cold.story
 	h.start, h.wait, h.waiters = s.events, time.Duration(f.born-since), f.followers()
 }
 
@@ -171,7 +171,7 @@ func (s *shard[K, V]) event(f *flight[K, V]) *Event[K] {
 	}
 	s.events += uint64(len(s.group.shards))
 	return &Event[K]{
-		Key: f.key, Flight: f.more.extra.story.number, Seq: s.events, Waiters: f.followers(), at: sched.Now(),
+		Key: f.key, Flight: f.cold.story.number, Seq: s.events, Waiters: f.followers(), at: sched.Now(),
 	}
 }
 
@@ -196,7 +196,7 @@ func (s *shard[K, V]) finishing(f *flight[K, V], waiters int) *Event[K] {
 	if e == nil {
 		return nil
 	}
-	e.Waiters, e.Wait, e.Err = waiters, f.more.extra.story.wait, f.err
+	e.Waiters, e.Wait, e.Err = waiters, f.cold.story.wait, f.err
 	switch f.outcome {
 	case panicked:
 		e.Outcome = OutcomePanicked
@@ -252,7 +252,7 @@ func (s *shard[K, V]) tellStart(f *flight[K, V]) {
 	if h == nil || h.Start == nil {
 		return
 	}
-	n := f.more.extra.story
+	n := f.cold.story
 	h.tell(h.Start, &Event[K]{Key: f.key, Flight: n.number, Seq: n.start, Waiters: n.waiters, Wait: n.wait})
 }
 

@@ -50,7 +50,7 @@ func (s *shard[K, V]) watchAge(f, q *flight[K, V]) {
 	if f.state != promoted {
 		wait = max(0, s.remaining(f))
 	}
-	q.more.extra.timer = sched.After(wait, func() { s.expire(q) })
+	q.cold.timer = sched.After(wait, func() { s.expire(q) })
 }
 
 // expire is what the timer of q does: it takes over from the flight that q is
@@ -61,7 +61,7 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 		s.mu.Unlock()
 		return
 	}
-	f := q.more.extra.before
+	f := q.cold.before
 	if f.state == promoted || s.remaining(f) > 0 {
 		// f started later than had been assumed.
 		s.watchAge(f, q)
@@ -89,7 +89,7 @@ func (s *shard[K, V]) full(f *flight[K, V], joins bool, wants wish) bool {
 		if f.queue() == nil {
 			return false
 		}
-		f = f.more.extra.queue
+		f = f.cold.queue
 	}
 	if f.state != running {
 		// One of those who wait for the start of f is to lead it.

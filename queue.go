@@ -68,7 +68,7 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flig
 		q.joined = true
 	}
 	q.callers++
-	q.more.extra.addEntry(r)
+	q.cold.addEntry(r)
 	r.flight = q
 	if r.event = s.event(q); r.event != nil && r.turn == nil {
 		r.announced = sched.NewCompletion()
@@ -81,12 +81,13 @@ func (s *shard[K, V]) enqueue(f *flight[K, V], wants wish, r *entry[K, V]) *flig
 func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 	x := f.extend()
 	if x.queue == nil {
-		q := s.newEntryFlight()
+		q := s.takeOwn(nil)
 		q.key, q.hash = f.key, f.hash
+		q.known = true
 		q.state = queued
 		q.born = sched.Now()
-		q.more.extra.before = f
-		q.more.ctx.ahead.Store(f.context())
+		q.cold.before = f
+		q.cold.ctx.ahead.Store(f.context())
 		if s.group.hooks != nil {
 			s.enroll(q)
 		}
@@ -99,11 +100,11 @@ func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
 // dequeue takes f, which is queued, out of that state. Its predecessor no
 // longer refers to it. The shard's lock must be held.
 func (f *flight[K, V]) dequeue() {
-	f.more.extra.before = nil
-	f.more.ctx.ahead.Store(nil)
-	if f.more.extra.timer != nil {
-		f.more.extra.timer.Stop()
-		f.more.extra.timer = nil
+	f.cold.before = nil
+	f.cold.ctx.ahead.Store(nil)
+	if f.cold.timer != nil {
+		f.cold.timer.Stop()
+		f.cold.timer = nil
 	}
 }
 
@@ -114,8 +115,8 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *entry[K, V] {
 	if f.queue() == nil {
 		return nil
 	}
-	q := f.more.extra.queue
-	f.more.extra.queue = nil
+	q := f.cold.queue
+	f.cold.queue = nil
 	q.dequeue()
 	q.state = promoted
 	s.link(q)
@@ -125,7 +126,7 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *entry[K, V] {
 // hand picks the call that must start f, which is promoted: the one that has
 // waited longest. s.mu must be held.
 func (f *flight[K, V]) hand() *entry[K, V] {
-	r := f.more.extra.first
+	r := f.cold.first
 	r.promoted = true
 	return r
 }
@@ -167,7 +168,7 @@ func (s *shard[K, V]) evaporate(f *flight[K, V]) *entry[K, V] {
 	was := f.state
 	f.state, f.outcome = finished, rejected
 	if was == queued {
-		f.more.extra.before.more.extra.queue = nil
+		f.cold.before.cold.queue = nil
 		f.dequeue()
 		return nil
 	}
@@ -208,7 +209,7 @@ func (s *shard[K, V]) awaitTurn(c *call[K, V], f *flight[K, V]) bool {
 		return false
 	}
 	// The call is not to be told, nor to take the lead, any more.
-	f.more.extra.removeEntry(c.r)
+	f.cold.removeEntry(c.r)
 	c.r, c.leads = nil, true
 	if c.fn != nil {
 		f.setOwn(c.ctx, c.fn)
@@ -248,7 +249,7 @@ func (s *shard[K, V]) forsake(c *call[K, V], f *flight[K, V]) {
 }
 
 // addEntry puts r at the end of the list. The shard's lock must be held.
-func (x *extra[K, V]) addEntry(r *entry[K, V]) {
+func (x *cold[K, V]) addEntry(r *entry[K, V]) {
 	r.prev = x.last
 	if x.last == nil {
 		x.first = r
@@ -260,7 +261,7 @@ func (x *extra[K, V]) addEntry(r *entry[K, V]) {
 
 // removeEntry takes r, which is in it, off the list. The shard's lock must be
 // held.
-func (x *extra[K, V]) removeEntry(r *entry[K, V]) {
+func (x *cold[K, V]) removeEntry(r *entry[K, V]) {
 	if r.prev == nil {
 		x.first = r.next
 	} else {

@@ -53,7 +53,7 @@ func TestQueue_RejectedAndBroken(t *testing.T) {
 // TestQueue_RemovedEntryKeepsNoNeighbor: the entry of a call that leads, or has
 // left, does not keep those beside it.
 func TestQueue_RemovedEntryKeepsNoNeighbor(t *testing.T) {
-	var x extra[int, int]
+	var x cold[int, int]
 	var r [3]entry[int, int]
 	for i := range r {
 		x.addEntry(&r[i])
@@ -85,7 +85,7 @@ func TestPromoted_RejectedBeforeItsReceiverLeads(t *testing.T) {
 		s := tab.shard(h)
 		s.mu.Lock()
 		q := s.lookup(h, 1, reflexive).queue()
-		r := q.extra().first
+		r := q.cold.first
 		r.promoted = true
 		s.mu.Unlock()
 		_ = g.Shutdown(ctx)
@@ -98,7 +98,7 @@ func TestPromoted_RejectedBeforeItsReceiverLeads(t *testing.T) {
 		if q.outcome != rejected || q.err != ErrClosed || g.Stats() != before {
 			t.Errorf("outcome %d, %v; counted %+v, before %+v", q.outcome, q.err, g.Stats(), before)
 		}
-		if q.more.fn != nil {
+		if q.cold.fn != nil {
 			t.Error("the flight keeps fn (G12)")
 		}
 		close(release)

@@ -38,10 +38,12 @@ import (
 // parallel, hot and zipf of benchmarks/ took within 3 % of what they take.
 const freeFlights = 64
 
-// more is the part of a flight that most do without. It is allocated together
-// with a flight that may run on a goroutine other than its leader's, and added to
-// another when it is first asked for.
-type more[K comparable, V any] struct {
+// cold is the part of a flight that most do without. It is allocated together with a
+// flight that may run on a goroutine other than its leader's, or in a batch, and
+// added to another when it is first asked for. Like the flight's own fields, these
+// are guarded by the shard's lock, but for ctx, shard and batch, which are set before
+// any other goroutine knows of the flight.
+type cold[K comparable, V any] struct {
 	ctx   *flightContext // what fn gets, or would get; nil if it runs on its leader's goroutine
 	shard *shard[K, V]   // nil if ctx is
 
@@ -50,11 +52,7 @@ type more[K comparable, V any] struct {
 	run func() // that goroutine; nil until it is needed, then for good
 
 	batch *batch[K, V] // whose fn runs for this flight, with others; or nil
-	extra *extra[K, V] // nil until something asks for it, then for good
-}
 
-// extra is the part of a flight that is seldom needed.
-type extra[K comparable, V any] struct {
 	queue  *flight[K, V] // the successor behind this flight
 	timer  sched.Timer   // queued: promotes this one when the one before reaches MaxAge
 	before *flight[K, V] // queued: what this one is queued behind; detached: the one before it in the list
@@ -65,17 +63,10 @@ type extra[K comparable, V any] struct {
 	story *story // what hooks keep of the flight; nil without hooks
 }
 
-// An ownFlight is a flight and its more in one allocation.
+// An ownFlight is a flight and its cold part in one allocation.
 type ownFlight[K comparable, V any] struct {
 	flight[K, V]
-	rest more[K, V]
-}
-
-// An entryFlight is an ownFlight with its extra part, for a flight that has
-// entries from the beginning.
-type entryFlight[K comparable, V any] struct {
-	ownFlight[K, V]
-	extra extra[K, V]
+	part cold[K, V]
 }
 
 // take returns a record for a running flight with one caller, its leader. s.mu
@@ -116,61 +107,34 @@ func (s *shard[K, V]) takeOwn(c *flightContext) *flight[K, V] {
 	f, _ := s.group.records.Get().(*flight[K, V])
 	if f == nil {
 		o := new(ownFlight[K, V])
-		o.known, o.more = true, &o.rest
+		o.cold = &o.part
 		f = &o.flight
 	}
 	if c == nil {
 		c = new(flightContext)
 	}
-	f.more.ctx, f.more.shard = c, s
+	f.cold.ctx, f.cold.shard = c, s
 	return f
 }
 
-// newEntryFlight returns a record for a flight that has entries and may run on a
-// goroutine of its own.
-func (s *shard[K, V]) newEntryFlight() *flight[K, V] {
-	o := new(entryFlight[K, V])
-	o.known, o.more = true, &o.rest
-	o.rest.ctx, o.rest.shard = new(flightContext), s
-	o.rest.extra = &o.extra
-	return &o.flight
-}
-
-// giveBack keeps the record of f for takeOwn, unless somebody else may have a
-// pointer to it (R1). It is called by those who have taken f's result; a follower
-// is itself a mark.
+// giveBack keeps the record of f for takeOwn, unless it is known to others (R1). It is
+// called by the leader when it has taken f's result.
 func (gs *groupState[K, V]) giveBack(f *flight[K, V]) {
-	m := f.more
-	if f.joined || m.extra != nil {
+	if f.known {
 		return
 	}
-	*m = more[K, V]{run: m.run}
-	*f = flight[K, V]{known: true, more: m}
+	c := f.cold
+	*c = cold[K, V]{run: c.run}
+	*f = flight[K, V]{cold: c}
 	gs.records.Put(f)
 }
 
-// extra returns the part of f that is seldom needed, or nil.
-func (f *flight[K, V]) extra() *extra[K, V] {
-	if f.more == nil {
-		return nil
-	}
-	return f.more.extra
-}
-
-// extend makes sure that f has its extra part, and returns it. The shard's lock
-// must be held.
-func (f *flight[K, V]) extend() *extra[K, V] {
+// extend makes f known, gives it its cold part if it has none, and returns that. The
+// shard's lock must be held.
+func (f *flight[K, V]) extend() *cold[K, V] {
 	f.known = true
-	switch {
-	case f.more == nil:
-		both := new(struct {
-			more[K, V]
-			x extra[K, V]
-		})
-		f.more = &both.more
-		f.more.extra = &both.x
-	case f.more.extra == nil:
-		f.more.extra = new(extra[K, V])
+	if f.cold == nil {
+		f.cold = new(cold[K, V])
 	}
-	return f.more.extra
+	return f.cold
 }

@@ -3,6 +3,7 @@ package coalesce
 import (
 	"context"
 	"errors"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,15 +62,14 @@ func TestRecord_UsedAgain(t *testing.T) {
 				}
 				continue
 			}
-			m := f.more
-			if run := m.run; run != nil {
-				m.run = nil
+			c := f.cold
+			if run := c.run; run != nil {
+				c.run = nil
 			} else if name != "DoMulti" {
 				t.Errorf("%s: its goroutine is not kept", name)
 			}
-			if *f != (flight[int, *int]{known: true, more: m}) ||
-				m.ctx != nil || m.shard != nil || m.fn != nil || m.run != nil || m.batch != nil || m.extra != nil {
-				t.Errorf("%s: %+v, %+v", name, f, m)
+			if *f != (flight[int, *int]{cold: c}) || !reflect.ValueOf(*c).IsZero() {
+				t.Errorf("%s: %+v, %+v", name, f, c)
 			}
 			break
 		}

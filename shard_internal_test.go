@@ -44,7 +44,7 @@ func TestFlight_Size(t *testing.T) {
 // check reports what of S1, S2, S4 and the counts does not hold.
 func (s *shard[K, V]) check() error {
 	n, size := 0, len(s.chains)
-	if f := s.lone; s.alone && f == nil || !s.alone && f != nil && (f.more != nil || f.known || f.done != nil || f.born != 0) {
+	if f := s.lone; s.alone && f == nil || !s.alone && f != nil && (f.cold != nil || f.known || f.done != nil || f.born != 0) {
 		return fmt.Errorf("alone %v: the lone flight is %+v", s.alone, f)
 	}
 	if size > 0 && (s.mask&(s.mask+1) != 0 || uint32(size-1) > s.mask || uint32(size-1) <= s.mask>>1) {
@@ -67,7 +67,7 @@ func (s *shard[K, V]) check() error {
 	free := 0
 	for f := s.free; f != nil; f = f.next {
 		free++
-		if f.more != nil || f.known || f.done != nil || f.born != 0 {
+		if f.cold != nil || f.known || f.done != nil || f.born != 0 {
 			return fmt.Errorf("a used flight is free: %+v", f)
 		}
 	}

@@ -93,8 +93,8 @@ func (s *shard[K, V]) rejectAll() (rejected []waking[K, V]) {
 			unstarted = append(unstarted, f) // unlinking now would upset all
 		}
 		if f.queue() != nil {
-			q := f.more.extra.queue
-			f.more.extra.queue = nil
+			q := f.cold.queue
+			f.cold.queue = nil
 			q.dequeue()
 			rejected = append(rejected, s.reject(q))
 		}

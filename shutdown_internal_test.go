@@ -26,8 +26,8 @@ func TestShutdown_RejectedIsNotKept(t *testing.T) {
 			q = f.queue()
 		}
 		s.mu.Unlock()
-		x := q.more.extra
-		if x.timer == nil || x.before == nil || q.more.ctx.ahead.Load() == nil {
+		x := q.cold
+		if x.timer == nil || x.before == nil || q.cold.ctx.ahead.Load() == nil {
 			t.Fatal("nothing is queued behind the flight")
 		}
 		go g.Shutdown(t.Context())
@@ -35,7 +35,7 @@ func TestShutdown_RejectedIsNotKept(t *testing.T) {
 		if q.state != finished {
 			t.Error("the successor has not been rejected")
 		}
-		if x.timer != nil || x.before != nil || q.more.ctx.ahead.Load() != nil {
+		if x.timer != nil || x.before != nil || q.cold.ctx.ahead.Load() != nil {
 			t.Error("the successor keeps its timer, or what it was queued behind")
 		}
 		close(release)

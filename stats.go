@@ -182,7 +182,7 @@ func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 	for f := range s.all() {
 		to = append(to, f.describe(now))
 		if f.queue() != nil {
-			to = append(to, f.more.extra.queue.describe(now))
+			to = append(to, f.cold.queue.describe(now))
 		}
 	}
 	return to

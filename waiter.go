@@ -118,7 +118,7 @@ type waking[K comparable, V any] struct {
 // held.
 func (f *flight[K, V]) takeWaiters() waking[K, V] {
 	w := waking[K, V]{flight: f, done: f.done, n: f.followers()}
-	if x := f.extra(); x != nil {
+	if x := f.cold; x != nil {
 		w.blocks, w.entries = x.blocks, x.first
 		x.blocks, x.first, x.last = nil, nil, nil
 	}
@@ -242,7 +242,7 @@ func (s *shard[K, V]) depart(f *flight[K, V], r *entry[K, V], leads bool, joined
 		f.leading = false
 	}
 	if r != nil {
-		f.more.extra.removeEntry(r)
+		f.cold.removeEntry(r)
 	}
 	after.event = s.leaving(f, joined)
 	last := f.callers == 0

@@ -82,7 +82,7 @@ func TestWaiter_BlocksEmptyInAnyOrder(t *testing.T) {
 			}
 			n := 0
 			var prev *block
-			for b := f.extra().blocks; b != nil; prev, b = b, b.next {
+			for b := f.cold.blocks; b != nil; prev, b = b, b.next {
 				n += b.n
 				if b.prev != prev || b.n == 0 && prev != nil {
 					t.Fatalf("order %v, after %d: %d in a block, or linked wrongly", order, i, b.n)
@@ -107,7 +107,7 @@ func TestWaking_GivesWay(t *testing.T) {
 		return w, w.done, w.blocks.done
 	}
 	withEntries := func() (w waking[int, int], first, last sched.Completion) {
-		var m extra[int, int]
+		var m cold[int, int]
 		for range perCompletion {
 			m.addEntry(&entry[int, int]{told: sched.NewCompletion()})
 		}
@@ -181,7 +181,7 @@ func TestWaking_LeaderReturns(t *testing.T) {
 }
 
 func blocks[K comparable, V any](f *flight[K, V]) (n int) {
-	for b := f.extra().blocks; b != nil; b = b.next {
+	for b := f.cold.blocks; b != nil; b = b.next {
 		n++
 	}
 	return n
@@ -221,7 +221,7 @@ func nothing(context.Context) (int, error) { return 0, nil }
 func TestEntry_List(t *testing.T) {
 	type rec = entry[int, int]
 	for _, remove := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 2, 0, 3}, {2, 0, 3, 1}} {
-		var m extra[int, int]
+		var m cold[int, int]
 		var rs [4]*rec
 		for i := range rs {
 			rs[i] = new(rec)

@@ -167,8 +167,8 @@ func (w *walk) pool(table reflect.Value) {
 	for f := pool.Get(); f != nil; f = pool.Get() {
 		records = append(records, f)
 		record := reflect.ValueOf(f).Elem()
-		w.clean(record, "pool", "known", "more")
-		w.clean(record.FieldByName("more").Elem(), "pool", "run") // which refers to the record
+		w.clean(record, "pool", "cold")
+		w.clean(record.FieldByName("cold").Elem(), "pool", "run") // which refers to the record
 	}
 }
 
