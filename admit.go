@@ -2,88 +2,125 @@ package coalesce
 
 import "github.com/seed342dcb2d/coalesce/internal/sched"
 
-// This file holds what becomes of a call: the state table, as far as it is
-// about calls. Every form of call asks here, under the lock of the key's shard,
-// and then does what the verdict says in its own way.
+// This file holds what becomes of a call: the state table, as far as it is about
+// calls. Every form of call asks admit, under the lock of the key's shard, and then
+// does what the verdict says in its own way.
+//
+//	the key's flight     | Do, DoContext, DoChan, DoMulti  | DoFresh | TryDo
+//	---------------------|---------------------------------|---------|------------
+//	none                 | lead                            | lead    | lead
+//	running              | join                            | queue   | ErrInFlight
+//	running past MaxAge: |                                 |         |
+//	  nothing behind it  | take over: detach it, then lead | queue   | as Do
+//	  a queue behind it  | queue                           | queue   | ErrInFlight
+//	abandoned            | queue                           | queue   | ErrInFlight
+//	promoted             | queue in it                     | queue   | ErrInFlight
+//	an outcome lingers   | answered                        | ignored | answered
+//	group shut down      | ErrClosed                       | the same| the same
+//
+// To queue is to take part in the successor behind the flight, a new one if there is
+// none. MaxWaiters is asked about the flight that the call would take part in, and
+// then the graph of waits whether the call would wait for itself.
 
 // A verdict is what becomes of a call.
 type verdict uint8
 
 const (
 	leads    verdict = iota // the key has no flight: the caller registers one
-	joins                   // it is counted in the flight, which is running
-	queues                  // it has to wait for a turn: enqueue takes it
+	joins                   // it is counted in its flight, which is running
+	queues                  // it is counted in its flight, and has to be listed there
 	answered                // by a success that lingers
 	refused                 // with an error
+	ended                   // its context did, just before it could take part
 )
 
-// An admission is a verdict and what belongs to it.
-type admission[K comparable, V any] struct {
-	verdict verdict
-	flight  *flight[K, V]  // joins, queues: what it found
-	success *success[K, V] // answered
-	err     error          // refused
-	event   *Event[K]      // joins: for the hook
-}
-
-// A wish is what a call asks for.
+// A wish says which flights a call accepts.
 type wish uint8
 
 const (
-	anything wish = iota // an answer
-	fresh                // of an execution that starts after the call began
-	now                  // or not at all: the call does not wait
+	anything wish = iota // any flight
+	fresh                // one that starts after the call began
+	now                  // none: it does not wait
 )
 
-// admit decides about a call for key, with edge e if the call was made by an fn.
-// s must be locked. It is asked once for each call, as it reads the clock: a call
-// must not be counted in one flight and take part in another.
-func (s *shard[K, V]) admit(h uint64, key K, reflexive bool, wants wish, e *edge) (a admission[K, V]) {
-	if s.closed {
-		return admission[K, V]{verdict: refused, err: ErrClosed}
+// admit decides about c, which asks for key. s must be locked. It is asked once for
+// each call, as it reads the clock: a call must not be counted in one flight and take
+// part in another.
+func (s *shard[K, V]) admit(c *caller[K, V], h uint64, key K, reflexive bool, wants wish) verdict {
+	if c.gone {
+		return ended
 	}
-	if l := s.group.lingering; l != nil && wants != fresh {
-		if p := l.get(key); p != nil {
-			return admission[K, V]{verdict: answered, success: p}
-		}
+	if s.closed {
+		c.err = ErrClosed
+		return refused
+	}
+	if wants != fresh && c.lingering(key) {
+		return answered
 	}
 	f := s.meet(h, key, reflexive, wants)
 	if f == nil {
-		return a // leads
+		return leads
 	}
-	return s.admitTo(f, wants, e)
+	if wants == now {
+		c.err = ErrInFlight
+		return refused
+	}
+	return s.admitTo(c, f, wants)
 }
 
 // admitTo is admit for a call whose key has the flight f.
-func (s *shard[K, V]) admitTo(f *flight[K, V], wants wish, e *edge) (a admission[K, V]) {
-	if wants == now {
-		return admission[K, V]{verdict: refused, err: ErrInFlight}
-	}
+func (s *shard[K, V]) admitTo(c *caller[K, V], f *flight[K, V], wants wish) verdict {
+	callers := int(f.callers)
 	b := f.batch()
 	if b != nil {
 		b.mu.Lock() // it must not be abandoned between the question and the joining
 		defer b.mu.Unlock()
+		callers = b.callers
 	}
-	a.verdict, a.flight = queues, f
-	if wants != fresh && f.state == running && !s.overdue(f) && (b == nil || b.callers > 0) {
-		a.verdict = joins
+	joinable := wants != fresh && f.state == running && callers > 0 && !s.overdue(f)
+	target := f
+	if !joinable && (f.state != promoted || wants == fresh) {
+		target = f.queue()
 	}
-	if s.full(f, a.verdict == joins, wants) {
-		return admission[K, V]{verdict: refused, err: ErrSaturated}
+	if target != nil && s.full(target) {
+		c.err = ErrSaturated
+		return refused
 	}
-	if err := circle(e, f); err != nil {
-		return admission[K, V]{verdict: refused, err: err}
+	if c.err = cycle(c.edge, f); c.err != nil {
+		return refused
 	}
-	if a.verdict == joins {
-		s.join(f)
-		if b != nil {
-			b.callers++
-		}
-		if s.group.hooks != nil {
-			a.event = s.event(f)
-		}
+	if target == nil {
+		target = s.successor(f)
 	}
-	return a
+	s.join(c, target)
+	if !joinable {
+		return queues
+	}
+	if b != nil {
+		b.callers++
+	}
+	return joins
+}
+
+// join makes c take part in f, which it does not lead. s.mu must be held.
+//
+// Rejected: to join a hot flight without the lock, by an atomic add to a word that
+// finish closes. Of the calls for one hot key, on two Ps, seven in ten lead and lock
+// twice, so joiners make a sixth of the acquisitions, on all of which a quarter of the
+// time is spent: there are some 5 % to win (go test -bench '/^work=hot$/^keys=1$/impl=coalesce$'
+// -cpuprofile in benchmarks/), for a second way into a flight that every end of one
+// would have to close. On many cores it may be worth more; that has not been measured.
+func (s *shard[K, V]) join(c *caller[K, V], f *flight[K, V]) {
+	// A flight that has not started and that its only call has left is gone at once
+	// (Q2), so a call that finds another here is the second to take part.
+	if f.state == running || f.callers > 0 {
+		f.joined, f.known = true, true
+	}
+	f.callers++
+	if f.born == 0 {
+		f.born = sched.Now()
+	}
+	s.note(callJoined, f, c)
 }
 
 // lock locks s for a call with edge e, which may be nil.
@@ -100,35 +137,4 @@ func (s *shard[K, V]) unlock(e *edge) {
 	if e != nil {
 		graph.Unlock()
 	}
-}
-
-// join makes the caller a follower of f, which is running. s.mu must be held.
-//
-// Rejected: to join a hot flight without the lock, by an atomic add to a word that
-// finish closes. Of the calls for one hot key, on two Ps, seven in ten lead and lock
-// twice, so joiners make a sixth of the acquisitions, on all of which a quarter of the
-// time is spent: there are some 5 % to win (go test -bench '/^work=hot$/^keys=1$/impl=coalesce$'
-// -cpuprofile in benchmarks/), for a second way into a flight that every end of one
-// would have to close. On many cores it may be worth more; that has not been measured.
-func (s *shard[K, V]) join(f *flight[K, V]) {
-	s.joined++
-	f.callers++
-	if !f.joined {
-		f.joined, f.known = true, true
-		if f.born == 0 {
-			f.born = sched.Now()
-		}
-	}
-}
-
-// refuse counts a call that is refused with the given error, which it returns.
-// If that is ErrClosed, it waits until all shards are closed. It is entered with
-// s locked and unlocks it.
-func (s *shard[K, V]) refuse(err error, e *edge) error {
-	s.rare.rejected++
-	s.unlock(e)
-	if err == ErrClosed {
-		s.group.awaitClosed()
-	}
-	return err
 }

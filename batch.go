@@ -9,12 +9,11 @@ import (
 // This file holds batches: one execution of fn for the flights of several keys.
 //
 // Invariants, true whenever no lock is held:
-//  M1. The flights of a batch finish together: all of them before anybody is
-//      told of any, save who takes a shard's lock in between.
+//  M1. All flights of a batch finish before any waiter is woken. Only a goroutine that
+//      takes a shard's lock meanwhile can see some finished and others not.
 //  M2. callers of a batch is the sum of those of its flights until they finish.
 //      It is 0 while fn runs if and only if the batch is abandoned, for good, and all
-//      its flights with it: their state is running in their records, as they are in
-//      different shards, and current looks here.
+//      its flights with it.
 //  M3. A batch's lock is taken under a shard's lock, and nothing under it.
 
 // A batch is one execution of fn for several flights. Its context outlives it
@@ -38,13 +37,16 @@ func newBatch[K comparable, V any](ctx context.Context, fn func(context.Context,
 	return b
 }
 
-// leadBatched is lead for a flight of b. s.mu must be held.
-func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V] {
+// leadIn makes c lead a flight of b for key. c's shard must be locked, and the key have
+// no flight.
+func (c *caller[K, V]) leadIn(b *batch[K, V], h uint64, key K) *flight[K, V] {
+	s := c.shard
 	f := s.takeOwn(&b.ctx)
 	f.cold.batch = b
 	f.born = b.born
 	b.parts = append(b.parts, f)
-	s.leadNew(f, h, key)
+	s.register(f, h, key)
+	s.note(callLed, f, c)
 	b.mu.Lock()
 	b.callers++
 	b.n++
@@ -52,19 +54,13 @@ func (s *shard[K, V]) leadBatched(b *batch[K, V], h uint64, key K) *flight[K, V]
 	return f
 }
 
-// launch starts the goroutine of b, though a hook exits that of the caller.
-func (b *batch[K, V]) launch() {
-	defer sched.Go(b.run)
-	each(0, len(b.parts), func(i int) { b.parts[i].cold.shard.tellStart(b.parts[i]) })
-}
-
 // run runs fn on the goroutine that was started for b.
 func (b *batch[K, V]) run() {
 	fn := b.fn
 	b.fn = nil
-	ended := false
+	normal := false
 	defer func() {
-		if ended {
+		if normal {
 			return
 		}
 		if r := recover(); r != nil {
@@ -73,16 +69,20 @@ func (b *batch[K, V]) run() {
 			b.finish(exited, nil, ErrGoexit)
 		}
 	}()
-	b.parts[0].cold.shard.group.hooks.label(&b.ctx, b.parts[0].key)
+	if h := b.parts[0].cold.shard.group.hooks; h != nil {
+		each(0, len(b.parts), func(i int) { b.parts[i].cold.shard.tellStart(b.parts[i]) })
+		h.label(&b.ctx, b.parts[0].key)
+	}
 	m, err := fn(&b.ctx, keysOf(b.parts))
-	ended = true
+	normal = true
 	b.finish(returned, m, err)
 }
 
-// finish ends all flights of b, and then tells everybody.
+// finish ends all flights of b, and then wakes all callers.
 func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	parts := b.parts
 	b.parts = nil
+	gs := parts[0].cold.shard.group // once b.done is complete, a record may be used again
 	var endings []ending[K, V]
 	b.conclude()
 	for _, f := range parts {
@@ -93,11 +93,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		}
 		s := f.cold.shard
 		s.mu.Lock()
-		s.countOutcome(how)
-		if s.group.lingering != nil && s.lingers(f, how, v, err) {
-			how = kept
-		}
-		e := s.end(f, how, v, err)
+		e := s.end(f, s.keep(f, how, v, err), v, err)
 		s.mu.Unlock()
 		if e.concerns() {
 			endings = append(endings, e)
@@ -107,17 +103,17 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	if untold {
 		s := parts[0].cold.shard
 		s.mu.Lock()
-		s.rare.untold++
+		s.note(panicLogged, parts[0], nil)
 		s.mu.Unlock()
 	}
 	sched.Complete(b.done)
 	for _, e := range endings {
-		e.tell(true)
+		e.wake(gs.clone, true)
 	}
 	if untold {
 		defer logUntold(keysOf(parts), err.(*PanicError))
 	}
-	each(0, len(endings), func(i int) { endings[i].tellHook() })
+	each(0, len(endings), func(i int) { endings[i].tell(gs.hooks) })
 }
 
 // keysOf returns the keys of some flights of a batch.

@@ -18,8 +18,8 @@ func TestDoChan_EndsBeforeItTakesPart(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		// What DoChan has made when it begins to watch ctx, but for the channel's room.
-		r := &entry[int, int]{shard: g.use().shards[0], ch: make(chan Result[int]), ctx: ctx, fn: nothing}
-		go r.leave()
+		r := &caller[int, int]{shard: g.use().shards[0], ch: make(chan Result[int]), ctx: ctx, fn: nothing}
+		go r.withdraw(ctx)
 		synctest.Wait()
 		if n := g.Stats().Ended; n != 1 {
 			t.Errorf("%d calls are counted as ended before the receiver is told, want 1", n)
@@ -100,19 +100,22 @@ func TestDoChan_LeavesAsItTakesPart(t *testing.T) {
 }
 
 // TestDoChan_LeavesBeforeItStops: a receiver that a hook's exit makes leave has left
-// when its context, whose code may block, is told that it is watched no more.
+// when its context, whose code may block, is no longer watched.
 func TestDoChan_LeavesBeforeItStops(t *testing.T) {
-	g := Group[int, int]{Hooks: Hooks[int]{Start: func(Event[int]) { runtime.Goexit() }}}
+	g := Group[int, int]{Hooks: Hooks[int]{Join: func(Event[int]) { runtime.Goexit() }}}
 	stopped := 0
 	ctx := stoppableContext{context.Background(), make(chan struct{}), func() {
 		if stopped++; g.Stats().Left != 1 {
-			t.Error("the context is told while the call still takes part")
+			t.Error("the context's watch ends while the call still takes part")
 		}
 	}}
-	var wg sync.WaitGroup
-	wg.Go(func() { g.DoChan(ctx, 1, nothing) })
-	wg.Wait()
+	_, _, _ = g.Do(1, func() (int, error) {
+		var wg sync.WaitGroup
+		wg.Go(func() { g.DoChan(ctx, 1, nothing) })
+		wg.Wait()
+		return 1, nil
+	})
 	if stopped != 1 {
-		t.Errorf("the context is told %d times", stopped)
+		t.Errorf("got %d ends of the watch, want 1", stopped)
 	}
 }

@@ -170,7 +170,7 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 }
 
 // doSlow is Do where the shard has other flights, or is not plain. It is
-// outlined so that what most leaders run is short. It is entered with s.mu held
+// outlined so that the code of most leaders is short. It is entered with s.mu held
 // and releases it.
 func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
 	if s.plain && s.lookup(h, key, reflexive) == nil {
@@ -178,55 +178,22 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 		s.mu.Unlock()
 		return s.runInline(f, fn)
 	}
-	return s.doBusy(h, key, reflexive, fn)
-}
-
-// doBusy is doSlow where the key has a flight, or the shard is not plain.
-func (s *shard[K, V]) doBusy(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
-	a := s.admit(h, key, reflexive, anything, nil)
-	switch a.verdict {
+	c := caller[K, V]{shard: s}
+	switch c.arriveLocked(h, key, reflexive, anything) {
 	case leads:
 		f := s.lead(h, key)
 		s.mu.Unlock()
 		return s.runInline(f, fn)
 	case joins:
-		w := a.flight.wait()
+		c.seat = c.flight.sit()
 		s.mu.Unlock()
-		if a.event != nil {
-			s.tellFollow(w, a.event, a.flight)
-		}
-		sched.Wait(w.done)
-		return a.flight.result(s.group.clone)
+		c.announce()
+		sched.Wait(c.seat.done)
+		return c.flight.result(s.group.clone)
 	case queues:
-		return s.doQueued(a.flight, fn)
-	case answered:
-		s.mu.Unlock()
-		return s.group.answer(a.success)
+		return c.queue(fn)
 	}
-	return v, false, s.refuse(a.err, nil)
-}
-
-// doQueued is doBusy for a call that is queued behind f. It is outlined because
-// its frame is large: a goroutine that only follows fits, all in all, into the
-// two KiB of stack that it was born with.
-//
-//go:noinline
-func (s *shard[K, V]) doQueued(f *flight[K, V], fn func() (V, error)) (v V, shared bool, err error) {
-	var c call[K, V]
-	f = s.queueUp(&c, f, anything)
-	s.mu.Unlock()
-	s.tellJoin(&c, f)
-	if s.awaitTurn(&c, f) {
-		return s.runInline(f, fn)
-	}
-	return s.await(&c, f)
-}
-
-// tellFollow is tellJoin for a Do, outlined for the same reason.
-//
-//go:noinline
-func (s *shard[K, V]) tellFollow(w waiter, e *Event[K], f *flight[K, V]) {
-	s.tellJoin(&call[K, V]{w: w, event: e}, f)
+	return c.immediate()
 }
 
 // TryDo runs fn and returns what it returns, unless the key has a flight (one
@@ -245,26 +212,15 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 		panicNil(false)
 	}
 	gs := g.use()
-	if gs.lingering != nil {
-		if p := gs.lingering.get(key); p != nil {
-			v, _, err = gs.answer(p)
-			return v, err
-		}
-	}
 	h, reflexive := gs.hash(key)
-	s := gs.shard(h)
-	s.mu.Lock()
-	switch a := s.admit(h, key, reflexive, now, nil); a.verdict {
-	case leads:
-		f := s.lead(h, key)
-		s.mu.Unlock()
-		v, _, err = s.runInline(f, fn)
-	case answered:
-		s.mu.Unlock()
-		v, _, err = gs.answer(a.success)
-	case refused:
-		err = s.refuse(a.err, nil)
+	c := caller[K, V]{shard: gs.shard(h)}
+	if c.lingering(key) || c.arrive(h, key, reflexive, now) != leads {
+		v, _, err = c.immediate()
+		return v, err
 	}
+	f := c.shard.lead(h, key)
+	c.shard.mu.Unlock()
+	v, _, err = c.shard.runInline(f, fn)
 	return v, err
 }
 
@@ -328,61 +284,38 @@ func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Cont
 		gs.ended.Inc()
 		return v, false, err
 	}
-	if gs.lingering != nil && wants != fresh {
-		if p := gs.lingering.get(key); p != nil {
-			return gs.answer(p)
-		}
+	s := gs.shard(h)
+	c := caller[K, V]{shard: s, ctx: ctx}
+	if wants != fresh && c.lingering(key) {
+		return c.immediate()
 	}
-	e := nestedIn(ctx)
-	if e != nil {
-		defer e.drop()
+	if c.edge = nestedIn(ctx); c.edge != nil {
+		defer c.edge.drop()
 	}
-	c := call[K, V]{ctx: ctx, done: ctx.Done(), edge: e}
-	if c.done != nil || wants == fresh {
+	if c.done = ctx.Done(); c.done != nil || wants == fresh {
 		c.fn = fn
 	}
-	s := gs.shard(h)
-	s.lock(e)
-	a := s.admit(h, key, reflexive, wants, e)
-	f := a.flight
-	switch a.verdict {
+	switch c.arrive(h, key, reflexive, wants) {
 	case leads:
 		if c.fn == nil {
-			f = s.lead(h, key)
-			s.unlock(e)
+			f := s.lead(h, key)
+			s.unlock(c.edge)
 			return s.runInline(f, func() (V, error) { return fn(ctx) })
 		}
-		f = s.takeOwn(nil)
-		s.leadOwn(f, h, key)
-		f.setOwn(ctx, fn)
-		c.leads = true
-		c.w = f.wait()
-		point(e, f)
-		s.unlock(e)
-		s.launch(&c, f)
+		c.leadOwn(h, key)
+		c.seat = c.flight.sit()
+		s.unlock(c.edge)
+		c.flight.spawn()
 	case joins:
-		c.w, c.event = f.wait(), a.event
-		point(e, f)
-		s.unlock(e)
-		s.tellJoin(&c, f)
+		c.seat = c.flight.sit()
+		s.unlock(c.edge)
+		c.announce()
 	case queues:
-		f = s.queueUp(&c, f, wants)
-		point(e, f)
-		s.unlock(e)
-		s.tellJoin(&c, f)
-		if s.awaitTurn(&c, f) {
-			if c.fn == nil {
-				return s.runInline(f, func() (V, error) { return fn(ctx) })
-			}
-			s.launch(&c, f)
-		}
-	case answered:
-		s.unlock(e)
-		return gs.answer(a.success)
-	case refused:
-		return v, false, s.refuse(a.err, e)
+		return c.queue(func() (V, error) { return fn(ctx) })
+	default:
+		return c.immediate()
 	}
-	return s.await(&c, f)
+	return c.await()
 }
 
 // use returns the group's state, which is made at the first use.

@@ -198,6 +198,14 @@ func (c *flightContext) cancel(cause error) {
 	}
 }
 
+// cancelAs cancels c with the cause of ctx, or, if a method of ctx panics or exits, with
+// context.Canceled. No lock may be held.
+func (c *flightContext) cancelAs(ctx context.Context) {
+	cause := context.Canceled
+	defer func() { c.cancel(cause) }()
+	cause = context.Cause(ctx)
+}
+
 // mark makes c end as the given context has, and reports whether it did: then
 // tell must be called. It wakes nobody, so that a shard's lock may be held: what
 // ends a flight's context has to be decided while the flight is unfinished.

@@ -155,9 +155,9 @@ func (e *edge) remove() {
 	e.to, e.key, e.prev, e.next = nil, nil, nil, nil
 }
 
-// circle returns a *DeadlockError if e, pointed to f or to what is queued behind
+// cycle returns a *DeadlockError if e, pointed to f or to what is queued behind
 // it, would close a circle. graph must be held. e may be nil.
-func circle[K comparable, V any](e *edge, f *flight[K, V]) error {
+func cycle[K comparable, V any](e *edge, f *flight[K, V]) error {
 	if e == nil || e.from.finished.Load() {
 		return nil
 	}

@@ -325,7 +325,7 @@ func TestDeadlock_Walk(t *testing.T) {
 					continue // circle has looked at the one, the lock keeps the other
 				}
 				f := &flight[int, int]{key: i, cold: nodes[i]}
-				err := circle(&edge{from: nodes[j].ctx}, f)
+				err := cycle(&edge{from: nodes[j].ctx}, f)
 				if (err != nil) != reach[i][j] {
 					t.Fatalf("round %d: from %d to %d: %v, want %v", round, i, j, err, reach[i][j])
 				}
@@ -388,7 +388,7 @@ func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
 	}
 	from := &cold[int, int]{ctx: new(flightContext)}
 	search := func() {
-		if err := circle(&edge{from: from.ctx}, to); err != nil {
+		if err := cycle(&edge{from: from.ctx}, to); err != nil {
 			t.Error(err)
 		}
 	}

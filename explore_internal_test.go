@@ -59,21 +59,19 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		g := &Group[int, int]{Shards: 1}
 		b := newBatch[int, int](context.Background(), func(context.Context, []int) (map[int]int, error) { panic("fn") }, 2)
 		s := g.use().shards[0]
-		return s, b, s.leadBatched(b, 0, key)
+		c := caller[int, int]{shard: s}
+		return s, b, c.leadIn(b, 0, key)
 	}
 	// received returns a receiver with an ended context that leads a flight, called
 	// by the fn of another.
-	received := func() *entry[int, int] {
+	received := func() *caller[int, int] {
 		s := (&Group[int, int]{Shards: 1}).use().shards[0]
-		r := &entry[int, int]{
+		r := &caller[int, int]{
 			shard: s, ch: make(chan Result[int], 1), ctx: endedBy(ErrClosed),
 			edge: &edge{from: new(flightContext)},
 		}
-		f := s.takeOwn(nil)
-		s.leadOwn(f, 0, key)
-		f.cold.addEntry(r)
-		r.flight, r.promoted = f, true
-		point(r.edge, f)
+		r.leadOwn(0, key)
+		r.list()
 		return r
 	}
 	for name, make := range map[string]guardMaker{
@@ -107,7 +105,8 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			s, b, _ := batched()
 			return guard{&b.mu, func() any { return b.callers }, func() {
 				s.mu.Lock()
-				s.leadBatched(b, 0, key+1)
+				c := caller[int, int]{shard: s}
+				c.leadIn(b, 0, key+1)
 				s.mu.Unlock()
 			}}
 		},
@@ -122,15 +121,15 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		"finish an abandoned batch": func() guard {
 			s, b, f := batched()
 			b.callers, f.callers, f.leading = 0, 0, false
-			return guard{&s.mu, func() any { return [...]any{s.rare, s.count, f.state} }, b.run}
+			return guard{&s.mu, func() any { return [...]any{s.counts, s.count, f.state} }, b.run}
 		},
 		"a receiver leaves the graph": func() guard {
 			r := received()
-			return guard{&graph, func() any { return r.edge.from.edges }, r.leave}
+			return guard{&graph, func() any { return r.edge.from.edges }, func() { r.withdraw(r.ctx) }}
 		},
 		"a receiver leaves its flight": func() guard {
 			r := received()
-			return guard{&r.shard.mu, func() any { return [...]any{r.gone, r.flight.callers} }, r.leave}
+			return guard{&r.shard.mu, func() any { return [...]any{r.gone, r.flight.callers} }, func() { r.withdraw(r.ctx) }}
 		},
 	} {
 		if err := make.explored(); err != nil {

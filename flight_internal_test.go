@@ -63,7 +63,7 @@ func TestFlight_EndedKeepsNoEntries(t *testing.T) {
 		s := tab.shard(h)
 		s.mu.Lock()
 		f := s.lookup(h, 1, reflexive)
-		var entries []*entry[int, int]
+		var entries []*caller[int, int]
 		for r := f.cold.first; r != nil; r = r.next {
 			entries = append(entries, r)
 		}

@@ -34,7 +34,7 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 	s := gs.shard(h)
 	s.mu.Lock()
 	f := s.lookup(h, key, reflexive)
-	if f != nil && f.joined && !shared && f.current() != abandoned {
+	if f != nil && f.joined && !shared && !f.abandoned() {
 		s.mu.Unlock()
 		return true, false
 	}
@@ -43,9 +43,9 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 		forgotten = true
 	}
 	if forgotten {
-		s.rare.forgotten++
+		s.note(flightForgotten, f, nil)
 	}
-	var next *entry[K, V]
+	var next *caller[K, V]
 	if f != nil {
 		next = s.detach(f)
 	}
@@ -55,9 +55,9 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 }
 
 // detach moves f, which is registered, from the table to the list of the
-// forgotten, promotes its successor into its place, and returns the entry to
+// forgotten, promotes its successor into its place, and returns the caller to
 // notify, as remove does. s.mu must be held.
-func (s *shard[K, V]) detach(f *flight[K, V]) *entry[K, V] {
+func (s *shard[K, V]) detach(f *flight[K, V]) *caller[K, V] {
 	s.unregister(f)
 	f.extend()
 	f.detached = true

@@ -141,10 +141,12 @@ func newHooks[K comparable](h Hooks[K]) *hooks[K] {
 
 // A story is what Hooks keep of a flight. It is written under the shard's lock.
 type story struct {
-	number  uint64 // Event.Flight
-	start   uint64 // Seq of the Start
-	wait    time.Duration
-	waiters int // at the Start
+	number  uint64           // Event.Flight
+	born    int64            // sched.Now when the flight was registered or queued
+	start   uint64           // Seq of the Start
+	wait    time.Duration    // until the Start
+	waiters int              // at the Start
+	started sched.Completion // complete when the hook for the Start has returned
 }
 
 // enroll numbers f, which is new. There must be hooks, and s.mu be held.
@@ -153,15 +155,15 @@ func (s *shard[K, V]) enroll(f *flight[K, V]) {
 	if f.born == 0 {
 		f.born = sched.Now()
 	}
-	f.extend().story = &story{number: s.events, start: s.events}
+	f.extend().story = &story{number: s.events, born: f.born, start: s.events, started: sched.NewCompletion()}
 }
 
-// enrollStart notes that f, which was queued since the given time, starts. There
-// must be hooks, and s.mu be held.
-func (s *shard[K, V]) enrollStart(f *flight[K, V], since int64) {
+// enrollStart notes that f, which was queued, starts. There must be hooks, and s.mu be
+// held.
+func (s *shard[K, V]) enrollStart(f *flight[K, V]) {
 	s.events += uint64(len(s.group.shards))
 	h := f.cold.story
-	h.start, h.wait, h.waiters = s.events, time.Duration(f.born-since), f.followers()
+	h.start, h.wait, h.waiters = s.events, time.Duration(f.born-h.born), f.followers()
 }
 
 // event returns an event of now for f, nil without hooks. s.mu must be held.
@@ -189,14 +191,10 @@ func (s *shard[K, V]) leaving(f *flight[K, V], joined *Event[K]) *Event[K] {
 	return e
 }
 
-// finishing returns the event of the end of f with so many waiters. s.mu must be
-// held.
-func (s *shard[K, V]) finishing(f *flight[K, V], waiters int) *Event[K] {
+// finishing returns the event of the end of f. There must be hooks, and s.mu be held.
+func (s *shard[K, V]) finishing(f *flight[K, V]) *Event[K] {
 	e := s.event(f)
-	if e == nil {
-		return nil
-	}
-	e.Waiters, e.Wait, e.Err = waiters, f.cold.story.wait, f.err
+	e.Wait, e.Err = f.cold.story.wait, f.err
 	switch f.outcome {
 	case panicked:
 		e.Outcome = OutcomePanicked
@@ -246,36 +244,22 @@ func (h *hooks[K]) recovered() {
 	slog.Default().Error("coalesce: a hook panicked", "panic", r, "stack", string(stack))
 }
 
-// tellStart tells that f is about to run. No lock may be held.
+// tellStart calls the hook for the start of f, on the goroutine that runs fn. There
+// must be hooks, and no lock be held.
 func (s *shard[K, V]) tellStart(f *flight[K, V]) {
-	h := s.group.hooks
-	if h == nil || h.Start == nil {
-		return
-	}
-	n := f.cold.story
+	h, n := s.group.hooks, f.cold.story
+	defer sched.Complete(n.started)
 	h.tell(h.Start, &Event[K]{Key: f.key, Flight: n.number, Seq: n.start, Waiters: n.waiters, Wait: n.wait})
 }
 
-// tellJoin tells that c has joined f, or is queued in it. If the hook exits the
-// goroutine, c leaves. No lock may be held.
-func (s *shard[K, V]) tellJoin(c *call[K, V], f *flight[K, V]) {
-	if c.event == nil {
-		return
+// tell calls the hook for a flight's end, and logs the panic that no caller received.
+// It comes last, as both may exit the goroutine.
+func (e ending[K, V]) tell(h *hooks[K]) {
+	if e.untold {
+		defer logUntold(e.flight.key, e.flight.err.(*PanicError))
 	}
-	told := false
-	defer func() {
-		if !told {
-			s.forsake(c, f)
-		}
-	}()
-	s.group.hooks.tell(s.group.hooks.Join, c.event)
-	told = true
-}
-
-// tellLeave tells of a departure.
-func (s *shard[K, V]) tellLeave(after departure[K, V]) {
-	if after.event != nil {
-		s.group.hooks.tell(s.group.hooks.Leave, after.event)
+	if e.event != nil {
+		h.tell(h.Finish, e.event)
 	}
 }
 

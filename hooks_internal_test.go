@@ -31,52 +31,28 @@ func TestHooks_JoinOfAQueuedDo(t *testing.T) {
 }
 
 // TestHooks_LeaveThatExits: a Leave hook that ends the caller's goroutine does not
-// keep the flight from being canceled, be it that the context has ended or that the
-// Start hook has ended the goroutine before. Each leave is told of.
+// keep the flight's context from being canceled.
 func TestHooks_LeaveThatExits(t *testing.T) {
-	for _, start := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			var g Group[int, int]
-			left, canceled := 0, false
-			g.Hooks.Leave = func(Event[int]) { left++; runtime.Goexit() }
-			if start {
-				g.Hooks.Start = func(Event[int]) { runtime.Goexit() }
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			go g.DoContext(ctx, 1, func(ctx context.Context) (int, error) {
-				select {
-				case <-ctx.Done():
-					canceled = true
-				case <-time.After(time.Hour):
-				}
-				return 1, nil
-			})
-			synctest.Wait()
-			if !start {
-				cancel()
-				synctest.Wait()
-			}
-			if left != 1 || !canceled {
-				t.Errorf("Start exits %v: the hook was told of %d leaves, want 1; fn is canceled: %v", start, left, canceled)
-			}
-			cancel()
-			time.Sleep(2 * time.Hour)
-		})
-	}
-}
-
-// TestHooks_ExitAtStartAndLeave: a flight whose receiver's call was ended by the
-// hook for its start is run, though the hook for the call's leaving exits, too (H2).
-func TestHooks_ExitAtStartAndLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		exit := func(Event[int]) { runtime.Goexit() }
-		g := Group[int, int]{Hooks: Hooks[int]{Start: exit, Leave: exit}}
-		ran := false
-		go g.DoChan(t.Context(), 1, func(context.Context) (int, error) { ran = true; return 1, nil })
+		var g Group[int, int]
+		left, canceled := 0, false
+		g.Hooks.Leave = func(Event[int]) { left++; runtime.Goexit() }
+		ctx, cancel := context.WithCancel(t.Context())
+		go g.DoContext(ctx, 1, func(ctx context.Context) (int, error) {
+			select {
+			case <-ctx.Done():
+				canceled = true
+			case <-time.After(time.Hour):
+			}
+			return 1, nil
+		})
 		synctest.Wait()
-		if n := g.Len(); !ran || n != 0 {
-			t.Errorf("fn ran: %t, and %d keys are in flight", ran, n)
+		cancel()
+		synctest.Wait()
+		if left != 1 || !canceled {
+			t.Errorf("the hook got %d leaves, want 1; fn is canceled: %v", left, canceled)
 		}
+		time.Sleep(2 * time.Hour)
 	})
 }
 

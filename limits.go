@@ -35,7 +35,7 @@ func (s *shard[K, V]) meet(h uint64, key K, reflexive bool, wants wish) *flight[
 	if f == nil || wants == fresh || !s.overdue(f) || f.queue() != nil {
 		return f
 	}
-	s.rare.overdue++
+	s.note(flightTakenOver, f, nil)
 	s.detach(f) // nothing is queued, so nobody is promoted
 	return nil
 }
@@ -68,7 +68,7 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 		s.mu.Unlock()
 		return
 	}
-	s.rare.overdue++
+	s.note(flightTakenOver, f, nil)
 	if l := s.group.lingering; l != nil {
 		l.drop(f.key) // f was led by a DoFresh, and may return before q does
 	}
@@ -77,23 +77,13 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 	next.notify()
 }
 
-// full reports whether the flight that a call would take part in has MaxWaiters
-// waiters: f if it joins that at once, else where enqueue would put it. s.mu
-// must be held.
-func (s *shard[K, V]) full(f *flight[K, V], joins bool, wants wish) bool {
+// full reports whether MaxWaiters wait for f already. In a flight that has not started,
+// one of the calls is to lead it. s.mu must be held.
+func (s *shard[K, V]) full(f *flight[K, V]) bool {
 	limit := s.group.maxWaiters
-	if limit == 0 {
-		return false
-	}
-	if !joins && (f.state != promoted || wants == fresh) {
-		if f.queue() == nil {
-			return false
-		}
-		f = f.cold.queue
-	}
+	waiters := f.followers()
 	if f.state != running {
-		// One of those who wait for the start of f is to lead it.
-		return int(f.callers)-1 >= limit
+		waiters--
 	}
-	return f.followers() >= limit
+	return limit > 0 && waiters >= limit
 }

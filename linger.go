@@ -221,25 +221,23 @@ func (l *successes[K, V]) sweep(due int64) {
 	}
 }
 
-// lingers drops what lingers for the key of f, which is registered and ends as
-// given, and makes its value linger if it may. It reports whether that does. The
-// shard's lock must be held.
+// keep drops what lingers for the key of f, which is registered and ends as given, and
+// makes its value linger if it may. It returns the outcome, kept in place of returned
+// if the value does. The shard's lock must be held.
 //
-// What was returned after the last caller had left does not linger, as fn's
-// context had been canceled; nor what somebody queues behind to have a fresher
-// one.
-func (s *shard[K, V]) lingers(f *flight[K, V], how outcome, v V, err error) bool {
+// A result does not linger if the flight was abandoned, as fn's context was canceled,
+// or if a successor is queued, as a call has asked for something fresher.
+func (s *shard[K, V]) keep(f *flight[K, V], how outcome, v V, err error) outcome {
 	l := s.group.lingering
 	if l == nil || f.detached {
-		return false
+		return how
 	}
 	l.drop(f.key)
-	if how != returned || err != nil || s.closed || f.current() != running ||
-		f.queue() != nil || !equal(f.key, f.key) {
-		return false
+	if how != returned || err != nil || s.closed || f.abandoned() || f.queue() != nil || !equal(f.key, f.key) {
+		return how
 	}
 	l.keep(f.key, v)
-	return true
+	return kept
 }
 
 // answer returns what a call gets that is answered by p. No lock may be held.

@@ -15,27 +15,23 @@ import (
 // claims its keys one by one, never waiting, and starts fn for those it leads
 // before it waits for the others.
 
-// A part is what a DoMulti does for one of its keys.
+// A multi is one call of DoMulti.
+type multi[K comparable, V any] struct {
+	group *groupState[K, V]
+	ctx   context.Context
+	fn    func(context.Context, []K) (map[K]V, error)
+	parts []part[K, V]
+	batch *batch[K, V] // of the flights that it leads; nil if there are none
+	edges []*edge      // of the keys, if fn of another flight made the call
+}
+
+// A part is one key of a DoMulti.
 type part[K comparable, V any] struct {
 	key       K
 	hash      uint64
 	reflexive bool
-
-	// What admit said. flight is nil if the call takes no part in one.
-	flight  *flight[K, V]
-	shard   *shard[K, V]
-	leads   bool             // flight, as one of the batch
-	done    sched.Completion // complete when flight has finished; nil if that is the batch's
-	w       waiter           // joined: where it waits
-	r       *entry[K, V]     // queued
-	success *success[K, V]
-	err     error
-	edge    *edge
-	event   *Event[K] // joined: for the hook
-
-	// What leave has said.
-	left, shared bool
-	after        departure[K, V]
+	flight    *flight[K, V] // that it leads, as one of the batch; or nil
+	caller    *caller[K, V] // for a key that it does not lead, or has left
 }
 
 // DoMulti is [Group.DoContext] for many keys at once. It calls fn once for those
@@ -74,42 +70,31 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	}
 	gs := g.use()
 	results := make(map[K]Result[V], len(keys))
-	parts := gs.distinct(keys, results)
+	m := multi[K, V]{group: gs, ctx: ctx, fn: fn, parts: gs.distinct(keys, results)}
 	if err := ctx.Err(); err != nil {
-		gs.ended.Add(int64(len(parts)))
-		for i := range parts {
-			results[parts[i].key] = Result[V]{Err: err}
+		gs.ended.Add(int64(len(m.parts)))
+		for i := range m.parts {
+			results[m.parts[i].key] = Result[V]{Err: err}
 		}
 		return results
 	}
 	from := nestedIn(ctx)
-	var b *batch[K, V]
-	for i := range parts {
-		p := &parts[i]
-		if from != nil {
-			p.edge = &edge{from: from.from, done: from.done}
-		}
-		b = gs.claim(p, b, len(parts)-i, ctx, fn)
+	for i := range m.parts {
+		m.claim(i, from)
 	}
-	gs.begin(b, parts)
-	ended := b != nil && !sched.WaitEither(b.done, ctx.Done())
-	for i := range parts {
-		p := &parts[i]
-		if p.done != nil && !ended {
-			ended = !sched.WaitEither(p.done, ctx.Done())
-		}
+	if m.batch != nil {
+		sched.Go(m.batch.run)
 	}
-	if from != nil {
-		graph.Lock()
-		for i := range parts {
-			parts[i].edge.remove()
-		}
-		graph.Unlock()
+	if gs.hooks != nil {
+		m.announce()
 	}
-	err := gs.leaveAll(parts, ctx, ended)
-	for i := range parts {
-		p := &parts[i]
-		results[p.key] = gs.answerPart(p, err)
+	if !m.await() {
+		m.leave(ctx)
+	}
+	m.dropEdges()
+	for i := range m.parts {
+		p := &m.parts[i]
+		results[p.key] = m.answer(p)
 	}
 	return results
 }
@@ -126,55 +111,51 @@ func (gs *groupState[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K
 		if reflexive { // or it could not be overwritten
 			results[key] = Result[V]{}
 		}
-		parts = append(parts, part[K, V]{key: key, hash: h, reflexive: reflexive, shard: gs.shard(h)})
+		parts = append(parts, part[K, V]{key: key, hash: h, reflexive: reflexive})
 	}
 	return parts
 }
 
-// claim makes the call take part in the flight of p's key, or lead one in b,
-// which is made if it is nil, with room for the given number of flights. It
-// returns b. It does not block.
-func (gs *groupState[K, V]) claim(p *part[K, V], b *batch[K, V], room int, ctx context.Context, fn func(context.Context, []K) (map[K]V, error)) *batch[K, V] {
-	if gs.lingering != nil {
-		if p.success = gs.lingering.get(p.key); p.success != nil {
-			gs.lingering.hits.Inc()
-			return b
-		}
+// claim makes the call take part in the flight of a key, or lead one in its batch. It
+// does not block.
+func (m *multi[K, V]) claim(i int, from *edge) {
+	p := &m.parts[i]
+	s := m.group.shard(p.hash)
+	c := caller[K, V]{shard: s, ctx: m.ctx, done: m.ctx.Done()}
+	if from != nil {
+		c.edge = &edge{from: from.from, done: from.done}
+		m.edges = append(m.edges, c.edge)
 	}
-	s := p.shard
-	s.lock(p.edge)
-	a := s.admit(p.hash, p.key, p.reflexive, anything, p.edge)
-	switch a.verdict {
-	case leads:
-		if b == nil {
-			b = newBatch(ctx, fn, room)
+	v := answered
+	if !c.lingering(p.key) {
+		v = c.arrive(p.hash, p.key, p.reflexive, anything)
+	}
+	if v == leads {
+		if m.batch == nil {
+			m.batch = newBatch(m.ctx, m.fn, len(m.parts)-i)
 		}
-		p.flight = s.leadBatched(b, p.hash, p.key)
-		p.leads = true
+		p.flight = c.leadIn(m.batch, p.hash, p.key)
+		s.unlock(c.edge)
+		return
+	}
+	p.caller = new(caller[K, V])
+	*p.caller = c
+	switch q := p.caller; v {
 	case joins:
-		p.flight = a.flight
-		p.w = a.flight.wait()
-		p.done, p.event = p.w.done, a.event
+		q.seat = q.flight.sit()
+		s.unlock(q.edge)
 	case queues:
-		p.r = &entry[K, V]{shard: s, ctx: ctx, fn: single(p.key, fn), told: sched.NewCompletion(), edge: p.edge}
-		p.flight = s.enqueue(a.flight, anything, p.r)
-		p.done, p.event = p.r.told, p.r.event
+		q.fn = single(p.key, m.fn)
+		q.answered = sched.NewCompletion()
+		q.list()
+		s.unlock(q.edge)
 	case answered:
-		p.success = a.success
-		gs.lingering.hits.Inc()
-	case refused:
-		p.err = s.refuse(a.err, p.edge)
-		return b
+		m.group.lingering.hits.Inc()
 	}
-	if p.flight != nil {
-		point(p.edge, p.flight)
-	}
-	s.unlock(p.edge)
-	return b
 }
 
-// errLacking is what single returns for ErrAbsent: only fn's lack of the key is
-// to be that outcome, not an ErrAbsent that it returned.
+// errLacking marks a key that fn's map lacks. It is not ErrAbsent, so that an fn which
+// itself returns ErrAbsent has returned an error like any other.
 var errLacking = errors.New("absent")
 
 // single returns fn for one key.
@@ -189,117 +170,108 @@ func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, 
 	}
 }
 
-// answerPart returns what the call gets for p's key, whose flight has finished,
-// or has been left with the given error. No lock may be held.
-func (gs *groupState[K, V]) answerPart(p *part[K, V], left error) (r Result[V]) {
-	switch {
-	case p.success != nil:
-		r = Result[V]{Val: p.success.val, Shared: true}
-		if gs.clone != nil {
-			r.Val, r.Err = safelyCloned(gs.clone, r.Val, nil)
-		}
-		return r
-	case p.flight == nil:
-		return Result[V]{Err: p.err}
-	case p.left:
-		return Result[V]{Err: left, Shared: p.shared}
-	}
-	if p.flight.outcome == rejected {
-		gs.awaitClosed()
-	}
-	r = p.flight.report(gs.clone)
-	gs.giveBack(p.flight)
-	return r
-}
-
-// begin starts b, if that is not nil, and tells the hooks of the flights that the
-// call leads and has joined. If one exits the goroutine, the call leaves all of
-// them. No lock may be held.
-func (gs *groupState[K, V]) begin(b *batch[K, V], parts []part[K, V]) {
-	if gs.hooks == nil {
-		if b != nil {
-			sched.Go(b.run)
-		}
-		return
-	}
-	told := false
+// announce calls the hooks for the flights that the call has joined, or is queued in.
+// If one exits the goroutine, the call leaves all its flights. No lock may be held.
+func (m *multi[K, V]) announce() {
+	normal := false
 	defer func() {
-		for i := range parts {
-			p := &parts[i]
-			if p.r != nil {
-				sched.Complete(p.r.announced)
-			}
-			if !told {
-				p.edge.drop()
-			}
-		}
-		if !told {
-			_ = gs.leaveAll(parts, context.Background(), true)
+		if !normal {
+			m.leave(context.Background())
 		}
 	}()
-	each(-1, len(parts), func(i int) {
-		if i >= 0 {
-			gs.hooks.tell(gs.hooks.Join, parts[i].event)
-		} else if b != nil {
-			b.launch()
+	each(0, len(m.parts), func(i int) {
+		if c := m.parts[i].caller; c != nil && c.joined != nil {
+			if c.announced != nil {
+				defer sched.Complete(c.announced)
+			}
+			m.group.hooks.tell(m.group.hooks.Join, c.joined)
 		}
 	})
-	told = true
+	normal = true
 }
 
-// leaveAll ends the parts that the call takes, if its context has ended, and
-// returns the context's error if it has left a flight. All are left before code
-// of the context's is run, or a hook or Clone called: they may take their time.
-// No lock may be held.
-func (gs *groupState[K, V]) leaveAll(parts []part[K, V], ctx context.Context, ended bool) error {
-	left := false
-	for i := range parts {
-		parts[i].leave(ended)
-		left = left || parts[i].left
+// await blocks until all flights of the call have finished, or its context has ended,
+// and reports whether they have.
+func (m *multi[K, V]) await() bool {
+	done := m.ctx.Done()
+	if m.batch != nil && !sched.WaitEither(m.batch.done, done) {
+		return false
 	}
-	if !left {
-		return nil
+	for i := range m.parts {
+		c := m.parts[i].caller
+		if c == nil || c.flight == nil {
+			continue
+		}
+		end := c.seat.done
+		if c.answered != nil {
+			end = c.answered
+		}
+		if !sched.WaitEither(end, done) {
+			return false
+		}
 	}
-	defer each(0, len(parts), func(i int) { parts[i].shard.tellLeave(parts[i].after) })
-	cause := context.Canceled
-	defer func() { // though ctx panics
-		for i := range parts {
-			if c := parts[i].after.cancel; c != nil {
-				c.cancel(cause)
+	return true
+}
+
+// leave makes the call leave all flights that have not finished, as the given context
+// has ended. All are left before code of the context's is run, or a hook or Clone
+// called, which may take their time. No lock may be held.
+func (m *multi[K, V]) leave(ctx context.Context) {
+	m.dropEdges()
+	var left []*caller[K, V]
+	for i := range m.parts {
+		p := &m.parts[i]
+		c := p.caller
+		switch {
+		case c == nil:
+			c = &caller[K, V]{shard: p.flight.cold.shard, flight: p.flight, leads: true}
+			if !c.leave() {
+				continue
 			}
+			p.caller = c
+		case c.flight == nil || !c.leave():
+			continue
 		}
-	}()
-	for i := range parts {
-		parts[i].after.next.notify()
+		left = append(left, c)
 	}
-	cause = context.Cause(ctx)
-	return reasonOf(ctx)
+	each(0, len(left), func(i int) { left[i].afterLeaving(ctx) })
 }
 
-// leave makes the call leave p's flight if its context has ended, and notes
-// whether it has left: a flight that has finished has a result, which beats the
-// end of a context. No lock may be held.
-func (p *part[K, V]) leave(ended bool) {
-	s, f := p.shard, p.flight
-	if f == nil || !ended && p.r == nil {
+// dropEdges removes the edges of the call.
+func (m *multi[K, V]) dropEdges() {
+	if m.edges == nil {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case p.r != nil && p.r.gone: // when it was to lead
-		p.left = true
-	case !ended || f.state == finished:
-		return
-	case p.r != nil:
-		p.after, _ = p.r.depart()
-		p.left = true
-	default:
-		if !p.leads {
-			f.unwait(p.w)
+	graph.Lock()
+	defer graph.Unlock()
+	for _, e := range m.edges {
+		e.remove()
+	}
+}
+
+// answer returns what the call gets for the key of p, when it waits no longer. No lock
+// may be held.
+func (m *multi[K, V]) answer(p *part[K, V]) (r Result[V]) {
+	gs, f := m.group, p.flight
+	if c := p.caller; c != nil {
+		switch {
+		case c.success != nil:
+			r = Result[V]{Val: c.success.val, Shared: true}
+			if gs.clone != nil {
+				r.Val, r.Err = safelyCloned(gs.clone, r.Val, nil)
+			}
+			return r
+		case c.flight == nil:
+			return Result[V]{Err: c.err}
+		case c.gone:
+			return Result[V]{Err: reasonOf(m.ctx), Shared: c.shared}
 		}
-		p.after = s.depart(f, nil, p.leads, p.event)
-		p.left = true
+		f = c.flight
 	}
-	p.shared = f.joined
+	if f.outcome == rejected {
+		gs.awaitClosed()
+	}
+	r = f.report(gs.clone)
+	gs.giveBack(f)
+	return r
 }

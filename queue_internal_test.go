@@ -50,17 +50,19 @@ func TestQueue_RejectedAndBroken(t *testing.T) {
 	})
 }
 
-// TestQueue_RemovedEntryKeepsNoNeighbor: the entry of a call that leads, or has
-// left, does not keep those beside it.
-func TestQueue_RemovedEntryKeepsNoNeighbor(t *testing.T) {
-	var x cold[int, int]
-	var r [3]entry[int, int]
+// TestQueue_UnlistedKeepsNoNeighbor: a caller that leads, or has left, does not keep
+// those that were beside it in the list.
+func TestQueue_UnlistedKeepsNoNeighbor(t *testing.T) {
+	var f flight[int, int]
+	var r [3]caller[int, int]
 	for i := range r {
-		x.addEntry(&r[i])
+		r[i].flight = &f
+		r[i].list()
 	}
-	x.removeEntry(&r[1])
+	x := f.cold
+	x.unlist(&r[1])
 	if r[1].prev != nil || r[1].next != nil {
-		t.Error("the entry that was removed keeps its neighbors")
+		t.Error("the caller that was removed keeps its neighbors")
 	}
 	if x.first != &r[0] || r[0].next != &r[2] || r[2].prev != &r[0] || x.last != &r[2] {
 		t.Error("the others are not linked")
@@ -93,7 +95,7 @@ func TestPromoted_RejectedBeforeItsReceiverLeads(t *testing.T) {
 			t.Errorf("the receiver is told %+v", res)
 		}
 		before := g.Stats()
-		go r.lead()
+		go r.leadQueued()
 		synctest.Wait()
 		if q.outcome != rejected || q.err != ErrClosed || g.Stats() != before {
 			t.Errorf("outcome %d, %v; counted %+v, before %+v", q.outcome, q.err, g.Stats(), before)

@@ -58,7 +58,7 @@ type cold[K comparable, V any] struct {
 	before *flight[K, V] // queued: what this one is queued behind; detached: the one before it in the list
 	blocks *block        // waiters beyond those on done
 
-	first, last *entry[K, V] // entries in order of arrival
+	first, last *caller[K, V] // listed callers, in order of arrival
 
 	story *story // what hooks keep of the flight; nil without hooks
 }

@@ -237,40 +237,34 @@ func nothing(context.Context, []string) (map[string]*payload, error) { return ni
 // TestG12_ExitingHookKeepsNoWatch: a DoChan that a hook has made leave does not go on
 // watching its context, which would keep the flight with its value.
 func TestG12_ExitingHookKeepsNoWatch(t *testing.T) {
-	exit := func(coalesce.Event[string]) { runtime.Goexit() }
-	for name, hooks := range map[string]coalesce.Hooks[string]{"Start": {Start: exit}, "Join": {Join: exit}} {
-		t.Run(name, func(t *testing.T) {
-			g := coalesce.Group[string, *payload]{Hooks: hooks}
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			release := make(chan struct{})
-			values := make(chan weak.Pointer[payload], 1)
-			get := func() (*payload, error) {
-				<-release
-				v := new(payload)
-				values <- weak.Make(v)
-				return v, nil
-			}
-			if name == "Join" {
-				go g.Do("k", get)
-				for g.Len() == 0 {
-					runtime.Gosched()
-				}
-			}
-			gone := make(chan struct{})
-			go func() {
-				defer close(gone)
-				g.DoChan(ctx, "k", func(context.Context) (*payload, error) { return get() })
-			}()
-			<-gone
-			close(release)
-			if err := g.Shutdown(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if !collected(<-values) {
-				t.Error("the value is kept")
-			}
-			runtime.KeepAlive(&g)
-		})
+	g := coalesce.Group[string, *payload]{Hooks: coalesce.Hooks[string]{
+		Join: func(coalesce.Event[string]) { runtime.Goexit() },
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	release := make(chan struct{})
+	values := make(chan weak.Pointer[payload], 1)
+	go g.Do("k", func() (*payload, error) {
+		<-release
+		v := new(payload)
+		values <- weak.Make(v)
+		return v, nil
+	})
+	for g.Len() == 0 {
+		runtime.Gosched()
 	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		g.DoChan(ctx, "k", func(context.Context) (*payload, error) { return nil, nil })
+	}()
+	<-gone
+	close(release)
+	if err := g.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !collected(<-values) {
+		t.Error("the value is kept")
+	}
+	runtime.KeepAlive(&g)
 }

@@ -72,21 +72,19 @@ type shard[K comparable, V any] struct {
 	mu sched.Mutex // guards everything below but group
 
 	// What a Do on its own reads and writes, in the cache line of the lock.
-	led    uint64
 	lone   *flight[K, V] // see S4
 	alone  bool
 	plain  bool // flights may be alone: not closed, and no MaxAge, Linger or Hooks
 	closed bool // by Shutdown, for good
-	group  *groupState[K, V]
 	table[K, V]
+	counts counts
+	group  *groupState[K, V]
 
-	joined   uint64
 	events   uint64        // the number of the last; the shard's index modulo the number of shards
 	free     *flight[K, V] // records to use again, linked by next
 	nfree    int
 	detached list[K, V]       // forgotten flights, which still run or will
 	drained  sched.Completion // made by Shutdown, complete when nothing runs
-	rare     rareCounts
 
 	_ [shardPadding]byte
 }
@@ -163,17 +161,21 @@ func (s *shard[K, V]) lead(h uint64, key K) *flight[K, V] {
 	if s.plain && !s.alone {
 		return s.leadAlone(h, key)
 	}
-	s.led++
 	f := s.take()
 	if s.group.maxAge > 0 {
 		f.born = sched.Now()
 	}
-	f.key, f.hash = key, uint32(h)
-	if s.group.hooks != nil {
-		s.enroll(f)
-	}
-	s.link(f)
+	s.register(f, h, key)
+	s.note(callLed, f, nil)
 	return f
+}
+
+// register puts f, a new record, into the table as a running flight for key with one
+// caller, its leader. s.mu must be held.
+func (s *shard[K, V]) register(f *flight[K, V], h uint64, key K) {
+	f.callers, f.leading = 1, true
+	f.key, f.hash = key, uint32(h)
+	s.link(f)
 }
 
 // empty reports whether a call can lead a lone flight without looking further: no
@@ -182,9 +184,10 @@ func (s *shard[K, V]) empty() bool {
 	return !s.alone && s.count == 0 && s.plain
 }
 
-// leadAlone is lead for a lone flight, of which there must be none.
+// leadAlone is lead for a lone flight, of which there must be none. It has no hooks,
+// and no edge, so there is only the counter to note.
 func (s *shard[K, V]) leadAlone(h uint64, key K) *flight[K, V] {
-	s.led++
+	s.counts.led++
 	f := s.lone
 	if f == nil {
 		f = s.take()
@@ -212,25 +215,6 @@ func (s *shard[K, V]) unregister(f *flight[K, V]) {
 	}
 	s.unlink(f)
 	f.next = nil // what still refers to f must not keep its neighbor
-}
-
-// leadOwn is lead for a flight with the new record f that will run on a goroutine
-// of its own; setOwn has to be called for it.
-func (s *shard[K, V]) leadOwn(f *flight[K, V], h uint64, key K) {
-	f.born = sched.Now()
-	s.leadNew(f, h, key)
-}
-
-// leadNew registers f, a new record that says when it began, as a running flight
-// with one caller, its leader. s.mu must be held.
-func (s *shard[K, V]) leadNew(f *flight[K, V], h uint64, key K) {
-	f.callers, f.leading = 1, true
-	f.key, f.hash = key, uint32(h)
-	if s.group.hooks != nil {
-		s.enroll(f)
-	}
-	s.led++
-	s.link(f)
 }
 
 // idle returns the completion that Shutdown waits on if it is due now, which

@@ -17,7 +17,7 @@ func TestShard_Size(t *testing.T) {
 	if end := unsafe.Offsetof(strs.closed) + unsafe.Sizeof(strs.closed); end > 64 {
 		t.Errorf("what a Do writes ends at %d", end)
 	}
-	if end := unsafe.Offsetof(strs.rare) + unsafe.Sizeof(strs.rare); unsafe.Sizeof(strs)-end < 40 {
+	if end := unsafe.Offsetof(strs.counts) + unsafe.Sizeof(strs.counts); unsafe.Sizeof(strs)-end < 40 {
 		t.Errorf("it ends at %d of %d", end, unsafe.Sizeof(strs))
 	}
 	if unsafe.Sizeof(uintptr(0)) != 8 {

@@ -36,29 +36,27 @@ func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// close closes all shards and returns the completions to wait for. Nobody is
-// told before all are closed: a call that has got ErrClosed must not be able to
-// lead in the next shard.
+// close closes all shards and returns the completions to wait for. No call is
+// answered before all are closed: one that has got ErrClosed must not be able to lead
+// in the next shard.
 func (gs *groupState[K, V]) close() (running []sched.Completion) {
-	var rejected []waking[K, V]
+	var rejected []ending[K, V]
 	gs.closing.Lock()
 	for _, s := range gs.shards {
-		drained, queued := s.close()
+		drained, unstarted := s.close()
 		if drained != nil {
 			running = append(running, drained)
 		}
-		rejected = append(rejected, queued...)
+		rejected = append(rejected, unstarted...)
 	}
 	if gs.lingering != nil {
 		gs.lingering.clear()
 	}
 	gs.closing.Unlock()
-	for _, w := range rejected {
-		w.wake(nil, true)
+	for _, e := range rejected {
+		e.wake(nil, true)
 	}
-	if gs.hooks != nil {
-		each(0, len(rejected), func(i int) { gs.hooks.tell(gs.hooks.Finish, rejected[i].event) })
-	}
+	each(0, len(rejected), func(i int) { rejected[i].tell(gs.hooks) })
 	return running
 }
 
@@ -69,15 +67,15 @@ func (gs *groupState[K, V]) awaitClosed() {
 	defer gs.closing.Unlock()
 }
 
-// close marks s closed, rejects the calls that are queued in it, and returns
-// the completion to wait for, nil if nothing runs, and whom to wake.
-func (s *shard[K, V]) close() (drained sched.Completion, rejected []waking[K, V]) {
+// close marks s closed, rejects the calls that are queued in it, and returns the
+// completion to wait for, nil if nothing runs, and what is left to do for the rejected.
+func (s *shard[K, V]) close() (drained sched.Completion, rejected []ending[K, V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed, s.plain = true, false
 	rejected = s.rejectAll()
 	if !s.busy() {
-		return nil, rejected // whatever an earlier Shutdown, in a bubble perhaps, has waited on
+		return nil, rejected // s.drained may be of an earlier Shutdown's synctest bubble
 	}
 	if s.drained == nil {
 		s.drained = sched.NewCompletion()
@@ -86,24 +84,21 @@ func (s *shard[K, V]) close() (drained sched.Completion, rejected []waking[K, V]
 }
 
 // rejectAll rejects every flight that has not started. s.mu must be held.
-func (s *shard[K, V]) rejectAll() (rejected []waking[K, V]) {
-	var unstarted []*flight[K, V]
+func (s *shard[K, V]) rejectAll() (endings []ending[K, V]) {
+	var unstarted []*flight[K, V] // to remove one now would upset all
 	for f := range s.all() {
+		if q := f.queue(); q != nil {
+			unstarted = append(unstarted, q)
+		}
 		if f.state == promoted {
-			unstarted = append(unstarted, f) // unlinking now would upset all
-		}
-		if f.queue() != nil {
-			q := f.cold.queue
-			f.cold.queue = nil
-			q.dequeue()
-			rejected = append(rejected, s.reject(q))
+			unstarted = append(unstarted, f)
 		}
 	}
-	for _, f := range unstarted {
-		s.remove(f) // its successor is gone already: this promotes nothing
-		rejected = append(rejected, s.reject(f))
+	var zero V
+	for _, f := range unstarted { // a successor comes first, and is not promoted
+		endings = append(endings, s.end(f, rejected, zero, ErrClosed))
 	}
-	return rejected
+	return endings
 }
 
 // busy reports whether a flight of any shard is unfinished.

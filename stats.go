@@ -31,21 +31,6 @@ type Stats struct {
 	HookPanics uint64 // hooks that panicked
 }
 
-// rareCounts are the counters of a shard that the fast path does not touch.
-type rareCounts struct {
-	rejected, left, abandoned, forgotten, overdue, panics, goexits, untold uint64
-}
-
-// countOutcome counts an execution that did not return. s.mu must be held.
-func (s *shard[K, V]) countOutcome(how outcome) {
-	switch how {
-	case panicked:
-		s.rare.panics++
-	case exited:
-		s.rare.goexits++
-	}
-}
-
 // Stats returns the group's counters. They are exact when the group is
 // quiescent, and otherwise those of one shard after the other. Counting costs
 // the calls nothing that could be measured; Stats locks each shard once.
@@ -55,16 +40,16 @@ func (g *Group[K, V]) Stats() Stats {
 	for i := range gs.shards {
 		s := gs.shards[i]
 		s.mu.Lock()
-		st.Led += s.led
-		st.Joined += s.joined
-		st.Rejected += s.rare.rejected
-		st.Left += s.rare.left
-		st.Abandoned += s.rare.abandoned
-		st.Forgotten += s.rare.forgotten
-		st.Overdue += s.rare.overdue
-		st.Panics += s.rare.panics
-		st.Goexits += s.rare.goexits
-		st.Untold += s.rare.untold
+		st.Led += s.counts.led
+		st.Joined += s.counts.joined
+		st.Rejected += s.counts.rejected
+		st.Left += s.counts.left
+		st.Abandoned += s.counts.abandoned
+		st.Forgotten += s.counts.forgotten
+		st.Overdue += s.counts.overdue
+		st.Panics += s.counts.panics
+		st.Goexits += s.counts.goexits
+		st.Untold += s.counts.untold
 		s.mu.Unlock()
 	}
 	if l := gs.lingering; l != nil {
@@ -199,10 +184,10 @@ func (f *flight[K, V]) describe(now int64) Flight[K] {
 		Waiters:   f.followers(),
 		Forgotten: f.detached,
 	}
-	switch f.current() {
-	case abandoned:
+	switch {
+	case f.abandoned():
 		d.State = StateAbandoned
-	case queued, promoted:
+	case f.state != running:
 		d.State = StateQueued
 	}
 	return d

@@ -41,7 +41,7 @@ func TestStats_ReadUnderTheLock(t *testing.T) {
 	s.mu.Lock()
 	go func() { stats <- g.Stats() }()
 	untilLocked(t, ").Stats(")
-	s.led++
+	s.counts.led++
 	s.mu.Unlock()
 	if st := <-stats; st.Led != 1 {
 		t.Errorf("Led is %d, want 1", st.Led)
@@ -81,8 +81,7 @@ func TestStats_OfAMoment(t *testing.T) {
 			default:
 			}
 			s.mu.Lock()
-			s.rare = rareCounts{n, n, n, n, n, n, n, n}
-			s.led, s.joined = n, n
+			s.counts = counts{n, n, n, n, n, n, n, n, n, n}
 			s.mu.Unlock()
 			l.mu.Lock()
 			l.evicted++

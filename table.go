@@ -21,9 +21,9 @@ const (
 
 // A table is chains of flights. The shard's lock must be held for all of it.
 type table[K comparable, V any] struct {
-	chains []*flight[K, V] // linked by next
-	mask   uint32
 	count  int32 // flights in the table
+	mask   uint32
+	chains []*flight[K, V] // linked by next
 }
 
 // index returns the bucket for hash h. There must be buckets.

@@ -15,10 +15,10 @@ import (
 // blocks that all have left are dropped (W2).
 func TestWaiter_Blocks(t *testing.T) {
 	f := new(flight[int, int])
-	var ws []waiter
+	var ws []seat
 	on := map[any]int{}
 	for range 10 * perCompletion {
-		w := f.wait()
+		w := f.sit()
 		ws = append(ws, w)
 		if on[w.done]++; on[w.done] > perCompletion {
 			t.Fatalf("%d wait on one completion", on[w.done])
@@ -33,13 +33,13 @@ func TestWaiter_Blocks(t *testing.T) {
 		if !kept[w.done] {
 			kept[w.done] = true
 		} else {
-			f.unwait(w)
+			f.rise(w)
 		}
 	}
 	for _, w := range ws[:perCompletion] {
 		if kept[w.done] {
 			delete(kept, w.done) // the first block's one leaves too
-			f.unwait(w)
+			f.rise(w)
 		}
 	}
 	if f.seated != 0 {
@@ -47,12 +47,12 @@ func TestWaiter_Blocks(t *testing.T) {
 	}
 	// Waves that fill the first block, and the newest, and leave again.
 	for range 1000 {
-		var wave []waiter
+		var wave []seat
 		for range 2*perCompletion + 1 {
-			wave = append(wave, f.wait())
+			wave = append(wave, f.sit())
 		}
 		for _, w := range wave {
-			f.unwait(w)
+			f.rise(w)
 		}
 	}
 	if n := blocks(f); n > 12 {
@@ -66,18 +66,18 @@ func TestWaiter_BlocksEmptyInAnyOrder(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 1, 3, 0, 4}, {2, 3, 1, 4, 0}, {1, 3, 2, 0, 4}} {
 		f := new(flight[int, int])
 		for range perCompletion {
-			f.wait()
+			f.sit()
 		}
-		var in [5][]waiter // by age
+		var in [5][]seat // by age
 		for i := range in {
 			for range perCompletion {
-				in[i] = append(in[i], f.wait())
+				in[i] = append(in[i], f.sit())
 			}
 		}
 		waiting := len(in) * perCompletion
 		for _, i := range order {
 			for _, w := range in[i] {
-				f.unwait(w)
+				f.rise(w)
 				waiting--
 			}
 			n := 0
@@ -95,30 +95,31 @@ func TestWaiter_BlocksEmptyInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestWaking_GivesWay: on one P, those who wait in a block, or with as many
-// entries, have run before the next are woken, unless it is a leader that wakes
+// TestWaking_GivesWay: on one P, those who wait in a block, or are listed in as large a
+// number, have run before the next are woken, unless it is a leader that wakes
 // them: it goes on.
 func TestWaking_GivesWay(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	f := new(flight[int, int])
-	inBlocks := func() (w waking[int, int], first, last sched.Completion) {
-		w = waking[int, int]{flight: f, done: sched.NewCompletion(), n: 2}
+	inBlocks := func() (w ending[int, int], first, last sched.Completion) {
+		w = ending[int, int]{flight: f, done: sched.NewCompletion(), n: 2}
 		w.blocks = &block{done: sched.NewCompletion(), n: 1}
 		return w, w.done, w.blocks.done
 	}
-	withEntries := func() (w waking[int, int], first, last sched.Completion) {
-		var m cold[int, int]
+	listed := func() (w ending[int, int], first, last sched.Completion) {
+		f := new(flight[int, int])
 		for range perCompletion {
-			m.addEntry(&entry[int, int]{told: sched.NewCompletion()})
+			c := &caller[int, int]{flight: f, answered: sched.NewCompletion()}
+			c.list()
 		}
-		w = waking[int, int]{flight: f, entries: m.first, n: perCompletion}
-		return w, m.first.told, m.last.told
+		w = ending[int, int]{flight: f, first: f.cold.first, n: perCompletion}
+		return w, f.cold.first.answered, f.cold.last.answered
 	}
 	for _, c := range []struct {
 		name   string
-		make   func() (w waking[int, int], first, last sched.Completion)
+		make   func() (w ending[int, int], first, last sched.Completion)
 		leader bool
-	}{{"blocks", inBlocks, false}, {"entries", withEntries, false}, {"a leader", inBlocks, true}} {
+	}{{"blocks", inBlocks, false}, {"listed", listed, false}, {"a leader", inBlocks, true}} {
 		const tries = 100 // the scheduler may have other ideas now and then
 		gave := 0
 		for range tries {
@@ -217,19 +218,20 @@ func TestWaiter_LeaveGivesBackTheSeat(t *testing.T) {
 
 func nothing(context.Context) (int, error) { return 0, nil }
 
-// TestEntry_List: entries can be added and removed anywhere.
-func TestEntry_List(t *testing.T) {
-	type rec = entry[int, int]
+// TestCaller_List: callers can be added, and removed anywhere.
+func TestCaller_List(t *testing.T) {
+	type rec = caller[int, int]
 	for _, remove := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 2, 0, 3}, {2, 0, 3, 1}} {
-		var m cold[int, int]
+		var f flight[int, int]
 		var rs [4]*rec
 		for i := range rs {
-			rs[i] = new(rec)
-			m.addEntry(rs[i])
+			rs[i] = &rec{flight: &f}
+			rs[i].list()
 		}
+		m := f.cold
 		left := map[*rec]bool{rs[0]: true, rs[1]: true, rs[2]: true, rs[3]: true}
 		for _, i := range remove {
-			m.removeEntry(rs[i])
+			m.unlist(rs[i])
 			delete(left, rs[i])
 			n := 0
 			var prev *rec
