@@ -32,13 +32,16 @@ import (
 // unless the DoMulti leads its flight.
 type caller[K comparable, V any] struct {
 	// Set before the call takes part.
-	shard *shard[K, V]
-	ctx   context.Context                  // nil for Do and TryDo
-	done  <-chan struct{}                  // ctx.Done(), asked for once; nil if it never ends
-	fn    func(context.Context) (V, error) // nil if it runs on the caller's goroutine
-	edge  *edge                            // nil unless fn of another flight made the call
-	ch    chan Result[V]                   // a receiver's
-	stop  func() bool                      // a receiver's: stops watching ctx; nil if ctx never ends
+	shard  *shard[K, V]
+	ctx    context.Context                  // nil for Do and TryDo
+	done   <-chan struct{}                  // ctx.Done(), asked for once; nil if it never ends
+	fn     func(context.Context) (V, error) // nil for Do and TryDo
+	edge   *edge                            // nil unless fn of another flight made the call
+	ch     chan Result[V]                   // a receiver's
+	stop   func() bool                      // a receiver's: stops watching ctx; nil if ctx never ends
+	inline bool                             // fn runs on the caller's goroutine
+
+	ended bool // a queued call's ctx says that it has ended, whatever done does
 
 	// Guarded by the shard's lock until the flight is finished (W3).
 	flight     *flight[K, V]
@@ -48,13 +51,12 @@ type caller[K comparable, V any] struct {
 	leads      bool
 	promoted   bool // handed the flight: must start it, or leave
 	gone       bool // has left, or takes part in nothing
+	abandons   bool // was the last to leave while fn ran
 	shared     bool // set as it leaves: another call took part
 
 	turn      sched.Completion // a queued blocked call's: complete when it is promoted
 	answered  sched.Completion // a queued key's of a DoMulti: complete when it is answered
 	announced sched.Completion // of two of these with hooks: complete when Join has returned
-
-	ended bool // a queued call's ctx says that it has ended, whatever done does
 
 	// The answer of a call that took part in nothing.
 	success *success[K, V]
@@ -63,19 +65,50 @@ type caller[K comparable, V any] struct {
 	// For hooks.
 	joined *Event[K] // nil if it leads at once
 	left   *Event[K]
+}
 
-	abandons *flightContext // that of the flight which it was the last to leave
+// newCaller returns a caller for a call of a form that has a context.
+func newCaller[K comparable, V any](ctx context.Context, fn func(context.Context) (V, error)) caller[K, V] {
+	if ctx == nil || fn == nil {
+		panicNil(ctx == nil)
+	}
+	return caller[K, V]{ctx: ctx, fn: fn}
 }
 
 // arrive decides what becomes of c, which asks for key. If the verdict is that it
-// leads, joins or queues, arrive returns with c's shard locked. Otherwise c has its
-// answer and takes part in nothing. No lock may be held.
-func (c *caller[K, V]) arrive(h uint64, key K, reflexive bool, wants wish) verdict {
+// leads, joins or queues, c takes part in its flight, and arrive returns with c's shard
+// locked. Otherwise c has its answer. Before c can take part, arrive calls watch, if
+// that is not nil. No lock may be held.
+func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch func()) verdict {
+	h, reflexive := gs.hash(key)
+	c.shard = gs.shard(h)
+	if c.ctx != nil {
+		if c.err = c.ctx.Err(); c.err != nil {
+			gs.ended.Inc()
+			return refused
+		}
+		c.done = c.ctx.Done()
+		c.inline = c.done == nil && wants != fresh && c.ch == nil
+	}
+	if wants != fresh && c.lingering(key) {
+		return answered
+	}
+	if c.ctx != nil {
+		c.edge = nestedIn(c.ctx)
+	}
+	if watch != nil {
+		watch()
+	}
 	c.shard.lock(c.edge)
-	return c.arriveLocked(h, key, reflexive, wants)
+	v := c.arriveLocked(h, key, reflexive, wants)
+	if v == leads {
+		c.lead(h, key)
+	}
+	return v
 }
 
-// arriveLocked is arrive with c's shard locked.
+// arriveLocked is arrive for a call that has passed that far, with its shard locked. If
+// the verdict is that it leads, it has yet to.
 func (c *caller[K, V]) arriveLocked(h uint64, key K, reflexive bool, wants wish) verdict {
 	s := c.shard
 	v := s.admit(c, h, key, reflexive, wants)
@@ -113,16 +146,42 @@ func (c *caller[K, V]) immediate() (v V, shared bool, err error) {
 	return v, false, c.err
 }
 
-// leadOwn makes c lead a new flight whose fn runs on a goroutine of its own. c's shard
-// must be locked, and the key have no flight.
-func (c *caller[K, V]) leadOwn(h uint64, key K) {
+// lead makes c lead a new flight for key, whose fn runs on a goroutine of its own
+// unless c.inline is set. c's shard must be locked, and the key have no flight.
+func (c *caller[K, V]) lead(h uint64, key K) {
 	s := c.shard
+	if c.inline {
+		c.flight = s.lead(h, key)
+		return
+	}
 	f := s.takeOwn(nil)
 	f.born = sched.Now()
 	f.setOwn(c.ctx, c.fn)
 	s.register(f, h, key)
 	c.flight, c.leads = f, true
 	s.note(callLed, f, c)
+}
+
+// run runs the flight that c, a blocked call, leads, and returns c's answer. It is
+// entered with c's shard locked and unlocks it.
+func (c *caller[K, V]) run() (v V, shared bool, err error) {
+	if c.inline {
+		c.shard.unlock(c.edge)
+		return c.runInline(nil)
+	}
+	c.seat = c.flight.sit()
+	c.shard.unlock(c.edge)
+	c.flight.spawn()
+	return c.await()
+}
+
+// runInline runs the flight that c leads on c's goroutine. fn is c.fn if it is nil. No
+// lock may be held.
+func (c *caller[K, V]) runInline(fn func() (V, error)) (v V, shared bool, err error) {
+	if fn == nil {
+		fn = func() (V, error) { return c.fn(c.ctx) }
+	}
+	return c.shard.runInline(c.flight, fn)
 }
 
 // announce calls the hook for c's joining or being queued. No lock may be held.
@@ -168,7 +227,16 @@ func (c *caller[K, V]) guard(code func()) {
 // await blocks until c's flight has finished or its context has ended, and returns
 // the answer. No lock may be held.
 func (c *caller[K, V]) await() (v V, shared bool, err error) {
-	if !c.ended && sched.WaitEither(c.seat.done, c.done) || !c.withdraw(c.ctx) {
+	if c.ended || !sched.WaitEither(c.seat.done, c.done) {
+		return c.withdrawn()
+	}
+	c.edge.drop()
+	return c.result()
+}
+
+// withdrawn is await for a call whose context has ended.
+func (c *caller[K, V]) withdrawn() (v V, shared bool, err error) {
+	if !c.withdraw(c.ctx) {
 		return c.result()
 	}
 	return v, c.shared, reasonOf(c.ctx)
@@ -226,7 +294,7 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 		return s.evaporate(f)
 	default:
 		s.note(flightAbandoned, f, nil)
-		c.abandons = f.context()
+		c.abandons = true
 	}
 	return nil
 }
@@ -256,8 +324,8 @@ func (c *caller[K, V]) leave() bool {
 // that is now abandoned, answers a receiver, and calls the hook. It runs code of the
 // context's, which may take its time and therefore comes after the leaving.
 func (c *caller[K, V]) afterLeaving(ctx context.Context) {
-	if c.abandons != nil {
-		c.abandons.cancelAs(ctx)
+	if c.abandons {
+		c.flight.context().cancelAs(ctx)
 	}
 	if c.flight == nil {
 		c.shard.group.ended.Inc()

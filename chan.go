@@ -22,38 +22,25 @@ import (
 // [context.AfterFunc] does; one that leads also the flight, fn's context and
 // the goroutine.
 func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context) (V, error)) <-chan Result[V] {
-	if ctx == nil || fn == nil {
-		panicNil(ctx == nil)
+	c := new(caller[K, V])
+	*c = newCaller[K](ctx, fn)
+	c.ch = make(chan Result[V], 1)
+	// Watching begins before the call takes part: AfterFunc is code of the
+	// context's and cannot be called under the lock, and finish must find
+	// stop set. leave copes with a context that ends in between.
+	watch := func() {
+		if c.done != nil {
+			c.stop = sched.AfterFunc(ctx, func() { c.withdraw(ctx) })
+		}
 	}
-	gs := g.use()
-	h, reflexive := gs.hash(key)
-	s := gs.shard(h)
-	c := &caller[K, V]{shard: s, ctx: ctx, fn: fn, ch: make(chan Result[V], 1)}
-	if err := ctx.Err(); err != nil {
-		gs.ended.Inc()
-		c.ch <- Result[V]{Err: err}
-		return c.ch
-	}
-	if c.lingering(key) {
-		c.sendImmediate()
-		return c.ch
-	}
-	c.edge = nestedIn(ctx)
-	if c.done = ctx.Done(); c.done != nil {
-		// Watching begins before the call takes part: AfterFunc is code of the
-		// context's and cannot be called under the lock, and finish must find
-		// stop set. leave copes with a context that ends in between.
-		c.stop = sched.AfterFunc(ctx, func() { c.withdraw(ctx) })
-	}
-	switch c.arrive(h, key, reflexive, anything) {
+	switch c.arrive(g.use(), key, anything, watch) {
 	case leads:
-		c.leadOwn(h, key)
 		c.list()
-		s.unlock(c.edge)
+		c.shard.unlock(c.edge)
 		c.flight.spawn()
 	case joins, queues:
 		c.list()
-		s.unlock(c.edge)
+		c.shard.unlock(c.edge)
 		c.announce()
 	case answered, refused:
 		c.sendImmediate()

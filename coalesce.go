@@ -178,12 +178,12 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 		s.mu.Unlock()
 		return s.runInline(f, fn)
 	}
-	c := caller[K, V]{shard: s}
+	c := caller[K, V]{shard: s, inline: true}
 	switch c.arriveLocked(h, key, reflexive, anything) {
 	case leads:
-		f := s.lead(h, key)
+		c.lead(h, key)
 		s.mu.Unlock()
-		return s.runInline(f, fn)
+		return c.runInline(fn)
 	case joins:
 		c.seat = c.flight.sit()
 		s.mu.Unlock()
@@ -211,16 +211,13 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 	if fn == nil {
 		panicNil(false)
 	}
-	gs := g.use()
-	h, reflexive := gs.hash(key)
-	c := caller[K, V]{shard: gs.shard(h)}
-	if c.lingering(key) || c.arrive(h, key, reflexive, now) != leads {
+	c := caller[K, V]{inline: true}
+	if c.arrive(g.use(), key, now, nil) != leads {
 		v, _, err = c.immediate()
 		return v, err
 	}
-	f := c.shard.lead(h, key)
 	c.shard.mu.Unlock()
-	v, _, err = c.shard.runInline(f, fn)
+	v, _, err = c.runInline(fn)
 	return v, err
 }
 
@@ -259,7 +256,25 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // goroutine; one derived through a [context.WithValue]
 // does, until it is canceled.
 func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
-	return g.doContext(ctx, key, fn, anything)
+	c := newCaller[K](ctx, fn)
+	switch c.arrive(g.use(), key, anything, nil) {
+	case leads:
+		return c.run()
+	case queues:
+		return c.queue(nil)
+	case answered, refused:
+		return c.immediate()
+	}
+	// This is await, written out: so the frames of a follower fit into the two KiB
+	// of stack that its goroutine was born with (TestMemory_StackOfAFollower).
+	c.seat = c.flight.sit()
+	c.shard.unlock(c.edge)
+	c.announce()
+	if !sched.WaitEither(c.seat.done, c.done) {
+		return c.withdrawn()
+	}
+	c.edge.drop()
+	return c.result()
 }
 
 // DoFresh is like [Group.DoContext] but never joins an execution that began
@@ -271,51 +286,14 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 // the other forms go on joining the running one. fn always runs on a goroutine
 // of the flight's own, even if ctx can never end.
 func (g *Group[K, V]) DoFresh(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
-	return g.doContext(ctx, key, fn, fresh)
-}
-
-func (g *Group[K, V]) doContext(ctx context.Context, key K, fn func(context.Context) (V, error), wants wish) (v V, shared bool, err error) {
-	if ctx == nil || fn == nil {
-		panicNil(ctx == nil)
-	}
-	gs := g.use()
-	h, reflexive := gs.hash(key)
-	if err := ctx.Err(); err != nil {
-		gs.ended.Inc()
-		return v, false, err
-	}
-	s := gs.shard(h)
-	c := caller[K, V]{shard: s, ctx: ctx}
-	if wants != fresh && c.lingering(key) {
-		return c.immediate()
-	}
-	if c.edge = nestedIn(ctx); c.edge != nil {
-		defer c.edge.drop()
-	}
-	if c.done = ctx.Done(); c.done != nil || wants == fresh {
-		c.fn = fn
-	}
-	switch c.arrive(h, key, reflexive, wants) {
+	c := newCaller[K](ctx, fn)
+	switch c.arrive(g.use(), key, fresh, nil) {
 	case leads:
-		if c.fn == nil {
-			f := s.lead(h, key)
-			s.unlock(c.edge)
-			return s.runInline(f, func() (V, error) { return fn(ctx) })
-		}
-		c.leadOwn(h, key)
-		c.seat = c.flight.sit()
-		s.unlock(c.edge)
-		c.flight.spawn()
-	case joins:
-		c.seat = c.flight.sit()
-		s.unlock(c.edge)
-		c.announce()
+		return c.run()
 	case queues:
-		return c.queue(func() (V, error) { return fn(ctx) })
-	default:
-		return c.immediate()
+		return c.queue(nil)
 	}
-	return c.await()
+	return c.immediate()
 }
 
 // use returns the group's state, which is made at the first use.

@@ -70,7 +70,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			shard: s, ch: make(chan Result[int], 1), ctx: endedBy(ErrClosed),
 			edge: &edge{from: new(flightContext)},
 		}
-		r.leadOwn(0, key)
+		r.lead(0, key)
 		r.list()
 		return r
 	}

@@ -128,7 +128,8 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 	}
 	v := answered
 	if !c.lingering(p.key) {
-		v = c.arrive(p.hash, p.key, p.reflexive, anything)
+		s.lock(c.edge)
+		v = c.arriveLocked(p.hash, p.key, p.reflexive, anything)
 	}
 	if v == leads {
 		if m.batch == nil {

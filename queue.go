@@ -100,15 +100,14 @@ func (s *shard[K, V]) evaporate(f *flight[K, V]) *caller[K, V] {
 }
 
 // queue blocks until the flight that c is queued in has finished, c leads it, or c's
-// context has ended, and returns c's answer. inline is fn for a call that runs it on
-// its own goroutine. It is entered with c's shard locked and unlocks it.
+// context has ended, and returns c's answer. fn is that of a Do. It is entered with c's shard locked and unlocks it.
 //
 // c itself stays where it is, on its call's stack: a copy is listed. This is outlined,
 // as its frame would keep a plain follower from fitting into the two KiB of stack that
 // its goroutine was born with.
 //
 //go:noinline
-func (c *caller[K, V]) queue(inline func() (V, error)) (v V, shared bool, err error) {
+func (c *caller[K, V]) queue(fn func() (V, error)) (v V, shared bool, err error) {
 	q := new(caller[K, V])
 	*q = *c
 	q.turn = sched.NewCompletion()
@@ -120,8 +119,9 @@ func (c *caller[K, V]) queue(inline func() (V, error)) (v V, shared bool, err er
 	if !q.takeTurn() {
 		return q.await()
 	}
-	if q.fn == nil {
-		return q.shard.runInline(q.flight, inline)
+	if q.inline {
+		defer q.edge.drop()
+		return q.runInline(fn)
 	}
 	q.flight.spawn()
 	return q.await()
@@ -161,7 +161,7 @@ func (c *caller[K, V]) takeTurn() bool {
 	f.leading, c.leads = true, true
 	f.born = sched.Now()
 	s.note(callStarted, f, c)
-	if c.fn != nil {
+	if !c.inline {
 		f.setOwn(c.ctx, c.fn)
 	}
 	if c.turn != nil {
