@@ -29,12 +29,12 @@ type flightContext struct {
 	mu       sched.Mutex      // guards what follows; may be taken under a shard's lock
 	done     sched.Completion // nil until asked for
 	canceled context.Context  // ended with our cause; nil before mark
-	after    *afterFunc       // registered, not yet called
+	after    list[*afterFunc] // registered, not yet called
 
 	// For the detection of deadlocks (see deadlock.go).
 	finished sched.Bool                   // the flight has, or the batch is about to; set under its lock
 	ahead    sched.Pointer[flightContext] // that of the flight in front of a queued one
-	edges    *edge                        // of the calls that fn waits for; guarded by graph
+	edges    list[*edge]                  // of the calls that fn waits for; guarded by graph
 
 	waited int  // how many edges lead to this flight; guarded by graph
 	behind bool // an edge has led to what was queued behind it; guarded by graph
@@ -44,8 +44,8 @@ type flightContext struct {
 // is derived from that one keeps it, though it has been stopped or called, and must
 // not keep with it what else is in the list.
 type afterFunc struct {
-	fn         func() // nil if it has been stopped or called
-	prev, next *afterFunc
+	fn func() // nil if it has been stopped or called
+	links[*afterFunc]
 }
 
 // canceledKey is the private key under which package context asks a context
@@ -149,11 +149,8 @@ func (c *flightContext) AfterFunc(fn func()) (stop func() bool) {
 		sched.Go(fn)
 		return func() bool { return false }
 	}
-	a := &afterFunc{fn: fn, next: c.after}
-	if c.after != nil {
-		c.after.prev = a
-	}
-	c.after = a
+	a := &afterFunc{fn: fn}
+	c.after.push(a)
 	return func() bool { return c.stop(a) }
 }
 
@@ -164,15 +161,8 @@ func (c *flightContext) stop(a *afterFunc) bool {
 	if c.canceled != nil || a.fn == nil {
 		return false // c.canceled comes first: after that, a belongs to tell
 	}
-	if a.prev == nil {
-		c.after = a.next
-	} else {
-		a.prev.next = a.next
-	}
-	if a.next != nil {
-		a.next.prev = a.prev
-	}
-	*a = afterFunc{}
+	c.after.remove(a)
+	a.fn = nil
 	return true
 }
 
@@ -237,8 +227,8 @@ func (c *flightContext) markUnfinished(end context.Context) bool {
 func (c *flightContext) tell() {
 	c.mu.Lock()
 	c.settle()
-	a := c.after
-	c.after = nil
+	a := c.after.first
+	c.after = list[*afterFunc]{}
 	c.mu.Unlock()
 	for a != nil {
 		fn, next := a.fn, a.next

@@ -57,7 +57,7 @@ func TestContext_AfterFuncStopped(t *testing.T) {
 				}
 				want[i] = 0
 				n, before := 0, (*afterFunc)(nil)
-				for a := c.after; a != nil; a = a.next {
+				for a := c.after.first; a != nil; a = a.next {
 					if a.prev != before {
 						t.Errorf("%v: the list is broken when %d has been stopped", order, i)
 					}
@@ -87,7 +87,7 @@ func TestContext_EndedKeepsNoFunctions(t *testing.T) {
 	var c flightContext
 	c.AfterFunc(func() {})
 	c.cancel(ErrClosed)
-	if c.after != nil {
+	if c.after.first != nil {
 		t.Error("a function is kept")
 	}
 }

@@ -48,10 +48,10 @@ var graph sched.Mutex
 
 // An edge is a call that the fn of one flight made and that waits for another.
 type edge struct {
-	from, to   *flightContext
-	key        any             // of to
-	done       <-chan struct{} // of the call's context
-	prev, next *edge           // those of from
+	from, to *flightContext
+	key      any             // of to
+	done     <-chan struct{} // of the call's context
+	links[*edge]
 }
 
 // flightKey is the private key under which a flight's context answers with
@@ -120,11 +120,7 @@ func point[K comparable, V any](e *edge, f *flight[K, V]) {
 	if a := e.to.ahead.Load(); a != nil {
 		a.behind = true
 	}
-	e.next = e.from.edges
-	if e.next != nil {
-		e.next.prev = e
-	}
-	e.from.edges = e
+	e.from.edges.push(e)
 }
 
 // drop removes e. It may be called again, and graph must not be held. e may be
@@ -143,16 +139,9 @@ func (e *edge) remove() {
 	if e == nil || e.to == nil {
 		return // it was never added, or has been removed
 	}
-	if e.prev == nil {
-		e.from.edges = e.next
-	} else {
-		e.prev.next = e.next
-	}
-	if e.next != nil {
-		e.next.prev = e.prev
-	}
+	e.from.edges.remove(e)
 	e.to.waited--
-	e.to, e.key, e.prev, e.next = nil, nil, nil, nil
+	e.to, e.key = nil, nil
 }
 
 // cycle returns a *DeadlockError if e, pointed to f or to what is queued behind
@@ -194,7 +183,7 @@ func (w *walk) find(target, from *flightContext) bool {
 			return true
 		case n.finished.Load():
 			return false
-		case n.edges == nil:
+		case n.edges.first == nil:
 			continue
 		case w.seen[n]:
 			return false
@@ -202,7 +191,7 @@ func (w *walk) find(target, from *flightContext) bool {
 			w.seen = map[*flightContext]bool{}
 		}
 		w.seen[n] = true
-		for e := n.edges; e != nil; e = e.next {
+		for e := n.edges.last; e != nil; e = e.prev {
 			if !e.leaving() && w.find(target, e.to) {
 				w.keys = append(w.keys, e.key)
 				return true

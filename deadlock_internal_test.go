@@ -18,7 +18,7 @@ func edgesOf(t *testing.T, c *flightContext) (n int) {
 	graph.Lock()
 	defer graph.Unlock()
 	var prev *edge
-	for e := c.edges; e != nil; e = e.next {
+	for e := c.edges.first; e != nil; e = e.next {
 		if e.prev != prev || e.from != c || e.to == nil || e.key == nil {
 			t.Errorf("edge %d of %p is %+v", n, c, e)
 		}
@@ -349,7 +349,7 @@ func TestDeadlock_Walk(t *testing.T) {
 		}
 		for _, o := range nodes {
 			c := o.ctx
-			if c.edges != nil || c.waited != 0 {
+			if c.edges.first != nil || c.waited != 0 {
 				t.Fatalf("round %d: an edge is left, %d are counted", round, c.waited)
 			}
 		}
@@ -366,11 +366,11 @@ func TestDetach_LeavesNothing(t *testing.T) {
 		c := ctx.(*flightContext)
 		for range 10 {
 			derived, cancel := context.WithCancel(Detach(ctx))
-			if c.after == nil {
+			if c.after.first == nil {
 				t.Error("it has not been told of")
 			}
 			cancel()
-			if derived.Err() == nil || c.after != nil {
+			if derived.Err() == nil || c.after.first != nil {
 				t.Error("it is kept")
 			}
 		}
@@ -563,12 +563,12 @@ func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
 		close(dropped)
 	}()
 	untilLocked(t, ".(*edge).drop(")
-	if from.edges != e {
+	if from.edges.first != e {
 		t.Error("the edge has been removed")
 	}
 	graph.Unlock()
 	<-dropped
-	if from.edges != nil {
+	if from.edges.first != nil {
 		t.Error("the edge has not been removed")
 	}
 }

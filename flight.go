@@ -287,8 +287,8 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 	f.setOutcome(how, v, err)
 	e := ending[K, V]{flight: f, n: f.followers(), done: f.done, next: next, idle: s.idle()}
 	if c := f.cold; c != nil {
-		e.blocks, e.first = c.blocks, c.first
-		c.blocks, c.first, c.last = nil, nil, nil
+		e.blocks, e.first = c.blocks.first, c.callers.first
+		c.blocks, c.callers = list[*block]{}, list[*caller[K, V]]{}
 	}
 	e.event = s.noteEnd(f, how)
 	if how == panicked && f.callers == 0 && f.batch() == nil {

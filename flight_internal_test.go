@@ -64,7 +64,7 @@ func TestFlight_EndedKeepsNoEntries(t *testing.T) {
 		s.mu.Lock()
 		f := s.lookup(h, 1, reflexive)
 		var entries []*caller[int, int]
-		for r := f.cold.first; r != nil; r = r.next {
+		for r := f.cold.callers.first; r != nil; r = r.next {
 			entries = append(entries, r)
 		}
 		s.mu.Unlock()
@@ -73,7 +73,7 @@ func TestFlight_EndedKeepsNoEntries(t *testing.T) {
 		}
 		close(release)
 		synctest.Wait()
-		if x := f.cold; x.first != nil || x.last != nil || x.blocks != nil {
+		if x := f.cold; x.callers.first != nil || x.callers.last != nil || x.blocks.first != nil {
 			t.Error("the flight keeps its entries")
 		}
 		for i, r := range entries {
@@ -114,13 +114,13 @@ func TestForget_EndedKeepsNoNeighbor(t *testing.T) {
 			synctest.Wait()
 			g.Forget(1)
 		}
-		middle := g.use().shards[0].detached.first.next
+		middle := g.use().shards[0].detached.first.cold.forgotten.next
 		close(release[1])
 		synctest.Wait()
 		if middle.state != finished {
 			t.Fatal("the middle one of the forgotten flights has not ended")
 		}
-		if middle.next != nil || middle.cold.before != nil {
+		if middle.cold.forgotten.prev != nil || middle.cold.forgotten.next != nil {
 			t.Error("the flight keeps its neighbors")
 		}
 		close(release[0])

@@ -61,32 +61,6 @@ func (s *shard[K, V]) detach(f *flight[K, V]) *caller[K, V] {
 	s.unregister(f)
 	f.extend()
 	f.detached = true
-	s.detached.add(f)
+	s.detached.push(f)
 	return s.promote(f)
-}
-
-// A list holds the forgotten flights of a shard, doubly linked: one that is
-// stuck must not make it dearer to end the others.
-type list[K comparable, V any] struct {
-	first *flight[K, V]
-}
-
-func (l *list[K, V]) add(f *flight[K, V]) {
-	f.next = l.first
-	if l.first != nil {
-		l.first.cold.before = f
-	}
-	l.first = f
-}
-
-func (l *list[K, V]) remove(f *flight[K, V]) {
-	if f.cold.before == nil {
-		l.first = f.next
-	} else {
-		f.cold.before.next = f.next
-	}
-	if f.next != nil {
-		f.next.cold.before = f.cold.before
-	}
-	f.next, f.cold.before = nil, nil
 }

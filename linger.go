@@ -54,10 +54,10 @@ const (
 // A success is a value that lingers. It never changes; prev and next belong to
 // the list.
 type success[K comparable, V any] struct {
-	key        K
-	val        V
-	since      int64 // sched.Now when its flight finished; 0 if it lingers for ever
-	prev, next *success[K, V]
+	key   K
+	val   V
+	since int64 // sched.Now when its flight finished; 0 if it lingers for ever
+	links[*success[K, V]]
 }
 
 // successes are those of a group.
@@ -67,11 +67,11 @@ type successes[K comparable, V any] struct {
 	index  *xsync.MapOf[K, *success[K, V]]
 	hits   *xsync.Counter // calls that were answered
 
-	mu          sched.Mutex // guards what follows and changes of index; taken under a shard's lock
-	first, last *success[K, V]
-	n           int
-	evicted     uint64
-	armed, due  int64 // when the sweep to come was armed, and when it is due; 0 if none is
+	mu         sched.Mutex // guards what follows and changes of index; taken under a shard's lock
+	list       list[*success[K, V]]
+	n          int
+	evicted    uint64
+	armed, due int64 // when the sweep to come was armed, and when it is due; 0 if none is
 }
 
 // newSuccesses returns an empty set, or nil if nothing is to linger.
@@ -118,20 +118,14 @@ func (l *successes[K, V]) keep(key K, val V) {
 		p.since = sched.Now() // under l.mu: the list is in this order
 	}
 	if l.n == l.max && l.max > 0 {
-		if l.linger == Forever || l.remaining(l.first, p.since) > 0 {
+		if l.linger == Forever || l.remaining(l.list.first, p.since) > 0 {
 			l.evicted++ // or it had expired, and the sweep has not come yet
 		}
-		l.remove(l.first)
+		l.remove(l.list.first)
 	}
 	l.index.Store(key, p)
 	l.n++
-	p.prev = l.last
-	if l.last == nil {
-		l.first = p
-	} else {
-		l.last.next = p
-	}
-	l.last = p
+	l.list.push(p)
 	// A timer that was armed in a testing/synctest bubble never fires once that
 	// is over. What has not come by now will not come.
 	lost := p.since < l.armed || p.since-l.due > int64(l.linger)
@@ -161,17 +155,7 @@ func (l *successes[K, V]) drop(key K) bool {
 func (l *successes[K, V]) remove(p *success[K, V]) {
 	l.index.Delete(p.key)
 	l.n--
-	if p.prev == nil {
-		l.first = p.next
-	} else {
-		p.prev.next = p.next
-	}
-	if p.next == nil {
-		l.last = p.prev
-	} else {
-		p.next.prev = p.prev
-	}
-	p.prev, p.next = nil, nil
+	l.list.remove(p)
 }
 
 // clear drops everything.
@@ -179,7 +163,7 @@ func (l *successes[K, V]) clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.index.Clear()
-	l.first, l.last, l.n = nil, nil, 0
+	l.list, l.n = list[*success[K, V]]{}, 0
 }
 
 // arm arranges for a sweep. The timer does not keep a group alive that is not
@@ -205,7 +189,7 @@ func (l *successes[K, V]) sweep(due int64) {
 		}
 		now := sched.Now()
 		for range sweepBatch {
-			p := l.first
+			p := l.list.first
 			if p == nil {
 				l.due, again = 0, false
 				break

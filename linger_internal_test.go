@@ -123,7 +123,7 @@ func TestLinger_FromTheFuture(t *testing.T) {
 func TestLinger_ForEverSinceNever(t *testing.T) {
 	g := Group[int, int]{Linger: Forever}
 	keepKey(&g, 1)
-	if since := g.use().lingering.first.since; since != 0 {
+	if since := g.use().lingering.list.first.since; since != 0 {
 		t.Errorf("it lingers since %d", since)
 	}
 }
@@ -216,19 +216,19 @@ func TestLinger_ClearedAsAWhole(t *testing.T) {
 func (l *successes[K, V]) check() (n int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for p := l.first; p != nil; p = p.next {
+	for p := l.list.first; p != nil; p = p.next {
 		n++
 		if q, _ := l.index.Load(p.key); q != p {
 			return n, fmt.Errorf("%v: %p is in the list, %p in the index", p.key, p, q)
 		}
-		if p.next == nil && l.last != p || p.next != nil && p.next.prev != p {
+		if p.next == nil && l.list.last != p || p.next != nil && p.next.prev != p {
 			return n, fmt.Errorf("%v is linked in one direction", p.key)
 		}
 		if p.next != nil && p.next.since < p.since {
 			return n, fmt.Errorf("%v lingers since %d, the next one since %d", p.key, p.since, p.next.since)
 		}
 	}
-	if n != l.n || n != l.index.Size() || n == 0 && l.last != nil || l.max > 0 && n > l.max {
+	if n != l.n || n != l.index.Size() || n == 0 && l.list.last != nil || l.max > 0 && n > l.max {
 		return n, fmt.Errorf("%d in the list, %d in the index, counted %d of %d", n, l.index.Size(), l.n, l.max)
 	}
 	if n > 0 && l.linger != Forever && l.due == 0 {

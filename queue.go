@@ -73,7 +73,7 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *caller[K, V] {
 // hand picks the call that must start f, which is promoted: the one that has
 // waited longest. s.mu must be held.
 func (f *flight[K, V]) hand() *caller[K, V] {
-	c := f.cold.first
+	c := f.cold.callers.first
 	c.promoted = true
 	return c
 }
@@ -165,7 +165,7 @@ func (c *caller[K, V]) takeTurn() bool {
 		f.setOwn(c.ctx, c.fn)
 	}
 	if c.turn != nil {
-		f.cold.unlist(c) // a blocked call needs no delivery, nor the lead once more
+		c.unlist() // a blocked call needs no delivery, nor the lead once more
 	}
 	return true
 }
@@ -173,32 +173,15 @@ func (c *caller[K, V]) takeTurn() bool {
 // list puts c, which must be on the heap, at the end of its flight's list. c's shard
 // must be locked.
 func (c *caller[K, V]) list() {
-	x := c.flight.extend()
-	c.listed = true
-	c.prev = x.last
-	if x.last == nil {
-		x.first = c
-	} else {
-		x.last.next = c
-	}
-	x.last = c
+	c.flight.extend().callers.push(c)
+	c.listed = c
 	if c.joined != nil && c.turn == nil {
 		c.announced = sched.NewCompletion() // another goroutine may call the next hook
 	}
 }
 
-// unlist takes c, which is in it, off the list. The shard's lock must be held.
-func (x *cold[K, V]) unlist(c *caller[K, V]) {
-	c.listed = false
-	if c.prev == nil {
-		x.first = c.next
-	} else {
-		c.prev.next = c.next
-	}
-	if c.next == nil {
-		x.last = c.prev
-	} else {
-		c.next.prev = c.prev
-	}
-	c.prev, c.next = nil, nil
+// unlist takes c off the list. c's shard must be locked.
+func (c *caller[K, V]) unlist() {
+	c.flight.cold.callers.remove(c)
+	c.listed = nil
 }

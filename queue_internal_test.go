@@ -59,8 +59,8 @@ func TestQueue_UnlistedKeepsNoNeighbor(t *testing.T) {
 		r[i].flight = &f
 		r[i].list()
 	}
-	x := f.cold
-	x.unlist(&r[1])
+	r[1].unlist()
+	x := f.cold.callers
 	if r[1].prev != nil || r[1].next != nil {
 		t.Error("the caller that was removed keeps its neighbors")
 	}
@@ -87,7 +87,7 @@ func TestPromoted_RejectedBeforeItsReceiverLeads(t *testing.T) {
 		s := tab.shard(h)
 		s.mu.Lock()
 		q := s.lookup(h, 1, reflexive).queue()
-		r := q.cold.first
+		r := q.cold.callers.first
 		r.promoted = true
 		s.mu.Unlock()
 		_ = g.Shutdown(ctx)

@@ -55,10 +55,12 @@ type cold[K comparable, V any] struct {
 
 	queue  *flight[K, V] // the successor behind this flight
 	timer  sched.Timer   // queued: promotes this one when the one before reaches MaxAge
-	before *flight[K, V] // queued: what this one is queued behind; detached: the one before it in the list
-	blocks *block        // waiters beyond those on done
+	before *flight[K, V] // queued: the flight that this one is queued behind
 
-	first, last *caller[K, V] // listed callers, in order of arrival
+	blocks  list[*block]        // waiters beyond those on done
+	callers list[*caller[K, V]] // those listed, in order of arrival
+
+	forgotten links[*flight[K, V]] // in the list of those
 
 	story *story // what hooks keep of the flight; nil without hooks
 }
@@ -128,6 +130,9 @@ func (gs *groupState[K, V]) giveBack(f *flight[K, V]) {
 	*f = flight[K, V]{cold: c}
 	gs.records.Put(f)
 }
+
+// self returns the links of f in the list of the forgotten.
+func (f *flight[K, V]) self() *links[*flight[K, V]] { return &f.cold.forgotten }
 
 // extend makes f known, gives it its cold part if it has none, and returns that. The
 // shard's lock must be held.

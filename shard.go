@@ -44,7 +44,7 @@ const (
 	// does, by a cache line. On 64-bit machines it also fills a shard to 256 bytes, a
 	// size that the allocator aligns. On two cores, none or 128 bytes more made no
 	// difference that the noise would show.
-	shardPadding = 72
+	shardPadding = 64
 )
 
 // A groupState is what a Group becomes at its first use: its configuration, copied
@@ -83,8 +83,8 @@ type shard[K comparable, V any] struct {
 	events   uint64        // the number of the last; the shard's index modulo the number of shards
 	free     *flight[K, V] // records to use again, linked by next
 	nfree    int
-	detached list[K, V]       // forgotten flights, which still run or will
-	drained  sched.Completion // made by Shutdown, complete when nothing runs
+	detached list[*flight[K, V]] // forgotten flights, which still run or will
+	drained  sched.Completion    // made by Shutdown, complete when nothing runs
 
 	_ [shardPadding]byte
 }

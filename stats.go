@@ -208,7 +208,7 @@ func (s *shard[K, V]) all() iter.Seq[*flight[K, V]] {
 				}
 			}
 		}
-		for f := s.detached.first; f != nil; f = f.next {
+		for f := s.detached.first; f != nil; f = f.cold.forgotten.next {
 			if !yield(f) {
 				return
 			}

@@ -20,7 +20,7 @@ import (
 // Invariants, true whenever the shard's lock is not held:
 //  W1. At most perCompletion calls wait on one completion.
 //  W2. Every call with a seat in an unfinished flight is counted, in seated or in
-//      the block that it waits in, and only the first block may be one that all have
+//      the block that it waits in, and only the last block may be one that all have
 //      left: memory is in proportion to the calls that wait, not to all that came.
 //  W3. A listed caller is in the list of its flight until it leaves or the flight is
 //      finished; after that the list belongs to the goroutine that wakes.
@@ -58,9 +58,9 @@ type seat struct {
 
 // A block is up to perCompletion waiters of one flight, beyond the first ones.
 type block struct {
-	done       sched.Completion
-	n          int
-	prev, next *block
+	done sched.Completion
+	n    int
+	links[*block]
 }
 
 // sit counts the caller among those who wait on f and returns its seat. s.mu must be
@@ -73,16 +73,13 @@ func (f *flight[K, V]) sit() seat {
 		}
 		return seat{done: f.done}
 	}
-	x := f.extend()
-	if x.blocks == nil || x.blocks.n == perCompletion {
-		b := &block{done: sched.NewCompletion(), next: x.blocks}
-		if b.next != nil {
-			b.next.prev = b
-		}
-		x.blocks = b
+	blocks := &f.extend().blocks
+	if blocks.last == nil || blocks.last.n == perCompletion {
+		blocks.push(&block{done: sched.NewCompletion()})
 	}
-	x.blocks.n++
-	return seat{x.blocks.done, x.blocks}
+	b := blocks.last
+	b.n++
+	return seat{b.done, b}
 }
 
 // rise gives back a seat. s.mu must be held and f not be finished.
@@ -93,12 +90,8 @@ func (f *flight[K, V]) rise(from seat) {
 		return
 	}
 	b.n--
-	if b.n > 0 || b.prev == nil {
-		return // the first block has room for the next to come
-	}
-	b.prev.next = b.next
-	if b.next != nil {
-		b.next.prev = b.prev
+	if blocks := &f.cold.blocks; b.n == 0 && b != blocks.last { // that one has room for the next to come
+		blocks.remove(b)
 	}
 }
 
@@ -137,7 +130,7 @@ func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 	}
 	for c := e.first; c != nil; {
 		next := c.next
-		c.prev, c.next = nil, nil
+		c.links = links[*caller[K, V]]{}
 		c.unwatch()
 		c = next
 	}

@@ -61,7 +61,7 @@ func TestWaiter_Blocks(t *testing.T) {
 }
 
 // TestWaiter_BlocksEmptyInAnyOrder: whichever block all leave next, the list holds
-// those with waiters, linked in both directions, and no other but the first (W2).
+// those with waiters, linked in both directions, and no other but the last (W2).
 func TestWaiter_BlocksEmptyInAnyOrder(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 1, 3, 0, 4}, {2, 3, 1, 4, 0}, {1, 3, 2, 0, 4}} {
 		f := new(flight[int, int])
@@ -82,9 +82,9 @@ func TestWaiter_BlocksEmptyInAnyOrder(t *testing.T) {
 			}
 			n := 0
 			var prev *block
-			for b := f.cold.blocks; b != nil; prev, b = b, b.next {
+			for b := f.cold.blocks.first; b != nil; prev, b = b, b.next {
 				n += b.n
-				if b.prev != prev || b.n == 0 && prev != nil {
+				if b.prev != prev || b.n == 0 && b.next != nil {
 					t.Fatalf("order %v, after %d: %d in a block, or linked wrongly", order, i, b.n)
 				}
 			}
@@ -112,8 +112,8 @@ func TestWaking_GivesWay(t *testing.T) {
 			c := &caller[int, int]{flight: f, answered: sched.NewCompletion()}
 			c.list()
 		}
-		w = ending[int, int]{flight: f, first: f.cold.first, n: perCompletion}
-		return w, f.cold.first.answered, f.cold.last.answered
+		w = ending[int, int]{flight: f, first: f.cold.callers.first, n: perCompletion}
+		return w, f.cold.callers.first.answered, f.cold.callers.last.answered
 	}
 	for _, c := range []struct {
 		name   string
@@ -182,7 +182,7 @@ func TestWaking_LeaderReturns(t *testing.T) {
 }
 
 func blocks[K comparable, V any](f *flight[K, V]) (n int) {
-	for b := f.cold.blocks; b != nil; b = b.next {
+	for b := f.cold.blocks.first; b != nil; b = b.next {
 		n++
 	}
 	return n
@@ -228,10 +228,10 @@ func TestCaller_List(t *testing.T) {
 			rs[i] = &rec{flight: &f}
 			rs[i].list()
 		}
-		m := f.cold
+		m := &f.cold.callers
 		left := map[*rec]bool{rs[0]: true, rs[1]: true, rs[2]: true, rs[3]: true}
 		for _, i := range remove {
-			m.unlist(rs[i])
+			rs[i].unlist()
 			delete(left, rs[i])
 			n := 0
 			var prev *rec
