@@ -90,7 +90,7 @@ func (c *caller[K, V]) send(clone func(V) V, r Result[V]) {
 	sched.Go(func() {
 		sent := Result[V]{Err: ErrGoexit, Shared: r.Shared}
 		defer func() { ch <- sent }()
-		sent.Val, sent.Err = safelyCloned(clone, r.Val, r.Err)
+		sent, _ = cloned(clone, r)
 	})
 }
 

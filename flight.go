@@ -161,7 +161,7 @@ func (s *shard[K, V]) finishInline(f *flight[K, V], v V, err error) (V, bool, er
 	shared := f.joined
 	how := s.finish(f, returned, v, err)
 	if clone := s.group.clone; clone != nil && (shared || how == kept) {
-		v, err = cloned(clone, v, err)
+		return mustClone(clone, Result[V]{v, err, shared})
 	}
 	return v, shared, err
 }
@@ -315,26 +315,26 @@ func (s *shard[K, V]) remove(f *flight[K, V]) (next *caller[K, V]) {
 	return next
 }
 
-// result returns what a call that stayed to the end of f gets. It panics if fn
-// did. f must be finished, and its shard's lock must not be held.
+// report returns what a call that stayed to the end of f gets, as a Result. f must be
+// finished, and its shard's lock must not be held.
+func (f *flight[K, V]) report(clone func(V) V) Result[V] {
+	r := Result[V]{f.val, f.err, f.joined}
+	if f.clones(clone) {
+		r, _ = cloned(clone, r)
+	}
+	return r
+}
+
+// result is report for a call that panics if fn or clone did.
 func (f *flight[K, V]) result(clone func(V) V) (v V, shared bool, err error) {
+	r := Result[V]{f.val, f.err, f.joined}
+	if f.clones(clone) {
+		return mustClone(clone, r)
+	}
 	if f.outcome == panicked {
 		panic(f.err)
 	}
-	v, err = f.val, f.err
-	if f.clones(clone) {
-		v, err = cloned(clone, v, err)
-	}
-	return v, f.joined, err
-}
-
-// report is result for a call that gets a panic in its Result.
-func (f *flight[K, V]) report(clone func(V) V) (r Result[V]) {
-	r = Result[V]{f.val, f.err, f.joined}
-	if f.clones(clone) {
-		r.Val, r.Err = safelyCloned(clone, f.val, f.err)
-	}
-	return r
+	return r.Val, r.Shared, r.Err
 }
 
 // clones reports whether a call that stayed to the end of f gets a clone. f
@@ -343,28 +343,28 @@ func (f *flight[K, V]) clones(clone func(V) V) bool {
 	return clone != nil && (f.outcome == kept || f.outcome == returned && f.joined)
 }
 
-// safelyCloned is cloned, with a panic returned as an error.
-func safelyCloned[V any](clone func(V) V, v V, fnErr error) (c V, err error) {
-	defer func() {
-		if e, ok := recover().(*PanicError); ok {
-			err = e
-		}
-	}()
-	return cloned(clone, v, fnErr)
-}
-
-// cloned returns clone(v) and fnErr. A panic of clone goes on as a *PanicError.
-func cloned[V any](clone func(V) V, v V, fnErr error) (c V, err error) {
+// cloned returns r with a clone of its value. If clone panics, the panic is in Err, and
+// returned, too.
+func cloned[V any](clone func(V) V, r Result[V]) (c Result[V], panicked *PanicError) {
+	c = Result[V]{Err: ErrGoexit, Shared: r.Shared} // as in runInline
 	normal := false
 	defer func() {
-		if !normal {
-			if r := recover(); r != nil {
-				panic(newPanicError(r))
-			}
+		if v := recover(); !normal && v != nil {
+			panicked = newPanicError(v)
+			c.Err = panicked
 		}
 	}()
-	err = ErrGoexit // as in runInline
-	c = clone(v)
+	c.Val = clone(r.Val)
 	normal = true
-	return c, fnErr
+	c.Err = r.Err
+	return c, nil
+}
+
+// mustClone is cloned for a call that panics if clone does.
+func mustClone[V any](clone func(V) V, r Result[V]) (v V, shared bool, err error) {
+	r, panicked := cloned(clone, r)
+	if panicked != nil {
+		panic(panicked)
+	}
+	return r.Val, r.Shared, r.Err
 }

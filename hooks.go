@@ -111,19 +111,7 @@ const (
 )
 
 // String returns the outcome's name in lower case.
-func (o Outcome) String() string {
-	switch o {
-	case OutcomeReturned:
-		return "returned"
-	case OutcomePanicked:
-		return "panicked"
-	case OutcomeGoexit:
-		return "goexit"
-	case OutcomeClosed:
-		return "closed"
-	}
-	return "unknown"
-}
+func (o Outcome) String() string { return nameOf(o, "returned", "panicked", "goexit", "closed") }
 
 // hooks are a group's Hooks at work.
 type hooks[K comparable] struct {

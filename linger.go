@@ -227,9 +227,8 @@ func (s *shard[K, V]) keep(f *flight[K, V], how outcome, v V, err error) outcome
 // answer returns what a call gets that is answered by p. No lock may be held.
 func (gs *groupState[K, V]) answer(p *success[K, V]) (v V, shared bool, err error) {
 	gs.lingering.hits.Inc()
-	v = p.val
 	if gs.clone != nil {
-		v, err = cloned(gs.clone, v, nil)
+		return mustClone(gs.clone, Result[V]{Val: p.val, Shared: true})
 	}
-	return v, true, err
+	return p.val, true, nil
 }

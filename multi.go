@@ -259,7 +259,7 @@ func (m *multi[K, V]) answer(p *part[K, V]) (r Result[V]) {
 		case c.success != nil:
 			r = Result[V]{Val: c.success.val, Shared: true}
 			if gs.clone != nil {
-				r.Val, r.Err = safelyCloned(gs.clone, r.Val, nil)
+				r, _ = cloned(gs.clone, r)
 			}
 			return r
 		case c.flight == nil:

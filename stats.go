@@ -102,16 +102,14 @@ const (
 )
 
 // String returns the state's name in lower case.
-func (s FlightState) String() string {
-	switch s {
-	case StateRunning:
-		return "running"
-	case StateAbandoned:
-		return "abandoned"
-	case StateQueued:
-		return "queued"
+func (s FlightState) String() string { return nameOf(s, "running", "abandoned", "queued") }
+
+// nameOf returns the name of x, one of so many constants that count from 0.
+func nameOf[T ~uint8](x T, names ...string) string {
+	if int(x) >= len(names) {
+		return "unknown"
 	}
-	return "unknown"
+	return names[x]
 }
 
 // A Flight describes an unfinished flight at the moment it was looked at.
