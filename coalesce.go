@@ -309,7 +309,7 @@ func (g *Group[K, V]) use() *groupState[K, V] {
 //
 //go:noinline
 func (g *Group[K, V]) useSlow() *groupState[K, V] {
-	gs := newGroupState(config[K, V]{g.Shards, g.Hash, g.Clone, g.MaxWaiters, g.MaxAge, g.Linger, g.LingerMax}, g.Hooks)
+	gs := newGroupState(g)
 	if !g.state.CompareAndSwap(nil, gs) {
 		gs = g.state.Load() // another call was first; nobody has seen ours
 	}

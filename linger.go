@@ -75,13 +75,13 @@ type successes[K comparable, V any] struct {
 }
 
 // newSuccesses returns an empty set, or nil if nothing is to linger.
-func newSuccesses[K comparable, V any](c config[K, V], seed maphash.Seed) *successes[K, V] {
-	if c.linger == 0 {
+func newSuccesses[K comparable, V any](g *Group[K, V], seed maphash.Seed) *successes[K, V] {
+	if g.Linger == 0 {
 		return nil
 	}
 	return &successes[K, V]{
-		linger: c.linger,
-		max:    c.lingerMax,
+		linger: g.Linger,
+		max:    g.LingerMax,
 		index: xsync.NewMapOfWithHasher[K, *success[K, V]](func(key K, _ uint64) uint64 {
 			return maphash.Comparable(seed, key)
 		}),

@@ -498,7 +498,7 @@ func TestLinger_FinishingBatchIsNotAbandoned(t *testing.T) {
 	for left := false; !left; runtime.Gosched() {
 		s := tab.shards[1]
 		s.mu.Lock()
-		left = s.counts.left == 2
+		left = s.counts[callLeft] == 2
 		s.mu.Unlock()
 	}
 	tab.lingering.mu.Unlock()

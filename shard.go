@@ -44,23 +44,26 @@ const (
 	// does, by a cache line. On 64-bit machines it also fills a shard to 256 bytes, a
 	// size that the allocator aligns. On two cores, none or 128 bytes more made no
 	// difference that the noise would show.
-	shardPadding = 64
+	shardPadding = 48
 )
 
 // A groupState is what a Group becomes at its first use: its configuration, copied
 // so that it cannot change, and its shards. All but the locks and the counter is read-only.
 type groupState[K comparable, V any] struct {
-	config[K, V]
+	userHash   func(K) uint64
+	clone      func(V) V
+	maxWaiters int
+	maxAge     time.Duration
+	lingering  *successes[K, V] // nil without Linger
+	hooks      *hooks[K]        // nil without Hooks
+
 	seed   maphash.Seed
-	mix    uint64         // the seed for the results of hash
+	mix    uint64         // the seed for the results of userHash
 	shift  uint           // 64 - log2(len(shards))
 	shards []*shard[K, V] // apart, for their alignment
 	ended  *xsync.Counter // calls whose context had ended on entry
 
 	records sync.Pool // of *flight[K, V], for takeOwn
-
-	lingering *successes[K, V] // nil without Linger
-	hooks     *hooks[K]        // nil without Hooks
 
 	// closing is held while Shutdown closes the shards, whose locks are taken
 	// under it.
@@ -77,7 +80,7 @@ type shard[K comparable, V any] struct {
 	plain  bool // flights may be alone: not closed, and no MaxAge, Linger or Hooks
 	closed bool // by Shutdown, for good
 	table[K, V]
-	counts counts
+	counts [steps]uint64 // callLed's is in that line, too
 	group  *groupState[K, V]
 
 	events   uint64        // the number of the last; the shard's index modulo the number of shards
@@ -89,51 +92,48 @@ type shard[K comparable, V any] struct {
 	_ [shardPadding]byte
 }
 
-// A config is a copy of what a Group's exported fields say, all but Hooks.
-type config[K comparable, V any] struct {
-	nshards    int
-	userHash   func(K) uint64
-	clone      func(V) V
-	maxWaiters int
-	maxAge     time.Duration
-	linger     time.Duration
-	lingerMax  int
-}
-
-// newGroupState builds the state of a group with the given configuration and hooks.
-func newGroupState[K comparable, V any](c config[K, V], h Hooks[K]) *groupState[K, V] {
-	switch {
-	case c.nshards < 0:
-		panic("coalesce: Group.Shards is negative")
-	case c.maxWaiters < 0:
-		panic("coalesce: Group.MaxWaiters is negative")
-	case c.maxAge < 0:
-		panic("coalesce: Group.MaxAge is negative")
-	case c.linger < 0:
-		panic("coalesce: Group.Linger is negative")
-	case c.lingerMax < 0:
-		panic("coalesce: Group.LingerMax is negative")
+// newGroupState builds the state of g from its fields.
+func newGroupState[K comparable, V any](g *Group[K, V]) *groupState[K, V] {
+	for name, n := range map[string]int64{
+		"Shards": int64(g.Shards), "MaxWaiters": int64(g.MaxWaiters), "MaxAge": int64(g.MaxAge),
+		"Linger": int64(g.Linger), "LingerMax": int64(g.LingerMax),
+	} {
+		if n < 0 {
+			panic("coalesce: Group." + name + " is negative")
+		}
 	}
-	nshards := c.nshards
+	nshards := g.Shards
 	if nshards == 0 {
 		nshards = shardsPerProc * runtime.GOMAXPROCS(0)
 	}
 	log := bits.Len(uint(nshards - 1))
 	gs := &groupState[K, V]{
-		config: c,
-		seed:   maphash.MakeSeed(),
-		mix:    sched.Random(),
-		shift:  uint(64 - log),
-		shards: make([]*shard[K, V], 1<<log),
-		ended:  xsync.NewCounter(),
+		userHash:   g.Hash,
+		clone:      g.Clone,
+		maxWaiters: g.MaxWaiters,
+		maxAge:     g.MaxAge,
+		hooks:      newHooks(g.Hooks),
+		seed:       maphash.MakeSeed(),
+		mix:        sched.Random(),
+		shift:      uint(64 - log),
+		shards:     make([]*shard[K, V], 1<<log),
+		ended:      xsync.NewCounter(),
 	}
-	gs.lingering = newSuccesses(c, gs.seed)
-	gs.hooks = newHooks(h)
-	plain := c.maxAge == 0 && c.linger == 0 && gs.hooks == nil
+	gs.lingering = newSuccesses(g, gs.seed)
+	plain := g.MaxAge == 0 && g.Linger == 0 && gs.hooks == nil
 	for i := range gs.shards {
 		gs.shards[i] = &shard[K, V]{group: gs, plain: plain, events: uint64(i)}
 	}
 	return gs
+}
+
+// each calls look for each shard, under its lock, one after the other.
+func (gs *groupState[K, V]) each(look func(*shard[K, V])) {
+	for _, s := range gs.shards {
+		s.mu.Lock()
+		look(s)
+		s.mu.Unlock()
+	}
 }
 
 // shard returns the shard that owns the keys with hash h.
@@ -187,7 +187,7 @@ func (s *shard[K, V]) empty() bool {
 // leadAlone is lead for a lone flight, of which there must be none. It has no hooks,
 // and no edge, so there is only the counter to note.
 func (s *shard[K, V]) leadAlone(h uint64, key K) *flight[K, V] {
-	s.counts.led++
+	s.counts[callLed]++
 	f := s.lone
 	if f == nil {
 		f = s.take()

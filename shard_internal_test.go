@@ -26,7 +26,7 @@ func TestShard_Size(t *testing.T) {
 	if a, b := unsafe.Sizeof(ints), unsafe.Sizeof(strs); a != 256 || b != 256 {
 		t.Errorf("shards of %d and %d bytes", a, b)
 	}
-	tab := newGroupState(config[string, string]{nshards: 16}, Hooks[string]{})
+	tab := newGroupState(&Group[string, string]{Shards: 16})
 	for _, s := range tab.shards {
 		if a := uintptr(unsafe.Pointer(s)); a%128 != 0 {
 			t.Errorf("a shard is at %#x", a)
@@ -216,7 +216,7 @@ func heapInUse() int64 {
 // TestGroupState_Shards: any number is rounded up to a power of two.
 func TestGroupState_Shards(t *testing.T) {
 	for in, want := range map[int]int{1: 1, 2: 2, 3: 4, 64: 64, 100: 128} {
-		tab := newGroupState(config[int, int]{nshards: in}, Hooks[int]{})
+		tab := newGroupState(&Group[int, int]{Shards: in})
 		if got := len(tab.shards); got != want {
 			t.Errorf("%d gives %d, want %d", in, got, want)
 		}
@@ -224,7 +224,7 @@ func TestGroupState_Shards(t *testing.T) {
 			tab.shard(h) // within bounds
 		}
 	}
-	if got := len(newGroupState(config[int, int]{}, Hooks[int]{}).shards); got < runtime.GOMAXPROCS(0) {
+	if got := len(newGroupState(&Group[int, int]{}).shards); got < runtime.GOMAXPROCS(0) {
 		t.Errorf("default %d", got)
 	}
 }
@@ -233,7 +233,7 @@ func TestGroupState_Shards(t *testing.T) {
 // still uses all shards and buckets.
 func TestGroupState_HashMixesUserHash(t *testing.T) {
 	for shift := range 60 {
-		tab := newGroupState(config[int, int]{nshards: 64, userHash: func(k int) uint64 { return uint64(k) << shift }}, Hooks[int]{})
+		tab := newGroupState(&Group[int, int]{Shards: 64, Hash: func(k int) uint64 { return uint64(k) << shift }})
 		shards, low := map[*shard[int, int]]bool{}, map[uint64]bool{}
 		n := min(1024, 1<<(64-shift)-1)
 		for k := range n {

@@ -102,17 +102,9 @@ func (s *shard[K, V]) rejectAll() (endings []ending[K, V]) {
 }
 
 // busy reports whether a flight of any shard is unfinished.
-func (gs *groupState[K, V]) busy() bool {
-	for i := range gs.shards {
-		s := gs.shards[i]
-		s.mu.Lock()
-		busy := s.busy()
-		s.mu.Unlock()
-		if busy {
-			return true
-		}
-	}
-	return false
+func (gs *groupState[K, V]) busy() (busy bool) {
+	gs.each(func(s *shard[K, V]) { busy = busy || s.busy() })
+	return busy
 }
 
 // cancelAll cancels the contexts of all flights that have one and still run. A
@@ -120,17 +112,15 @@ func (gs *groupState[K, V]) busy() bool {
 // a result which a caller has must not end any more.
 func (gs *groupState[K, V]) cancelAll() {
 	end := endedBy(ErrClosed)
-	for _, s := range gs.shards {
-		var marked []*flightContext
-		s.mu.Lock()
+	var marked []*flightContext
+	gs.each(func(s *shard[K, V]) {
 		for f := range s.all() {
 			if c := f.context(); c != nil && c.markUnfinished(end) {
 				marked = append(marked, c)
 			}
 		}
-		s.mu.Unlock()
-		for _, c := range marked {
-			c.tell()
-		}
+	})
+	for _, c := range marked {
+		c.tell()
 	}
 }

@@ -36,21 +36,24 @@ type Stats struct {
 // the calls nothing that could be measured; Stats locks each shard once.
 func (g *Group[K, V]) Stats() Stats {
 	gs := g.use()
-	st := Stats{Ended: uint64(gs.ended.Value())}
-	for i := range gs.shards {
-		s := gs.shards[i]
-		s.mu.Lock()
-		st.Led += s.counts.led
-		st.Joined += s.counts.joined
-		st.Rejected += s.counts.rejected
-		st.Left += s.counts.left
-		st.Abandoned += s.counts.abandoned
-		st.Forgotten += s.counts.forgotten
-		st.Overdue += s.counts.overdue
-		st.Panics += s.counts.panics
-		st.Goexits += s.counts.goexits
-		st.Untold += s.counts.untold
-		s.mu.Unlock()
+	var n [steps]uint64
+	gs.each(func(s *shard[K, V]) {
+		for i := range n {
+			n[i] += s.counts[i]
+		}
+	})
+	st := Stats{
+		Led:       n[callLed] + n[callStarted],
+		Joined:    n[callJoined] - n[callStarted] - n[callClosed],
+		Rejected:  n[callRefused] + n[callClosed],
+		Ended:     uint64(gs.ended.Value()),
+		Left:      n[callLeft],
+		Abandoned: n[flightAbandoned],
+		Forgotten: n[flightForgotten],
+		Overdue:   n[flightTakenOver],
+		Panics:    n[flightPanicked],
+		Goexits:   n[flightExited],
+		Untold:    n[panicLogged],
 	}
 	if l := gs.lingering; l != nil {
 		st.Lingered = uint64(l.hits.Value())
@@ -69,17 +72,13 @@ func (g *Group[K, V]) Stats() Stats {
 // would join or wait. Forgotten flights are not among them. It is exact when
 // the group is quiescent, and locks each shard once.
 func (g *Group[K, V]) Len() int {
-	gs := g.use()
 	n := 0
-	for i := range gs.shards {
-		s := gs.shards[i]
-		s.mu.Lock()
+	g.use().each(func(s *shard[K, V]) {
 		n += int(s.count)
 		if s.alone {
 			n++
 		}
-		s.mu.Unlock()
-	}
+	})
 	return n
 }
 

@@ -41,7 +41,7 @@ func TestStats_ReadUnderTheLock(t *testing.T) {
 	s.mu.Lock()
 	go func() { stats <- g.Stats() }()
 	untilLocked(t, ").Stats(")
-	s.counts.led++
+	s.counts[callLed]++
 	s.mu.Unlock()
 	if st := <-stats; st.Led != 1 {
 		t.Errorf("Led is %d, want 1", st.Led)
@@ -81,7 +81,10 @@ func TestStats_OfAMoment(t *testing.T) {
 			default:
 			}
 			s.mu.Lock()
-			s.counts = counts{n, n, n, n, n, n, n, n, n, n}
+			for i := range s.counts {
+				s.counts[i] = n
+			}
+			s.counts[callJoined] = 3 * n // of which two have led, or been refused
 			s.mu.Unlock()
 			l.mu.Lock()
 			l.evicted++
@@ -90,10 +93,14 @@ func TestStats_OfAMoment(t *testing.T) {
 	})
 	for range 20_000 {
 		st := g.Stats()
-		n := st.Led
+		n := st.Joined
 		st.Evicted = 0
-		if want := (Stats{3 * n, n, n, 0, n, 0, n, n, n, n, n, n, n, 0, 0}); st != want {
-			t.Errorf("%+v", st)
+		want := Stats{
+			Calls: 5 * n, Led: 2 * n, Joined: n, Rejected: 2 * n, Left: n, Abandoned: n, Forgotten: n,
+			Overdue: n, Panics: n, Goexits: n, Untold: n,
+		}
+		if st != want {
+			t.Errorf("got %+v, want %+v", st, want)
 			break
 		}
 	}
