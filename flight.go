@@ -59,7 +59,8 @@ const (
 // without the lock. cold.fn and the lists in cold are cleared in the critical
 // section that finishes the flight.
 type flight[K comparable, V any] struct {
-	next  *flight[K, V] // in its bucket, in the list of the forgotten, or free
+	next  *flight[K, V] // in its bucket, or free
+	born  int64         // sched.Now at the start or at the first look, or 0
 	key   K
 	hash  uint32 // the bits that pick the bucket
 	state state
@@ -73,7 +74,6 @@ type flight[K comparable, V any] struct {
 	callers  int32            // see F3
 	done     sched.Completion // of the first waiters; made by the first of them
 	cold     *cold[K, V]      // nil until something asks for it, then for good
-	born     int64            // sched.Now at the start or at the first look, or 0
 
 	val V
 	err error

@@ -83,7 +83,7 @@ func (s *shard[K, V]) take() *flight[K, V] {
 	return f
 }
 
-// retire unregisters f, which nobody but its leader knows of (F4), and keeps
+// retire unregisters f, which only its leader has a pointer to (R1), and keeps
 // its record as take wants it: callers and leading stay, and what is not cleared
 // here was never set. s.mu must be held.
 func (s *shard[K, V]) retire(f *flight[K, V]) {

@@ -9,21 +9,21 @@ import (
 )
 
 // TestShard_Size: what the fast path writes is in a shard's first cache line; it
-// ends in padding; and on 64-bit machines it is two whole pairs of lines, which the
-// allocator aligns.
+// ends in padding; and with short keys it is, on 64-bit machines, two whole pairs of
+// lines, which the allocator aligns.
 func TestShard_Size(t *testing.T) {
 	var ints shard[int, string]
 	var strs shard[string, string]
-	if end := unsafe.Offsetof(strs.closed) + unsafe.Sizeof(strs.closed); end > 64 {
+	if end := unsafe.Offsetof(strs.counts) + 8; end > 64 {
 		t.Errorf("what a Do writes ends at %d", end)
 	}
-	if end := unsafe.Offsetof(strs.counts) + unsafe.Sizeof(strs.counts); unsafe.Sizeof(strs)-end < 40 {
+	if end := unsafe.Offsetof(strs.drained) + unsafe.Sizeof(strs.drained); unsafe.Sizeof(strs)-end < shardPadding {
 		t.Errorf("it ends at %d of %d", end, unsafe.Sizeof(strs))
 	}
 	if unsafe.Sizeof(uintptr(0)) != 8 {
 		return // pointers are half as long, and so is what is between two shards
 	}
-	if a, b := unsafe.Sizeof(ints), unsafe.Sizeof(strs); a != 256 || b != 256 {
+	if a, b := unsafe.Sizeof(ints), unsafe.Sizeof(strs); a <= 240 || a > 256 || b != 256 {
 		t.Errorf("shards of %d and %d bytes", a, b)
 	}
 	tab := newGroupState(&Group[string, string]{Shards: 16})

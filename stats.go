@@ -195,7 +195,7 @@ func (f *flight[K, V]) describe(now int64) Flight[K] {
 // and the table not be changed.
 func (s *shard[K, V]) all() iter.Seq[*flight[K, V]] {
 	return func(yield func(*flight[K, V]) bool) {
-		if s.alone && !yield(s.lone) {
+		if s.alone && !yield(s.reveal()) {
 			return
 		}
 		for _, f := range s.chains {
