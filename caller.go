@@ -44,15 +44,16 @@ type caller[K comparable, V any] struct {
 	ended bool // a queued call's ctx says that it has ended, whatever done does
 
 	// Guarded by the shard's lock until the flight is finished (W3).
-	flight               *flight[K, V]
-	seat                 seat          // where a blocked call waits
-	links[*caller[K, V]]               // in the flight's list
-	listed               *caller[K, V] // itself if it is listed: so the compiler keeps others on the stack
-	leads                bool
-	promoted             bool // handed the flight: must start it, or leave
-	gone                 bool // has left, or takes part in nothing
-	abandons             bool // was the last to leave while fn ran
-	shared               bool // set as it leaves: another call took part
+	flight   *flight[K, V]
+	seat     seat          // where a blocked call waits
+	listed   *caller[K, V] // itself if it is listed: so the compiler keeps others on the stack
+	leads    bool
+	promoted bool // handed the flight: must start it, or leave
+	gone     bool // has left, or takes part in nothing
+	abandons bool // was the last to leave while fn ran
+	shared   bool // set as it leaves: another call took part
+
+	links[*caller[K, V]] // in the flight's list; guarded likewise
 
 	turn      sched.Completion // a queued blocked call's: complete when it is promoted
 	answered  sched.Completion // a queued key's of a DoMulti: complete when it is answered
@@ -214,10 +215,8 @@ func (c *caller[K, V]) awaitAnnounced() {
 func (c *caller[K, V]) guard(code func()) {
 	normal := false
 	defer func() {
-		if !normal {
-			if c.withdraw(context.Background()) {
-				c.unwatch()
-			}
+		if !normal && c.withdraw(context.Background()) {
+			c.unwatch()
 		}
 	}()
 	code()
