@@ -131,11 +131,9 @@ func (c *caller[K, V]) arriveLocked(h uint64, key K, reflexive bool, wants wish)
 // lingering makes a success that lingers for key c's answer, and reports whether there
 // is one. It takes no lock.
 func (c *caller[K, V]) lingering(key K) bool {
-	l := c.shard.group.lingering
-	if l == nil {
-		return false
+	if l := c.shard.group.lingering; l != nil {
+		c.success = l.hit(key)
 	}
-	c.success = l.get(key)
 	return c.success != nil
 }
 

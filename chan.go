@@ -56,9 +56,7 @@ func (c *caller[K, V]) sendImmediate() {
 		c.ch <- Result[V]{Err: c.err}
 		return
 	}
-	gs := c.shard.group
-	gs.lingering.hits.Inc()
-	c.send(gs.clone, Result[V]{Val: c.success.val, Shared: true})
+	c.send(c.shard.group.clone, Result[V]{Val: c.success.val, Shared: true})
 }
 
 // deliver answers c, which was listed in a flight that has finished, unless it is a

@@ -137,7 +137,7 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 		gs = g.useSlow()
 	}
 	if gs.lingering != nil {
-		if p := gs.lingering.get(key); p != nil {
+		if p := gs.lingering.hit(key); p != nil {
 			return gs.answer(p)
 		}
 	}

@@ -209,9 +209,10 @@ func (c *flightContext) mark(end context.Context) bool {
 	return true
 }
 
-// markUnfinished is mark, unless c is that of a flight which has finished, or of a
-// batch of which one has: who has that one's result may have seen that c had not
-// ended. (The lock of another one's shard is no help against that.)
+// markUnfinished is mark, but does nothing once c's flight, or any flight of its batch,
+// has finished: a caller that has its result may have seen that c had not ended. (The
+// lock of another flight's shard is no help against that, c.mu is: a caller that looks
+// at c after this has looked at finished sees that c has ended.)
 func (c *flightContext) markUnfinished(end context.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

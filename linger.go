@@ -98,6 +98,15 @@ func (l *successes[K, V]) get(key K) *success[K, V] {
 	return p
 }
 
+// hit is get for a call that is answered by what it finds.
+func (l *successes[K, V]) hit(key K) *success[K, V] {
+	p := l.get(key)
+	if p != nil {
+		l.hits.Inc()
+	}
+	return p
+}
+
 // remaining returns how long p goes on lingering, not more than 0 if it has
 // expired. One that seems to come from the future was put in by another clock,
 // that of a testing/synctest bubble, and has expired.
@@ -226,7 +235,6 @@ func (s *shard[K, V]) keep(f *flight[K, V], how outcome, v V, err error) outcome
 
 // answer returns what a call gets that is answered by p. No lock may be held.
 func (gs *groupState[K, V]) answer(p *success[K, V]) (v V, shared bool, err error) {
-	gs.lingering.hits.Inc()
 	if gs.clone != nil {
 		return mustClone(gs.clone, Result[V]{Val: p.val, Shared: true})
 	}

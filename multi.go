@@ -150,8 +150,6 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 		q.answered = sched.NewCompletion()
 		q.list()
 		s.unlock(q.edge)
-	case answered:
-		m.group.lingering.hits.Inc()
 	}
 }
 
