@@ -181,7 +181,7 @@ func cancellableWorkloads(s sizes) []Workload {
 	}
 	yields := Workload{
 		Name:  "work=cancellable/keys=string16/fn=yield",
-		Title: "the same on one goroutine, with an fn that yields: it is not over when a leader comes back to look",
+		Title: "the same on one goroutine, with an fn that yields",
 		Units: []string{nsPerOp},
 		Runs:  contextRuns(cancellableYield),
 	}
@@ -215,7 +215,7 @@ func cancellableYield(b *testing.B, newCall func() contextCall) {
 const busyGoroutines = 4
 
 // cancellableBusy is cancellable where the Ps have other things to do, which do
-// not block: who gives way waits for a turn of theirs.
+// not block.
 func cancellableBusy(b *testing.B, newCall func() contextCall) {
 	var (
 		wg   sync.WaitGroup
