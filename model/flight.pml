@@ -65,7 +65,7 @@ typedef record {
 	byte callers;
 	bool known, detached;
 	bool joined;            /* a second call has taken part */
-	bool extra;             /* it has entries, a queue, or is forgotten: record.go */
+	bool extra;             /* it has listed callers, a queue, or is forgotten: record.go */
 	bool done;              /* the completion */
 	bool canceled;          /* fn's context */
 	byte queue = NONE;      /* the successor */
@@ -81,7 +81,7 @@ typedef record {
 	byte since;             /* the DoFresh that had begun when it was registered */
 };
 
-/* queue.go: entry, or a call that has none */
+/* caller.go: caller */
 typedef invocation {
 	byte flight = NONE;
 	bool picked, gone;
@@ -100,7 +100,7 @@ byte solo = NONE;           /* whose flight took the slot; a leader does not kno
 byte live = NONE;           /* what runs and is not forgotten */
 byte begun;                 /* the DoFresh that have begun, a bit for each call */
 
-/* record.go: take, takeOwn, newEntryFlight; callers is 1. The garbage collector
+/* record.go: take, takeOwn; callers is 1. The garbage collector
    leaves records as they are in the beginning (see release). */
 inline get(r, how) {
 	r = 0;
@@ -137,7 +137,7 @@ inline release(r) {
 	r = NONE
 }
 
-/* r is registered: buckets.go: link, or the slot */
+/* r is registered: table.go: link, or the lone flight */
 inline register(r) {
 	assert(registered == NONE);
 	registered = r;
@@ -152,14 +152,14 @@ inline begin(r) {
 	fi
 }
 
-/* queue.go: addEntry */
+/* queue.go: list */
 inline addEntry(r, c) {
 	flight[r].extra = true;
 	flight[r].line[flight[r].length] = c;
 	flight[r].length++
 }
 
-/* queue.go: removeEntry. It has to be there. */
+/* queue.go: unlist. It has to be there. */
 inline removeEntry(r, c) {
 	k = 0;
 	do
