@@ -5,6 +5,7 @@ package coalesce_test
 import (
 	"context"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/seed342dcb2d/coalesce"
@@ -120,6 +121,46 @@ func TestAllocs_DoMulti(t *testing.T) {
 			t.Errorf("%d keys: %v allocations, want %v", n, got, want)
 		}
 	}
+}
+
+// TestAllocs_Bytes: what a call allocates is small, too. The sizes are those of 64-bit
+// machines, elsewhere they are less.
+func TestAllocs_Bytes(t *testing.T) {
+	var g group
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	keys, loaded := make([]string, 100), map[string]int{}
+	for i := range keys {
+		keys[i] = "key " + strconv.Itoa(i)
+		loaded[keys[i]] = i
+	}
+	fn := func(context.Context, []string) (map[string]int, error) { return loaded, nil }
+	for name, tt := range map[string]struct {
+		most uint64
+		call func()
+	}{
+		"Do":                  {0, func() { g.Do("k", value(1)) }},
+		"DoContext":           {224, func() { g.DoContext(ctx, "k", ctxNothing) }},
+		"DoMulti of 100 keys": {17_000, func() { g.DoMulti(ctx, keys, fn) }},
+	} {
+		tt.call()
+		if got := bytesPerRun(500, tt.call); got > tt.most {
+			t.Errorf("%s: got %d bytes allocated, want at most %d", name, got, tt.most)
+		}
+	}
+}
+
+// bytesPerRun returns the average number of bytes that fn allocates, as
+// [testing.AllocsPerRun] does the number of allocations.
+func bytesPerRun(runs int, fn func()) uint64 {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range runs {
+		fn()
+	}
+	runtime.ReadMemStats(&after)
+	return (after.TotalAlloc - before.TotalAlloc) / uint64(runs)
 }
 
 // TestAllocs_Nested: to look for the flight whose fn makes a call costs no
