@@ -6,69 +6,127 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds a call from when it arrives until it is answered, or leaves. All
-// forms of call are callers, and differ in how they are answered:
+// This file holds the life of a call, from its arrival until it has its answer or has
+// left. All forms of call are callers. They differ in how they receive the answer:
 //
-//	a blocked call   waits on its seat's completion, and on turn if it is queued
-//	a receiver       gets a Result through ch; its context is watched
-//	a DoMulti's key  waits on its seat's completion, or on answered if it is queued
+//	a blocked call      waits on its seat's completion, and on turn while it is queued
+//	a receiver          does not wait: ch gets its Result, and AfterFunc watches its ctx
+//	a key of a DoMulti  waits on its seat's completion, or on answered if it is queued
 //
-// A plain follower of Do is a caller only while it arrives: what the flight keeps of
-// it is a count.
+// A follower of Do is a caller only while it arrives. After that its flight keeps a
+// count of it and nothing else.
+//
+// The way of a blocked call:
+//
+//	                  ┌─ leads ──▶ lead ──▶ run ───────┐
+//	arrive ──▶ admit ─┼─ joins ──▶ sit ───▶ announce ──┼─▶ await ──▶ result
+//	             │    └─ queues ─▶ queue ─▶ takeTurn ──┘     │
+//	             │                                           │ ctx ended first
+//	             │ answered, refused, ended                  ▼
+//	             ▼                                         leave ──▶ afterLeaving
+//	         immediate
+//
+//  1. Before the lock, arrive hashes the key, asks ctx whether it has ended and for its
+//     Done channel, and looks for a success that lingers. A receiver begins to watch
+//     its ctx.
+//  2. Under the shard's lock, admit gives its verdict. A call that leads, joins or
+//     queues takes part in a flight from this critical section on.
+//  3. After the lock, a leader starts the goroutine that runs fn, a follower calls its
+//     Join hook, and a queued call does so too and then waits for its turn (see
+//     queue.go).
+//  4. await blocks until the flight has finished or ctx has ended.
+//  5. If the flight finished first, the call returns its result. Otherwise leave counts
+//     the call out, under the lock, and afterLeaving does the rest without it.
+//
+// The other ways differ in a few places. A leader that runs fn on its own goroutine has
+// no step 4 and cannot leave: runInline returns its answer. A receiver has no step 4
+// either: DoChan returns after step 3, and then either deliver answers it, when the
+// flight has finished, or withdraw does, when its ctx has ended. A DoMulti claims its
+// keys one by one, and takes steps 3 to 5 for all of them together.
+//
+// Other goroutines that may run at the same time and use c:
+//
+//   - The goroutine that finishes the flight. It takes the flight's list under the lock
+//     and delivers to the listed callers after it (W3). It does not know the others:
+//     closing the completion of their seats wakes them.
+//   - The goroutine that hands c the flight in which c is queued: it has promoted that
+//     flight, or has left it when it was to start it. It sets c.promoted under the lock
+//     and calls notify after it.
+//   - AfterFunc's goroutine, for a receiver. It calls withdraw when ctx ends, perhaps
+//     before the call takes part, and perhaps when it has been answered.
+//   - leadQueued's goroutine, for a receiver or a DoMulti's key that has been promoted.
+//     It runs the flight or, if ctx has ended, calls withdraw.
+//
+// So two goroutines may be about to answer c at once. The lock decides: leave does
+// nothing if gone is set or the flight is finished, and finish does not find a caller
+// that has left.
+//
+// When a caller leaves, code of contexts and hooks comes last: methods of ctx,
+// functions that were registered with fn's context, and the Leave hook. It may block,
+// call the group, or exit the goroutine. So leave first does all that other goroutines
+// depend on: it gives up the seat, the place in the list and the edge, releases the
+// lock, and hands a promoted flight on. Only then does afterLeaving run such code, and
+// no other call waits.
 //
 // Invariants, true whenever the shard's lock is not held:
-//  C1. A caller takes part in one flight at most: from arrive, or lead, until it
-//      has left or the flight has finished. It is then counted in flight.callers.
-//  C2. A caller is answered once: with a success that lingers, with an error on
-//      arrival, with its flight's result, or, if gone is set, with its context's
-//      error.
+//  C1. A caller takes part in one flight at most: from arrive, or lead, until it has
+//      left or the flight has finished. Until then flight.callers counts it.
+//  C2. A caller is answered once: by a success that lingers, by an error on arrival, by
+//      its flight's result, or, if it has left, by the error of its context.
 //  C3. While user code that may panic or exit runs on the goroutine of a caller that
-//      takes part, guard is on the stack: if the goroutine exits, the caller leaves.
-//      An exit of the Start hook counts as fn's, so that one needs no guard.
-//  C4. A caller that is listed in a flight is on the heap. Others, on a blocked
-//      call's stack, are never stored.
+//      takes part, guard is on the stack (or multi.announce, for a DoMulti): if the
+//      goroutine exits, the caller leaves. An exit of the Start hook counts as an exit
+//      of fn, so that hook needs no guard.
+//  C4. A flight refers to a caller only if that is listed, and then it is on the heap.
+//      The caller of a blocked call is on the stack of that call; queue lists a copy of
+//      it.
 
-// A caller is one call while it takes part in a flight. The key of a DoMulti has one
-// unless the DoMulti leads its flight.
+// A caller is one call while it takes part in a flight. A key of a DoMulti has a caller
+// only if the DoMulti does not lead its flight, or has left it.
 type caller[K comparable, V any] struct {
-	// Set before the call takes part.
+	// Set before the call takes part, or in the critical section in which it begins to.
 	shard  *shard[K, V]
 	ctx    context.Context                  // nil for Do and TryDo
-	done   <-chan struct{}                  // ctx.Done(), asked for once; nil if it never ends
+	done   <-chan struct{}                  // ctx.Done(); nil if ctx never ends
 	fn     func(context.Context) (V, error) // nil for Do and TryDo
-	edge   *edge                            // nil unless fn of another flight made the call
-	ch     chan Result[V]                   // a receiver's
-	stop   func() bool                      // a receiver's: stops watching ctx; nil if ctx never ends
-	inline bool                             // fn runs on the caller's goroutine
+	edge   *edge                            // nil unless fn of a flight made the call
+	ch     chan Result[V]                   // of a receiver
+	stop   func() bool                      // of a receiver: ends the watching of ctx; or nil
+	inline bool                             // if it leads, fn runs on its goroutine
 
-	ended bool // a queued call's ctx says that it has ended, whatever done does
+	// Set by takeTurn: ctx.Err reported an end, even if done is not closed. Read only
+	// on the goroutine that called takeTurn.
+	ended bool
 
-	// Guarded by the shard's lock until the flight is finished (W3).
-	flight   *flight[K, V]
+	// Guarded by the shard's lock until the flight is finished (W3) or the caller has
+	// left. Nothing changes them after that.
+	flight   *flight[K, V] // nil until the call takes part
 	seat     seat          // where a blocked call waits
-	listed   *caller[K, V] // itself if it is listed: so the compiler keeps others on the stack
-	leads    bool
-	promoted bool // handed the flight: must start it, or leave
-	gone     bool // has left, or takes part in nothing
-	abandons bool // was the last to leave while fn ran
-	shared   bool // set as it leaves: another call took part
+	listed   *caller[K, V] // itself from list to unlist, else nil (see depart)
+	leads    bool          // it leads; not set by lead if inline is, as nothing asks then
+	promoted bool          // was picked by hand: must start the flight or leave
+	gone     bool          // has left, or takes part in nothing
+	abandons bool          // was the last to leave while fn ran
+	shared   bool          // set when it leaves: another call has taken part
 
-	links[*caller[K, V]] // in the flight's list; guarded likewise
+	links[*caller[K, V]] // in the flight's list; guarded by the lock, or by W3
 
-	turn      sched.Completion // a queued blocked call's: complete when it is promoted
-	answered  sched.Completion // a queued key's of a DoMulti: complete when it is answered
-	announced sched.Completion // of two of these with hooks: complete when Join has returned
+	// Made in the critical section in which the caller is listed.
+	turn      sched.Completion // of a blocked call: complete when hand has picked it
+	answered  sched.Completion // of a DoMulti's key: complete when it has its answer
+	announced sched.Completion // of another listed call: complete when Join has returned
 
-	// The answer of a call that took part in nothing.
+	// The answer of a call that takes part in nothing, set before arrive returns.
 	success *success[K, V]
 	err     error
 
-	// For hooks.
-	joined *Event[K] // nil if it leads at once
+	// Events for the hooks, made by note under the shard's lock; nil without hooks.
+	joined *Event[K] // nil if the call leads at once
 	left   *Event[K]
 }
 
-// newCaller returns a caller for a call of a form that has a context.
+// newCaller returns a caller for a call of a form that has a context. It panics if ctx
+// or fn is nil.
 func newCaller[K comparable, V any](ctx context.Context, fn func(context.Context) (V, error)) caller[K, V] {
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)
@@ -76,12 +134,16 @@ func newCaller[K comparable, V any](ctx context.Context, fn func(context.Context
 	return caller[K, V]{ctx: ctx, fn: fn}
 }
 
-// arrive decides what becomes of c, which asks for key. If the verdict is that it
-// leads, joins or queues, c takes part in its flight, and arrive returns with c's shard
-// locked. Otherwise c has its answer. Before c can take part, arrive calls watch, if
-// that is not nil. No lock may be held.
+// arrive decides whether c, which asks for key, takes part in a flight, and in which
+// way. If the verdict is leads, joins or queues, c takes part, and arrive returns with
+// c's shard locked. Otherwise c takes part in nothing; its answer is in success or err,
+// or, if the verdict is ended, has been sent by afterLeaving. If watch is not nil,
+// arrive calls it before c can take part. No lock may be held.
+//
+// Hash and the methods of ctx are user code. All that the decision needs of it runs
+// here, before the lock.
 func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch func()) verdict {
-	h, reflexive := gs.hash(key)
+	h, reflexive := gs.hash(key) // may panic, when nothing has been counted or begun
 	c.shard = gs.shard(h)
 	if c.ctx != nil {
 		if c.err = c.ctx.Err(); c.err != nil {
@@ -89,16 +151,17 @@ func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch fun
 			return refused
 		}
 		c.done = c.ctx.Done()
+		// A ctx that never ends lets the caller stay until fn has returned (G8).
 		c.inline = c.done == nil && wants != fresh && c.ch == nil
 	}
 	if wants != fresh && c.lingering(key) {
-		return answered
+		return answered // no lock, no edge, and no watching that would have to be stopped
 	}
 	if c.ctx != nil {
 		c.edge = nestedIn(c.ctx)
 	}
 	if watch != nil {
-		watch()
+		watch() // from now on AfterFunc's goroutine may set c.gone, under the lock
 	}
 	c.shard.lock(c.edge)
 	v := c.arriveLocked(h, key, reflexive, wants)
@@ -108,14 +171,16 @@ func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch fun
 	return v
 }
 
-// arriveLocked is arrive for a call that has passed that far, with its shard locked. If
-// the verdict is that it leads, it has yet to.
+// arriveLocked is the part of arrive that needs the lock. c's shard must be locked by
+// shard.lock with c.edge. If the verdict is leads, joins or queues, it stays locked,
+// and a call that leads has yet to register its flight, with lead or leadIn. Otherwise
+// arriveLocked unlocks it.
 func (c *caller[K, V]) arriveLocked(h uint64, key K, reflexive bool, wants wish) verdict {
 	s := c.shard
 	v := s.admit(c, h, key, reflexive, wants)
 	switch v {
 	case answered, ended:
-		c.gone = true
+		c.gone = true // a receiver whose ctx ends later does not leave, nor answer again
 		s.unlock(c.edge)
 	case refused:
 		c.gone = true
@@ -128,8 +193,8 @@ func (c *caller[K, V]) arriveLocked(h uint64, key K, reflexive bool, wants wish)
 	return v
 }
 
-// lingering makes a success that lingers for key c's answer, and reports whether there
-// is one. It takes no lock.
+// lingering looks for a success that lingers for key, makes it c's answer, and reports
+// whether there is one. It takes no lock.
 func (c *caller[K, V]) lingering(key K) bool {
 	if l := c.shard.group.lingering; l != nil {
 		c.success = l.hit(key)
@@ -137,7 +202,8 @@ func (c *caller[K, V]) lingering(key K) bool {
 	return c.success != nil
 }
 
-// immediate returns the answer of a blocked call that takes part in nothing.
+// immediate returns the answer of a blocked call that takes part in nothing. It panics
+// if Clone does. No lock may be held.
 func (c *caller[K, V]) immediate() (v V, shared bool, err error) {
 	if c.success != nil {
 		return c.shard.group.answer(c.success)
@@ -145,12 +211,13 @@ func (c *caller[K, V]) immediate() (v V, shared bool, err error) {
 	return v, false, c.err
 }
 
-// lead makes c lead a new flight for key, whose fn runs on a goroutine of its own
-// unless c.inline is set. c's shard must be locked, and the key have no flight.
+// lead registers a new flight for key, led by c, whose fn is to run on a goroutine of
+// its own unless c.inline is set. It does not start fn. c's shard must be locked, and
+// the key must have no flight.
 func (c *caller[K, V]) lead(h uint64, key K) {
 	s := c.shard
 	if c.inline {
-		c.flight = s.lead(h, key)
+		c.flight = s.lead(h, key) // it cannot leave, so c.leads is not needed
 		return
 	}
 	f := s.takeOwn(nil)
@@ -161,21 +228,22 @@ func (c *caller[K, V]) lead(h uint64, key K) {
 	s.note(callLed, f, c)
 }
 
-// run runs the flight that c, a blocked call, leads, and returns c's answer. It is
-// entered with c's shard locked and unlocks it.
+// run runs the flight that c, a blocked call, leads, and returns c's answer. It blocks
+// until fn has returned or, if fn runs on a goroutine of its own, until c's context has
+// ended. It is entered with c's shard locked and unlocks it.
 func (c *caller[K, V]) run() (v V, shared bool, err error) {
 	if c.inline {
 		c.shard.unlock(c.edge)
 		return c.runInline(nil)
 	}
-	c.seat = c.flight.sit()
+	c.seat = c.flight.sit() // the leader waits like any follower, and can leave like one
 	c.shard.unlock(c.edge)
 	c.flight.spawn()
 	return c.await()
 }
 
-// runInline runs the flight that c leads on c's goroutine. fn is c.fn if it is nil. No
-// lock may be held.
+// runInline runs the flight that c leads on c's goroutine and returns c's answer. If fn
+// is nil, c.fn is run, with c's own ctx. No lock may be held.
 func (c *caller[K, V]) runInline(fn func() (V, error)) (v V, shared bool, err error) {
 	if fn == nil {
 		fn = func() (V, error) { return c.fn(c.ctx) }
@@ -183,13 +251,15 @@ func (c *caller[K, V]) runInline(fn func() (V, error)) (v V, shared bool, err er
 	return c.shard.runInline(c.flight, fn)
 }
 
-// announce calls the hook for c's joining or being queued. No lock may be held.
+// announce calls the Join hook if c has joined a flight or is queued in one. The hook
+// runs on the caller's goroutine before it waits. No lock may be held.
 func (c *caller[K, V]) announce() {
 	if c.joined == nil {
 		return
 	}
 	c.guard(func() {
 		if c.announced != nil {
+			// Deferred in here, before guard makes c leave: afterLeaving waits for it.
 			defer sched.Complete(c.announced)
 		}
 		h := c.shard.group.hooks
@@ -197,8 +267,8 @@ func (c *caller[K, V]) announce() {
 	})
 }
 
-// awaitAnnounced waits until the hooks for what c did before have returned. No lock
-// may be held.
+// awaitAnnounced blocks until the hooks for the earlier steps of c have returned: Join,
+// and Start if c leads. Another goroutine may be in one of them. No lock may be held.
 func (c *caller[K, V]) awaitAnnounced() {
 	if c.announced != nil {
 		sched.Wait(c.announced)
@@ -208,30 +278,33 @@ func (c *caller[K, V]) awaitAnnounced() {
 	}
 }
 
-// guard calls user code while c takes part in a flight. If that panics or exits the
-// goroutine, c leaves, as if its context had ended. No lock may be held.
+// guard runs code, which calls user code while c takes part in a flight. If that panics
+// or exits the goroutine, c leaves as if its context had ended, and the goroutine goes
+// on panicking or exiting. No lock may be held.
 func (c *caller[K, V]) guard(code func()) {
 	normal := false
 	defer func() {
+		// In place of c.ctx, which need not have ended and may be the code that failed.
 		if !normal && c.withdraw(context.Background()) {
-			c.unwatch()
+			c.unwatch() // the flight does it only for callers in its list
 		}
 	}()
 	code()
 	normal = true
 }
 
-// await blocks until c's flight has finished or its context has ended, and returns
-// the answer. No lock may be held.
+// await blocks until c's flight has finished or c's context has ended, and returns the
+// answer. It panics if fn or Clone did. No lock may be held.
 func (c *caller[K, V]) await() (v V, shared bool, err error) {
 	if c.ended || !sched.WaitEither(c.seat.done, c.done) {
 		return c.withdrawn()
 	}
-	c.edge.drop()
+	c.edge.drop() // the fn that made the call waits no longer
 	return c.result()
 }
 
-// withdrawn is await for a call whose context has ended.
+// withdrawn is await for a call whose context has ended. If the flight had finished by
+// then, it returns the result all the same (G5).
 func (c *caller[K, V]) withdrawn() (v V, shared bool, err error) {
 	if !c.withdraw(c.ctx) {
 		return c.result()
@@ -239,21 +312,22 @@ func (c *caller[K, V]) withdrawn() (v V, shared bool, err error) {
 	return v, c.shared, reasonOf(c.ctx)
 }
 
-// result returns the answer of a blocked call that stayed to the end of its flight.
-// It panics if fn did. No lock may be held.
+// result returns the answer of a blocked call that stayed to the end of its flight. It
+// panics if fn or Clone did. No lock may be held.
 func (c *caller[K, V]) result() (v V, shared bool, err error) {
 	f, gs := c.flight, c.shard.group
 	if f.outcome == rejected {
-		gs.awaitClosed()
+		gs.awaitClosed() // Shutdown may still be closing the other shards
 	}
 	v, shared, err = f.result(gs.clone)
-	gs.giveBack(f)
+	gs.giveBack(f) // c was the last to need the record, unless it is known (R1)
 	return v, shared, err
 }
 
-// withdraw makes c leave its flight, because the given context has ended, and does
-// all that follows. It reports whether c has left: a flight that has finished has a
-// result, which beats the end of a context. No lock may be held.
+// withdraw makes c leave its flight because ctx has ended, does all that follows from
+// it, and reports whether c has left. It does nothing if the flight has finished, as a
+// result beats the end of a context. ctx is c.ctx, or Background if user code exited
+// the goroutine. No lock may be held.
 func (c *caller[K, V]) withdraw(ctx context.Context) bool {
 	if !c.leave() {
 		return false
@@ -262,9 +336,10 @@ func (c *caller[K, V]) withdraw(ctx context.Context) bool {
 	return true
 }
 
-// depart counts c out of its flight, which is unfinished: the last to leave a running
-// flight abandons it, one that was to start a promoted flight hands it on. It returns
-// the caller to notify once the lock is released, or nil. s.mu must be held.
+// depart counts c out of its flight, which must be unfinished. The last caller to leave
+// a running flight abandons it. A caller that was picked to start a promoted flight
+// hands it on. depart returns the caller to notify once the lock is released, or nil.
+// s.mu must be held, and graph if c has an edge.
 func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 	f := c.flight
 	f.callers--
@@ -272,6 +347,8 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 		f.leading = false
 	}
 	if c.listed != nil {
+		// c.listed is c. With c itself here, the compiler would move every caller to
+		// the heap: it cannot know that listed callers are there already.
 		c.listed.unlist()
 	}
 	if c.seat.done != nil {
@@ -281,28 +358,31 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 	s.note(callLeft, f, c)
 	last, b := f.callers == 0, f.batch()
 	if b != nil {
-		last = b.leave()
+		last = b.leave() // a batch is abandoned as a whole
 	}
 	switch {
 	case !last && f.state == promoted && c.promoted:
-		return f.hand()
+		return f.hand() // it was c's turn, and c has not started the flight
 	case !last:
 	case f.state != running:
-		return s.evaporate(f)
+		return s.evaporate(f) // no call is left that could start it
 	default:
 		s.note(flightAbandoned, f, nil)
-		c.abandons = true
+		c.abandons = true // afterLeaving cancels fn's context, without the lock
 	}
 	return nil
 }
 
-// leave takes c out of its flight, and reports whether it did. Which came first, the
-// end of c's context or that of the flight, is decided under the lock; the select in
-// await cannot tell when it sees both. afterLeaving has to follow. No lock may be held.
+// leave takes c out of its flight and reports whether it did. afterLeaving must follow
+// if so. No lock may be held.
+//
+// The lock decides which came first, the end of c's context or the end of the flight.
+// The select in await cannot decide that: if both are ready, it picks either.
 func (c *caller[K, V]) leave() bool {
 	s := c.shard
 	s.lock(c.edge)
 	f := c.flight
+	// f is nil if a receiver leaves before it takes part; admit then finds it gone.
 	if c.gone || f != nil && f.state == finished {
 		c.edge.remove()
 		s.unlock(c.edge)
@@ -317,14 +397,15 @@ func (c *caller[K, V]) leave() bool {
 	return true
 }
 
-// afterLeaving does what is due when c has left: it cancels the context of a flight
-// that is now abandoned, answers a receiver, and calls the hook. It runs code of the
-// context's, which may take its time and therefore comes after the leaving.
+// afterLeaving completes the leaving of c, because ctx has ended: it cancels the
+// context of a flight that c has abandoned, answers a receiver or a key of a DoMulti,
+// and calls the Leave hook. All of this may run user code, so it comes after leave (see
+// above). No lock may be held.
 func (c *caller[K, V]) afterLeaving(ctx context.Context) {
 	if c.abandons {
 		c.flight.context().cancelAs(ctx)
 	}
-	if c.flight == nil {
+	if c.flight == nil { // a receiver that never took part: no step in a shard counts it
 		c.shard.group.ended.Inc()
 	}
 	switch {
@@ -334,7 +415,7 @@ func (c *caller[K, V]) afterLeaving(ctx context.Context) {
 		c.ch <- Result[V]{Err: reasonOf(ctx), Shared: c.shared}
 	}
 	if c.left != nil {
-		c.awaitAnnounced()
+		c.awaitAnnounced() // the hooks for one call are called in order
 		h := c.shard.group.hooks
 		h.tell(h.Leave, c.left)
 	}
