@@ -2,58 +2,73 @@ package coalesce
 
 import "github.com/seed342dcb2d/coalesce/internal/sched"
 
-// This file holds what becomes of a call: the state table, as far as it is about
-// calls. Every form of call asks admit, under the lock of the key's shard, and then
-// does what the verdict says in its own way.
+// This file holds the decision about a call: the state table, as far as it is about
+// calls (forget.go has the rest). Each form of call asks admit, under the lock of the
+// key's shard. If the call is to take part in a flight, it registers the flight, takes
+// a seat or is listed before it releases the lock.
 //
-//	the key's flight     | Do, DoContext, DoChan, DoMulti  | DoFresh | TryDo
-//	---------------------|---------------------------------|---------|------------
-//	none                 | lead                            | lead    | lead
-//	running              | join                            | queue   | ErrInFlight
-//	running past MaxAge: |                                 |         |
-//	  nothing behind it  | take over: detach it, then lead | queue   | as Do
-//	  a queue behind it  | queue                           | queue   | ErrInFlight
-//	abandoned            | queue                           | queue   | ErrInFlight
-//	promoted             | queue in it                     | queue   | ErrInFlight
-//	an outcome lingers   | answered                        | ignored | answered
-//	group shut down      | ErrClosed                       | the same| the same
+//	the key's flight        | Do, DoContext, DoChan, DoMulti | DoFresh   | TryDo
+//	------------------------|--------------------------------|-----------|------------
+//	none                    | lead                           | lead      | lead
+//	running                 | join                           | queue     | ErrInFlight
+//	abandoned               | queue                          | queue     | ErrInFlight
+//	either, past MaxAge:    |                                |           |
+//	  nothing behind it     | take over: detach it, and lead | queue     | as Do
+//	  a queue behind it     | queue                          | queue     | ErrInFlight
+//	promoted                | queue in it                    | queue     | ErrInFlight
+//	forgotten, still running| as none                        | as none   | as none
+//	any or none, while      |                                |           |
+//	  a success lingers     | answered by it                 | as without| answered by it
+//	any or none, after      |                                |           |
+//	  Shutdown has begun    | ErrClosed                      | ErrClosed | ErrClosed
 //
-// To queue is to take part in the successor behind the flight, a new one if there is
-// none. MaxWaiters is asked about the flight that the call would take part in, and
-// then the graph of waits whether the call would wait for itself.
+// To queue is to take part in the successor behind the flight. The first call to queue
+// makes the successor. A flight of a batch is abandoned when the whole batch is. A key
+// that does not equal itself never has a flight that a call could find.
+//
+// A verdict of join or queue has two more conditions, in this order. If MaxWaiters wait
+// already for the flight that the call would take part in, the call gets ErrSaturated.
+// If the call would wait for itself, it gets a *DeadlockError (see deadlock.go).
+//
+// A call whose context has ended on arrival never comes here: arrive refuses it (G6).
 
-// A verdict is what becomes of a call.
+// A verdict says whether a call takes part in a flight, and in which way.
 type verdict uint8
 
 const (
-	leads    verdict = iota // the key has no flight: the caller registers one
+	leads    verdict = iota // the key has no flight; the call must register one
 	joins                   // it is counted in its flight, which is running
-	queues                  // it is counted in its flight, and has to be listed there
-	answered                // by a success that lingers
-	refused                 // with an error
-	ended                   // its context did, just before it could take part
+	queues                  // it is counted in its flight, and must be listed there
+	answered                // a success that lingers is its answer
+	refused                 // an error is its answer
+	ended                   // a receiver's ctx has ended; afterLeaving answers it
 )
 
-// A wish says which flights a call accepts.
+// A wish says which flights a call may take part in, apart from one that it leads.
 type wish uint8
 
 const (
 	anything wish = iota // any flight
-	fresh                // one that starts after the call began
-	now                  // none: it does not wait
+	fresh                // only a flight that starts after the call began
+	now                  // none, as the call does not wait
 )
 
-// admit decides about c, which asks for key. s must be locked. It is asked once for
-// each call, as it reads the clock: a call must not be counted in one flight and take
-// part in another.
+// admit decides about c, which asks for key. If it returns joins or queues, it has
+// counted c in a flight, which is c.flight. If it returns answered or refused,
+// c.success or c.err is set. s must be locked by lock with c.edge.
+//
+// admit must be called once for each call, because it reads the clock: a second reading
+// could find a flight past MaxAge that the first did not, and a call must not be
+// counted in one flight and take part in another.
 func (s *shard[K, V]) admit(c *caller[K, V], h uint64, key K, reflexive bool, wants wish) verdict {
 	if c.gone {
-		return ended
+		return ended // AfterFunc's goroutine came first
 	}
 	if s.closed {
 		c.err = ErrClosed
 		return refused
 	}
+	// Since arrive looked, a flight may have finished and its success begun to linger.
 	if wants != fresh && c.lingering(key) {
 		return answered
 	}
@@ -68,24 +83,30 @@ func (s *shard[K, V]) admit(c *caller[K, V], h uint64, key K, reflexive bool, wa
 	return s.admitTo(c, f, wants)
 }
 
-// admitTo is admit for a call whose key has the flight f.
+// admitTo is admit for a call whose key has the flight f and that may wait. It returns
+// joins, queues or refused.
 func (s *shard[K, V]) admitTo(c *caller[K, V], f *flight[K, V], wants wish) verdict {
 	callers := int(f.callers)
 	b := f.batch()
 	if b != nil {
-		b.mu.Lock() // it must not be abandoned between the question and the joining
+		b.mu.Lock() // b must not be abandoned between this look and the joining
 		defer b.mu.Unlock()
 		callers = b.callers
 	}
+	// The target is the flight that c is to take part in: f, its successor, or nil if
+	// it has yet to get one. A DoFresh may not even take part in a promoted flight,
+	// because that was promoted before the call began.
 	joinable := wants != fresh && f.state == running && callers > 0 && !s.overdue(f)
 	target := f
 	if !joinable && (f.state != promoted || wants == fresh) {
 		target = f.queue()
 	}
+	// Refusals come before anything is changed.
 	if target != nil && s.full(target) {
 		c.err = ErrSaturated
 		return refused
 	}
+	// A successor waits for f, so the search for a way back starts at f either way.
 	if c.err = cycle(c.edge, f); c.err != nil {
 		return refused
 	}
@@ -102,17 +123,23 @@ func (s *shard[K, V]) admitTo(c *caller[K, V], f *flight[K, V], wants wish) verd
 	return joins
 }
 
-// join makes c take part in f, which it does not lead. s.mu must be held.
+// join makes c take part in f, which it does not lead, or does not lead yet. s.mu must
+// be held, and graph if c has an edge.
 //
 // Rejected: to join a hot flight without the lock, by an atomic add to a word that
-// finish closes. Of the calls for one hot key, on two Ps, seven in ten lead and lock
-// twice, so joiners make a sixth of the acquisitions, on all of which a quarter of the
-// time is spent: there are some 5 % to win (go test -bench '/^work=hot$/^keys=1$/impl=coalesce$'
-// -cpuprofile in benchmarks/), for a second way into a flight that every end of one
-// would have to close. On many cores it may be worth more; that has not been measured.
+// finish closes. With one hot key on two Ps, seven calls in ten lead and lock twice, so
+// joiners make a sixth of all acquisitions of the lock, and these take a quarter of the
+// time, as this shows in benchmarks/:
+//
+//	go test -bench '/^work=hot$/^keys=1$/impl=coalesce$' -cpuprofile cpu.out
+//
+// That leaves some 5 % to win, at the price of a second way into a flight, which every
+// way to finish a flight would have to close. On many cores it may be worth more; that
+// has not been measured.
 func (s *shard[K, V]) join(c *caller[K, V], f *flight[K, V]) {
-	// A flight that has not started and that its only call has left is gone at once
-	// (Q2), so a call that finds another here is the second to take part.
+	// If fn runs, its leader has taken part before c. If fn has not started and another
+	// call is here, that one has. A flight that has not started and has lost its only
+	// call is gone (Q2), so with no call here c is the first.
 	if f.state == running || f.callers > 0 {
 		f.joined, f.known = true, true
 	}
@@ -123,7 +150,9 @@ func (s *shard[K, V]) join(c *caller[K, V], f *flight[K, V]) {
 	s.note(callJoined, f, c)
 }
 
-// lock locks s for a call with edge e, which may be nil.
+// lock locks s for a call with edge e, which may be nil. A call with an edge needs
+// graph, too, to search for a cycle and add the edge in one critical section (D2).
+// graph is locked first, always (D1); a call without an edge does without it.
 func (s *shard[K, V]) lock(e *edge) {
 	if e != nil {
 		graph.Lock()
@@ -131,7 +160,7 @@ func (s *shard[K, V]) lock(e *edge) {
 	s.mu.Lock()
 }
 
-// unlock is the opposite of lock.
+// unlock undoes lock with the same edge.
 func (s *shard[K, V]) unlock(e *edge) {
 	s.mu.Unlock()
 	if e != nil {
