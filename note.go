@@ -1,62 +1,85 @@
 package coalesce
 
-// This file holds what is noted when a call or a flight takes a step: its counter,
-// its event for the hooks, and its edge in the graph of waits. Whoever makes the
-// step notes it, in the same critical section.
+// This file holds the notes that are taken when a call or a flight takes a step: its
+// counter, its event for the hooks, and its edge in the graph of waits. The code that
+// makes the step notes it in the same critical section, so the three agree with each
+// other and with the state of the flight.
+//
+// A counter counts steps, each when it happens, and no step is taken back: a queued
+// call that starts its flight does not stop having been queued. Stats works out the
+// classes of calls from the steps, some by subtraction. So no counter goes down, though
+// Stats.Joined does when a queued call starts its flight and is in Led from then on.
+//
+// To add a counter:
+//  1. Add a step to the constants below, before steps. Each shard then counts it in a
+//     word of its counts, and Stats sums that over the shards.
+//  2. Call note with it where the step is made, under the lock of the shard. If it is
+//     one of the ways in which a flight ends, add it to noteEnd instead. If it has an
+//     event or an edge, or counts for more than one, add a case to note.
+//  3. Add a field to Stats, and a line to the Stats method that sets it from the step.
+//     If it is a new class of calls, add it to the sum of Calls.
+//
+// Not noted here: leadAlone, on the fastest path, counts callLed itself. Steps that are
+// made without a shard's lock have counters of package xsync (groupState.ended,
+// successes.hits and hooks.panics), and successes.evicted is under a lock of its own.
 
 // A step is one in the life of a call or a flight. Each shard counts them.
 type step uint8
 
 const (
-	callLed         step = iota // it leads a flight from the flight's beginning
-	callJoined                  // it joined a flight, or is queued in one
-	callStarted                 // it leads a flight in which it was queued
-	callClosed                  // it was queued, and Shutdown refused it
-	callLeft                    // it left its flight
-	callRefused                 // it got an error on arrival
+	callLed         step = iota // leads a flight from the beginning of the flight
+	callJoined                  // has joined a flight, or is queued in one
+	callStarted                 // leads a flight in which it was queued
+	callClosed                  // was queued, and Shutdown refused it
+	callLeft                    // has left its flight
+	callRefused                 // received an error on arrival
 	flightAbandoned             // its last caller has left while fn ran
-	flightForgotten             // or what lingers for its key was dropped
-	flightTakenOver             // because of MaxAge
-	flightPanicked
-	flightExited // by Goexit
-	panicLogged  // as no caller is left to receive it
+	flightForgotten             // a Forget detached it, or dropped a success, or both
+	flightTakenOver             // was detached because of MaxAge
+	flightPanicked              // its fn panicked
+	flightExited                // its fn called Goexit
+	panicLogged                 // its fn panicked, and no caller was left to receive that
 
 	steps // how many there are
 )
 
-// note notes a step of c in f, or of f. Either is nil where the step has none. s.mu
-// must be held, and the graph's lock if c has an edge.
+// note counts a step of c in f, or of f, makes its event if there are hooks, and adds
+// or removes its edge. f is nil for callRefused, and for flightForgotten if the key had
+// no flight; c is nil if the step is one of the flight, or of a leader that runs fn on
+// its own goroutine, as no edge can lead to its flight. s.mu must be held, and graph as
+// well for callLed, callJoined and callLeft of a call with an edge.
 func (s *shard[K, V]) note(what step, f *flight[K, V], c *caller[K, V]) {
 	s.counts[what]++
 	hooked := s.group.hooks != nil
 	switch what {
 	case callLed:
 		if hooked {
-			s.enroll(f)
+			s.enroll(f) // Start is called later, by the goroutine that runs fn
 		}
 		if c != nil {
 			point(c.edge, f)
 		}
 	case callJoined:
-		c.flight = f
+		c.flight = f // c takes part from here on
 		c.joined = s.event(f)
 		point(c.edge, f)
 	case callStarted:
 		if hooked {
-			s.enrollStart(f)
+			s.enrollStart(f) // its edge has been there since it was queued
 		}
 	case callLeft:
 		c.left = s.leaving(f, c.joined)
 		c.edge.remove()
 	case flightAbandoned:
-		if b := f.batch(); b != nil {
+		if b := f.batch(); b != nil { // all its flights are abandoned at once
 			s.counts[what] += b.size() - 1
 		}
 	}
 }
 
-// noteEnd notes that f has ended, and returns the event of that, nil without hooks.
-// s.mu must be held.
+// noteEnd counts the end of f and returns the event for the Finish hook, or nil without
+// hooks. Only Shutdown ends a flight as rejected here: one that evaporates has no call
+// left to count, and no event. s.mu must be held.
 func (s *shard[K, V]) noteEnd(f *flight[K, V], how outcome) *Event[K] {
 	switch how {
 	case panicked:
