@@ -8,10 +8,10 @@ import (
 
 // This file holds how calls wait for a flight and how they are woken.
 //
-// A call that only waits is counted, not listed: it holds a seat on its own
-// stack, and nothing is allocated for it but, by the first, the completion.
-// Only a call that the flight has to find is listed there: a queued one, which may
-// have to lead, and a receiver of DoChan.
+// A call that only waits is counted, not listed. It keeps its seat on its own stack and
+// allocates nothing, except that the first call on a completion makes the completion.
+// Only a call that the flight has to find is listed: a queued call, which may have to
+// lead, and a receiver.
 //
 //	flight ── done, seated ≤ 128
 //	   └─ cold ── blocks ──▶ block{done, n ≤ 128} ◀──▶ block ◀──▶ …
@@ -19,52 +19,61 @@ import (
 //
 // Invariants, true whenever the shard's lock is not held:
 //  W1. At most perCompletion calls wait on one completion.
-//  W2. Every call with a seat in an unfinished flight is counted, in seated or in
-//      the block that it waits in, and only the last block may be one that all have
-//      left: memory is in proportion to the calls that wait, not to all that came.
+//  W2. Every call with a seat in an unfinished flight is counted, in seated or in the
+//      block that it waits in. Only the last block may be empty. So memory is in
+//      proportion to the calls that wait, not to all that have come and left.
 //  W3. A listed caller is in the list of its flight until it leaves or the flight is
-//      finished; after that the list belongs to the goroutine that wakes.
-//  W4. A receiver's channel is sent to once: by DoChan, if the call takes no part; by
-//      afterLeaving, if it left before finish; else by wake.
+//      finished. After that the list belongs to the goroutine that wakes the waiters.
+//  W4. A receiver's channel is sent to once: by DoChan if the call takes part in
+//      nothing, by afterLeaving if the call left before finish, and by wake otherwise.
 //
-// Rejected: a list of all waiters with a channel each (x/sync's DoChan, the
-// kernel's completions). It costs an allocation a follower and a walk over
-// all of them to wake them.
+// The order of waking. finish has set the outcome and unregistered the flight, and has
+// released the lock. The goroutine that ran fn first notifies the leader of the
+// successor, as all calls that are queued there wait for it; then Shutdown, if this was
+// the last flight of the shard; then the callers of the flight itself, by block. If
+// these are many, or some are listed, and the goroutine is not one that was started for
+// this flight, it leaves them to another goroutine and goes on.
+//
+// Rejected: a list of all waiters with a channel each (as x/sync's DoChan and the
+// kernel's completions have it). It costs an allocation for each follower, and to wake
+// them is to walk over them all.
 
 const (
-	// perCompletion bounds the waiters on one channel. Closing a channel makes
-	// all who wait on it runnable without a preemption point, and the garbage
-	// collector's stop-the-world, with it every goroutine, has to wait for
-	// that: 17 ms for a hundred thousand. A P has room for 256 runnable
-	// goroutines; what is more goes through a queue that all Ps share.
+	// perCompletion bounds the waiters on one channel. Closing a channel makes all its
+	// waiters runnable without a preemption point, and a stop-the-world of the garbage
+	// collector, and with it every goroutine, has to wait until that is over: 17 ms for
+	// a hundred thousand waiters. A P has room for 256 runnable goroutines; any beyond
+	// go through a queue that all Ps share.
 	perCompletion = 128
 
-	// wakeInline is how many waiters a leader wakes before it returns. Waking
-	// one costs it 0.1 to 0.4 µs; starting a goroutine to do it, about 0.5 µs
-	// and an allocation.
+	// wakeInline is how many waiters a leader wakes itself before it returns. To wake
+	// one takes 0.1 to 0.4 µs; starting a goroutine that wakes them all takes about 0.5
+	// µs and an allocation.
 	wakeInline = 16
 
-	// longRest is how long, in nanoseconds, a waker may be kept from going on
-	// before it stops giving way to those it has woken.
+	// longRest is the longest time, in nanoseconds, that a waker's yield may take.
+	// After a longer one it no longer yields to the goroutines that it has woken.
 	longRest = int64(time.Millisecond)
 )
 
-// A seat is where one blocked call waits: a completion, and the block in which it is
-// counted, nil for the flight's first.
+// A seat is the place at which one blocked call waits: a completion, and the block that
+// counts the call, or nil if flight.seated does. done is nil if the call has no seat.
 type seat struct {
 	done  sched.Completion
 	block *block
 }
 
-// A block is up to perCompletion waiters of one flight, beyond the first ones.
+// A block counts up to perCompletion waiters of one flight, beyond the first ones. It
+// is guarded by the shard's lock until the flight is finished, and belongs to the
+// goroutine that wakes after that.
 type block struct {
 	done sched.Completion
-	n    int
+	n    int // waiters
 	links[*block]
 }
 
-// sit counts the caller among those who wait on f and returns its seat. s.mu must be
-// held.
+// sit counts one more waiter of f and returns its seat. It allocates if no completion
+// has room. The shard's lock must be held, and f must not be finished.
 func (f *flight[K, V]) sit() seat {
 	if f.seated < perCompletion {
 		f.seated++
@@ -82,7 +91,8 @@ func (f *flight[K, V]) sit() seat {
 	return seat{b.done, b}
 }
 
-// rise gives back a seat. s.mu must be held and f not be finished.
+// rise gives back a seat. A block that is left empty goes, unless it is the last. The
+// shard's lock must be held, and f must not be finished.
 func (f *flight[K, V]) rise(from seat) {
 	b := from.block
 	if b == nil {
@@ -90,13 +100,17 @@ func (f *flight[K, V]) rise(from seat) {
 		return
 	}
 	b.n--
-	if blocks := &f.cold.blocks; b.n == 0 && b != blocks.last { // that one has room for the next to come
+	// sit looks for room in the last block only, so that one stays.
+	if blocks := &f.cold.blocks; b.n == 0 && b != blocks.last {
 		blocks.remove(b)
 	}
 }
 
-// wake wakes all who wait for the end of a flight. It returns soon if mayDefer is set,
-// as it is where a leader is about to return. No lock may be held.
+// wake notifies the leader of the successor, completes Shutdown's wait if it is due,
+// and wakes or answers all callers of the flight that has finished. clone is the
+// group's, or nil. If mayDefer is set, wake does not stay for many callers: the
+// goroutine is that of a leader or of Shutdown, which is to return, or that of a batch,
+// which has other flights to wake. No lock may be held.
 func (e ending[K, V]) wake(clone func(V) V, mayDefer bool) {
 	e.next.notify()
 	if e.idle != nil {
@@ -105,9 +119,9 @@ func (e ending[K, V]) wake(clone func(V) V, mayDefer bool) {
 	e.wakeCallers(clone, mayDefer)
 }
 
-// wakeCallers is wake for the flight's callers. To wake many, and what receivers'
-// contexts do when they are no longer watched, is left to a goroutine if mayDefer is
-// set.
+// wakeCallers is wake for the callers of the flight. If mayDefer is set, it leaves them
+// to a goroutine if they are more than wakeInline, or if some are listed: those may be
+// receivers, and to stop watching their contexts is to run code of theirs.
 func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 	if mayDefer && (e.n > wakeInline || e.first != nil) {
 		sched.Go(func() { e.wakeCallers(clone, false) })
@@ -116,7 +130,7 @@ func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 	if e.done != nil {
 		sched.Complete(e.done)
 	}
-	restless := mayDefer // a leader does not wait for the others
+	restless := mayDefer // no yield if the goroutine is to return or go on
 	for b := e.blocks; b != nil; b = b.next {
 		restless = restless || !rest()
 		sched.Complete(b.done)
@@ -128,22 +142,26 @@ func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 		}
 		c.deliver(clone)
 	}
+	// All have their answers. unwatch may run code of a context's, which may block.
 	for c := e.first; c != nil; {
 		next := c.next
-		c.links = links[*caller[K, V]]{}
+		c.links = links[*caller[K, V]]{} // c must not keep its neighbors
 		c.unwatch()
 		c = next
 	}
 }
 
-// rest lets those run who have been woken, while what they need is in the
-// processor's caches, and reports whether that was soon over. Where it is, the
-// last of ten or a hundred thousand has returned after 0.7 to 0.8 of the time
-// that the closing of one channel takes, and nobody else has had to wait for
-// that. Where the Ps are busy with other work, each rest costs a turn of all
-// that is runnable: with four goroutines that never block, on two Ps, the last
-// of ten thousand returned after 3.2 s if the waker always rested, after 0.1 s if
-// it rested until it took long (go test -v -run TestG16_WakingGoesOn).
+// rest yields to the goroutines that have been woken, while the memory that they need
+// is in the caches of the processor, and reports whether it took less than longRest.
+//
+// If it did, waking goes on in this way: the last of ten or a hundred thousand waiters
+// has then returned after 0.7 to 0.8 of the time that the closing of one channel takes,
+// and no other goroutine has had to wait for that. If the Ps are busy with other work,
+// each rest takes a turn of all runnable goroutines: with four goroutines that never
+// block, on two Ps, the last of ten thousand waiters returned after 3.2 s if the waker
+// always rested, and after 0.1 s if it stopped resting once a rest had taken long:
+//
+//	go test -v -run TestG16_WakingGoesOn
 func rest() (soon bool) {
 	began := sched.Now()
 	sched.Yield()
