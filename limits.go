@@ -6,55 +6,64 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds the limits of a flight: MaxWaiters, how many may wait for it,
-// and MaxAge, how long it keeps others from starting.
+// This file holds the limits of a flight: MaxWaiters bounds the calls that wait for it,
+// and MaxAge bounds the time for which it keeps other flights of its key from starting.
 //
-// Taking over is forgetting: the overdue flight is detached and runs on, and
-// what lingers for its key is dropped. A queue behind it must not depend on the
-// next call, so the first to queue arms a timer that does the same at that
-// moment. While there is a queue, the timer alone takes over: a call that comes
-// when it is due, but has not run, queues, too. Otherwise both could, one after
-// the other, and the flight that had just been promoted would be taken for the
-// old one.
+// To take over is to forget: the overdue flight is detached and runs on, and the
+// success that lingers for its key is dropped. There are two ways:
+//
+//   - meet, if nothing is queued behind the flight: the call that finds it overdue
+//     detaches it and leads the next flight.
+//   - expire, if there is a successor. That must not depend on a further call, so the
+//     first call to queue arms a timer, which detaches the overdue flight and so
+//     promotes the successor.
+//
+// While there is a successor, the timer alone takes over: a call that comes when the
+// timer is due, but has not run, queues. Otherwise both could take over, one after the
+// other, and the second would take over from the flight that had just been promoted.
 
-// overdue reports whether f has reached MaxAge. s.mu must be held.
+// overdue reports whether f has reached MaxAge. A promoted flight has not started, so
+// it has no age. s.mu must be held.
 func (s *shard[K, V]) overdue(f *flight[K, V]) bool {
 	return s.group.maxAge > 0 && f.state != promoted && s.remaining(f) <= 0
 }
 
-// remaining returns the time until f, which has started, reaches MaxAge.
+// remaining returns the time until f, which has started, reaches MaxAge. It is not
+// positive if f has. s.mu must be held.
 func (s *shard[K, V]) remaining(f *flight[K, V]) time.Duration {
 	return s.group.maxAge - time.Duration(sched.Now()-f.born)
 }
 
-// meet is lookup for a call that takes over from a flight that is overdue, if
-// nobody queues behind it: it detaches that flight and returns nil. A call that
-// wants it fresh queues. s.mu must be held.
+// meet returns the flight that is registered for key, as lookup does, unless it is
+// overdue and the call that wants it may take over from it at once: then meet detaches
+// it and returns nil. A DoFresh does not take over, but queues. For the other calls
+// admit has found no success for key, so there is none to drop. s.mu must be held.
 func (s *shard[K, V]) meet(h uint64, key K, reflexive bool, wants wish) *flight[K, V] {
 	f := s.lookup(h, key, reflexive)
 	if f == nil || wants == fresh || !s.overdue(f) || f.queue() != nil {
 		return f
 	}
 	s.note(flightTakenOver, f, nil)
-	s.detach(f) // nothing is queued, so nobody is promoted
+	s.detach(f) // nothing is queued, so no call is promoted
 	return nil
 }
 
-// watchAge sees to it that q, which is queued behind f, is promoted when f
-// reaches MaxAge. s.mu must be held.
+// watchAge arms a timer that promotes q, which is queued behind f, when f reaches
+// MaxAge. It does nothing without a MaxAge. s.mu must be held.
 func (s *shard[K, V]) watchAge(f, q *flight[K, V]) {
 	if s.group.maxAge == 0 {
 		return
 	}
-	wait := s.group.maxAge // f was promoted and is about to start
+	wait := s.group.maxAge // f is promoted, and is to start soon
 	if f.state != promoted {
 		wait = max(0, s.remaining(f))
 	}
 	q.cold.timer = sched.After(wait, func() { s.expire(q) })
 }
 
-// expire is what the timer of q does: it takes over from the flight that q is
-// queued behind.
+// expire runs on the goroutine of the timer of q. It takes over from the flight that q
+// is queued behind, if that is overdue, and arms another timer if it is not yet. It
+// does nothing if q is not queued any more. No lock may be held.
 func (s *shard[K, V]) expire(q *flight[K, V]) {
 	s.mu.Lock()
 	if q.state != queued {
@@ -63,22 +72,22 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 	}
 	f := q.cold.before
 	if f.state == promoted || s.remaining(f) > 0 {
-		// f started later than had been assumed.
+		// f was still promoted when the timer was armed, and starts later than assumed.
 		s.watchAge(f, q)
 		s.mu.Unlock()
 		return
 	}
 	s.note(flightTakenOver, f, nil)
 	if l := s.group.lingering; l != nil {
-		l.drop(f.key) // f was led by a DoFresh, and may return before q does
+		l.drop(f.key) // or it would answer calls after f, led by a DoFresh, has returned
 	}
 	next := s.detach(f)
 	s.mu.Unlock()
 	next.notify()
 }
 
-// full reports whether MaxWaiters wait for f already. In a flight that has not started,
-// one of the calls is to lead it. s.mu must be held.
+// full reports whether MaxWaiters calls wait for f already. In a flight that has not
+// started one of the calls is going to lead, so it does not count. s.mu must be held.
 func (s *shard[K, V]) full(f *flight[K, V]) bool {
 	limit := s.group.maxWaiters
 	waiters := f.followers()
