@@ -1,33 +1,49 @@
 package coalesce
 
-// Forget makes the group forget the flight of key and drop the success that
-// lingers for it, so that the next call starts a fresh flight, and reports
-// whether there was anything to forget. The
-// forgotten flight runs on and answers the calls that have joined it; it has no
-// effect on the flights that come after. If a successor is queued behind it,
-// that one is promoted at once and becomes the key's flight.
+// This file holds the forgetting of flights. Forget, ForgetUnshared and the takeovers
+// of MaxAge (see limits.go) all come down to detach.
 //
-// Forget may be called from anywhere, from inside fn and after
-// [Group.Shutdown] too. It does not block, and panics if key holds a dynamic
-// type that cannot be compared. A key that does not equal itself, such as NaN,
-// cannot be forgotten.
+//	the key's flight      | Forget                        | ForgetUnshared
+//	----------------------|-------------------------------|---------------------------
+//	none                  | false                         | true
+//	not joined            | detach, promote its successor | as Forget
+//	joined, not abandoned | detach, promote its successor | do nothing: false
+//	abandoned             | detach, promote its successor | as Forget
+//	a success lingers     | drop it as well: true         | as well, unless false
+//
+// Calls in the successor have not joined the flight. A promoted flight has been joined
+// if two calls have been queued in it. A forgotten flight counts as none.
+
+// Forget makes the group forget the flight of key and drop the success that lingers for
+// key, so that calls which begin later are answered by another flight. It reports
+// whether there was a flight or a success. The forgotten flight runs on and answers the
+// calls that have joined it. It has no effect on later flights. If a successor is
+// queued behind it, the successor is promoted at once and becomes the key's flight.
+//
+// Forget may be called from anywhere, including from inside fn, and after
+// [Group.Shutdown]. It does not block. It panics if key holds a dynamic type that
+// cannot be compared. A key that does not equal itself, such as NaN, cannot be
+// forgotten: Forget returns false.
 func (g *Group[K, V]) Forget(key K) bool {
 	_, forgotten := g.forget(key, true)
 	return forgotten
 }
 
-// ForgetUnshared is like [Group.Forget], but forgets a flight only if no other
-// call has joined it, and reports whether the next call starts a fresh one:
-// false means that the flight was joined and stays. It is true if the key has no
-// flight, and if all callers of its flight have left. Calls that are queued
-// behind a flight do not share it.
+// ForgetUnshared is like [Group.Forget], but does nothing if another call has joined
+// the flight of key. It returns false in that case: the flight stays. Otherwise it
+// returns true, even if key has no flight: no execution that has begun will answer a
+// later call. It forgets a flight that was joined if all callers have left it. Calls
+// that are queued behind a flight have not joined it.
 func (g *Group[K, V]) ForgetUnshared(key K) bool {
 	found, forgotten := g.forget(key, false)
 	return forgotten || !found
 }
 
-// forget detaches the flight of key and drops what lingers for it. It does
-// nothing if the flight is shared and shared ones are not to be forgotten.
+// forget detaches the flight of key and drops the success that lingers for key, unless
+// the flight is shared and the argument does not allow that: then it does nothing. A
+// shared flight is one that was joined and is not abandoned. found reports whether
+// there was a flight, and forgotten whether a flight was detached or a success dropped.
+// No lock may be held.
 func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 	gs := g.use()
 	h, reflexive := gs.hash(key)
@@ -54,12 +70,12 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 	return f != nil, forgotten
 }
 
-// detach moves f, which is registered, from the table to the list of the
-// forgotten, promotes its successor into its place, and returns the caller to
-// notify, as remove does. s.mu must be held.
+// detach moves f, which is registered, from the table to the list of forgotten flights,
+// where Flights and Shutdown find it, and promotes its successor into its place. It
+// returns the caller to notify once the lock is released, or nil. s.mu must be held.
 func (s *shard[K, V]) detach(f *flight[K, V]) *caller[K, V] {
 	s.unregister(f)
-	f.extend()
+	f.extend() // its links in the list, and a mark that its record is not used again
 	f.detached = true
 	s.detached.push(f)
 	return s.promote(f)
