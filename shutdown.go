@@ -6,20 +6,42 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// Shutdown closes the group for good and waits for the flights that run, the
-// forgotten ones included. What lingers is dropped. Calls that begin after Shutdown has begun get
-// [ErrClosed], calls from inside fn too, and so do at once those that are
-// queued for a flight that has not started. Calls that have joined a running
-// flight return as ever, by its result or by their own ctx.
+// This file holds the end of a group.
 //
-// When ctx ends first, Shutdown cancels the contexts of the flights that still
-// run, with cause ErrClosed, and returns ctx's error without waiting any
-// longer. A flight that runs on its leader's goroutine, as Do's does, has no
-// context that could be canceled.
+//  1. With closing held, Shutdown closes one shard after the other, under the lock of
+//     each. In the same critical section it finishes the flights of that shard that
+//     have not started. Calls that come to the shard later get ErrClosed.
+//  2. Still with closing held, it drops the successes that linger. No more are kept, as
+//     all shards are closed.
+//  3. It releases closing, and then wakes the calls of the flights that it has
+//     finished. A call that sees by itself that its shard is closed waits for closing
+//     to be released.
+//  4. It waits for each shard that had running flights. The goroutine that finishes the
+//     last of them completes drained.
+//  5. If its context ends before that, it cancels the contexts of the flights that
+//     still run, and does not wait for them.
 //
-// A nil return means that nothing runs and nothing will. Shutdown may be called
-// again, and concurrently. Called from inside fn it waits for itself, until ctx
-// ends. A nil ctx panics.
+// closing and step 3 are there because a call that begins after another has returned
+// ErrClosed must not lead a flight, not even in a shard that is closed last.
+//
+// The lock of a shard decides which calls Shutdown finds. A call that takes part before
+// its shard is closed gets the result of its flight or is rejected. No later call takes
+// part.
+
+// Shutdown closes the group for good and waits until no flight runs, forgotten flights
+// included, or until ctx ends. It drops the successes that linger. Calls that begin
+// after Shutdown has begun return [ErrClosed], including calls from inside fn. Calls
+// that are queued for a flight that has not started return ErrClosed at once. Calls
+// that have joined a running flight return as usual, when the flight has finished or
+// their own context ends.
+//
+// If ctx ends first, Shutdown cancels the contexts of the flights that still run, with
+// ErrClosed as the cause, and returns the error of ctx without waiting any longer. A
+// flight that runs on its leader's goroutine, as that of Do does, has no such context.
+//
+// If Shutdown returns nil, no flight runs and none will. Shutdown may be called again,
+// and concurrently. If it is called from inside fn, it waits for that fn, and so until
+// ctx ends. It panics if ctx is nil.
 func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		panicNil(true)
@@ -28,6 +50,7 @@ func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 	running := gs.close()
 	done := ctx.Done()
 	for _, c := range running {
+		// If nothing runs by now, the end of ctx came too late to matter.
 		if !sched.WaitEither(c, done) && gs.busy() {
 			gs.cancelAll()
 			return reasonOf(ctx)
@@ -36,9 +59,9 @@ func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// close closes all shards and returns the completions to wait for. No call is
-// answered before all are closed: one that has got ErrClosed must not be able to lead
-// in the next shard.
+// close closes all shards, drops the successes, and then answers the calls that it has
+// rejected. It returns the completions to wait for: one for each shard with flights. It
+// may be called again, and then rejects nothing. No lock may be held.
 func (gs *groupState[K, V]) close() (running []sched.Completion) {
 	var rejected []ending[K, V]
 	gs.closing.Lock()
@@ -54,38 +77,42 @@ func (gs *groupState[K, V]) close() (running []sched.Completion) {
 	}
 	gs.closing.Unlock()
 	for _, e := range rejected {
-		e.wake(nil, true)
+		e.wake(nil, true) // there is no value to clone
 	}
 	each(0, len(rejected), func(i int) { rejected[i].tell(gs.hooks) })
 	return running
 }
 
-// awaitClosed waits until close is over, for a call that finds by itself that it is to
-// get ErrClosed. No lock may be held.
+// awaitClosed blocks until close has closed all shards. A call that finds out by itself
+// that it is to get ErrClosed, under the lock of a shard, must call it before it
+// returns that error. No lock may be held.
 func (gs *groupState[K, V]) awaitClosed() {
 	gs.closing.Lock()
 	defer gs.closing.Unlock()
 }
 
-// close marks s closed, rejects the calls that are queued in it, and returns the
-// completion to wait for, nil if nothing runs, and what is left to do for the rejected.
+// close marks s closed and rejects the flights that have not started. It returns the
+// completion to wait for, or nil if no flight is left in s, and the endings of the
+// rejected flights, whose calls have yet to be woken. closing must be held, s.mu not.
 func (s *shard[K, V]) close() (drained sched.Completion, rejected []ending[K, V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed, s.plain = true, false
+	s.closed, s.plain = true, false // not plain, so that Do goes to doSlow
 	rejected = s.rejectAll()
 	if !s.busy() {
-		return nil, rejected // s.drained may be of an earlier Shutdown's synctest bubble
+		// s.drained may be of an earlier Shutdown, in another synctest bubble.
+		return nil, rejected
 	}
 	if s.drained == nil {
-		s.drained = sched.NewCompletion()
+		s.drained = sched.NewCompletion() // idle completes it, once
 	}
 	return s.drained, rejected
 }
 
-// rejectAll rejects every flight that has not started. s.mu must be held.
+// rejectAll finishes every flight of s that has not started, with ErrClosed, and
+// returns their endings. s.mu must be held.
 func (s *shard[K, V]) rejectAll() (endings []ending[K, V]) {
-	var unstarted []*flight[K, V] // to remove one now would upset all
+	var unstarted []*flight[K, V] // collected first: all must not see the table change
 	for f := range s.all() {
 		if q := f.queue(); q != nil {
 			unstarted = append(unstarted, q)
@@ -95,21 +122,26 @@ func (s *shard[K, V]) rejectAll() (endings []ending[K, V]) {
 		}
 	}
 	var zero V
-	for _, f := range unstarted { // a successor comes first, and is not promoted
+	for _, f := range unstarted { // a successor comes first, so it is not promoted
 		endings = append(endings, s.end(f, rejected, zero, ErrClosed))
 	}
 	return endings
 }
 
-// busy reports whether a flight of any shard is unfinished.
+// busy reports whether a flight of any shard is unfinished. It locks each shard once.
+// No lock may be held.
 func (gs *groupState[K, V]) busy() (busy bool) {
 	gs.each(func(s *shard[K, V]) { busy = busy || s.busy() })
 	return busy
 }
 
-// cancelAll cancels the contexts of all flights that have one and still run. A
-// flight that finishes is either marked before, or keeps its context: that of
-// a result which a caller has must not end any more.
+// cancelAll cancels the contexts of all flights that have one and still run, with
+// ErrClosed as the cause. No lock may be held.
+//
+// A context is marked as canceled under the lock of the flight's shard, if the flight,
+// or its batch, has not finished. That of a flight that has finished is not canceled
+// any more: a caller may have the result, and may need the context for it. The
+// goroutines that wait for the end of the marked contexts are woken without a lock.
 func (gs *groupState[K, V]) cancelAll() {
 	end := endedBy(ErrClosed)
 	var marked []*flightContext
