@@ -7,7 +7,7 @@ package coalesce
 // other, so what keeps it does not keep its former neighbors.
 
 // links are part of an element and refer to its neighbors in a list. E is a pointer to
-// an element. They are zero if the element is in no list.
+// an element. remove clears them.
 type links[E any] struct{ prev, next E }
 
 // self returns l. It makes a pointer to a type that embeds links a linked.
