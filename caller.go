@@ -91,7 +91,7 @@ type caller[K comparable, V any] struct {
 	fn     func(context.Context) (V, error) // nil for Do and TryDo
 	edge   *edge                            // nil unless fn of a flight made the call
 	ch     chan Result[V]                   // of a receiver
-	stop   func() bool                      // of a receiver: ends the watching of ctx; or nil
+	stop   func() bool                      // of a receiver: stops AfterFunc; may be nil
 	inline bool                             // if it leads, fn runs on its goroutine
 
 	// Set by takeTurn: ctx.Err reported an end, even if done is not closed. Read only
