@@ -25,15 +25,15 @@ import (
 // ErrClosed must not lead a flight, not even in a shard that is closed last.
 //
 // The lock of a shard decides which calls Shutdown finds. A call that takes part before
-// its shard is closed gets the result of its flight or is rejected. No later call takes
+// its shard is closed gets the result of its flight or is rejected. No other call takes
 // part.
 
 // Shutdown closes the group for good and waits until no flight runs, forgotten flights
 // included, or until ctx ends. It drops the successes that linger. Calls that begin
-// after Shutdown has begun return [ErrClosed], including calls from inside fn. Calls
-// that are queued for a flight that has not started return ErrClosed at once. Calls
-// that have joined a running flight return as usual, when the flight has finished or
-// their own context ends.
+// after Shutdown has begun get [ErrClosed], including calls from inside fn. Calls that
+// are queued for a flight that has not started get ErrClosed at once. Calls that have
+// joined a running flight return as usual, when the flight has finished or their own
+// context ends.
 //
 // If ctx ends first, Shutdown cancels the contexts of the flights that still run, with
 // ErrClosed as the cause, and returns the error of ctx without waiting any longer. A
