@@ -25,7 +25,7 @@ import (
 // ErrClosed must not lead a flight, not even in a shard that is closed last.
 //
 // The lock of a shard decides which calls Shutdown finds. A call that takes part before
-// its shard is closed gets the result of its flight or is rejected. No other call takes
+// its shard is closed gets its flight's result or is rejected. No other call takes
 // part.
 
 // Shutdown closes the group for good and waits until no flight runs, forgotten flights
