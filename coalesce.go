@@ -7,16 +7,28 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
+// This file holds Group with its configuration, and the forms of call that block for one
+// key. DoChan is in chan.go and DoMulti in multi.go; the part that all forms have in
+// common is in caller.go.
+
 // A Group coalesces concurrent calls that have equal keys: fn runs once, and
 // every call that joins that run receives its result.
 //
 // The zero Group is empty and ready to use. A Group must not be copied after
-// first use. All its methods may be called concurrently, from inside fn too. As
-// DoChan sends values of type V through a channel, V is limited to 64 KiB; use a
-// pointer to what is larger.
+// first use. All its methods may be called concurrently, also from inside fn.
 //
-// The exported fields configure the Group. They are read at its first use and
-// must not be changed after it.
+// The exported fields configure the Group. They are read at its first use,
+// which is the first call of any method, and must not be changed after that.
+// The cost of MaxAge, Linger and Hooks is given under “Cost” in the package
+// documentation.
+//
+// On 64-bit machines V may have at most 65,504 bytes, because DoChan sends a
+// [Result] through a channel and the elements of a channel are limited to 64
+// KiB. A program with a larger V does not compile, even if it never calls
+// DoChan. The compiler reports “channel element type too large” at a line of
+// this package or of the standard library, and not at the line that uses the
+// Group. If you see this message, look at the size of V, and use a pointer
+// instead.
 //
 // In the terminology of [the Go memory model], the return of fn “synchronizes
 // before” the return of every call that shares its result, and before a nil
@@ -25,114 +37,136 @@ import (
 //
 // [the Go memory model]: https://go.dev/ref/mem
 type Group[K comparable, V any] struct {
-	// Shards is the number of locks that the keys are spread over. It is
-	// rounded up to a power of two; a negative number panics at first use.
-	// Zero means sixteen for each of GOMAXPROCS. Each takes 256 bytes.
+	// Shards is the number of locks over which the keys are spread. It is
+	// rounded up to a power of two. Zero means sixteen times GOMAXPROCS; a
+	// negative number panics at first use. On a 64-bit machine each shard takes
+	// 256 bytes at most, apart from its hash table, if K has up to 16 bytes, as
+	// a string has. With a larger K it takes more.
 	Shards int
 
-	// Hash places keys: equal keys must have equal hashes, and it must be safe
-	// for concurrent use. Its result is mixed with a secret of the group's.
-	// It runs on the caller's goroutine, outside all locks. It decides about
-	// speed only: whether two calls share a flight is a matter of ==.
-	// Nil means [hash/maphash.Comparable] with a seed of the group's own,
-	// which withstands keys that were chosen to collide. See [HashString].
+	// Hash determines where a key is placed. Equal keys must have equal hashes.
+	// Hash is called on the caller's goroutine, outside all locks. It may be
+	// called concurrently and must not panic. Its result is mixed with a secret
+	// of the group. It affects speed only: whether two calls share a flight is
+	// decided by ==. Nil means [hash/maphash.Comparable] with a seed of the
+	// group's own, which withstands keys that were chosen to collide. See
+	// [HashString].
 	Hash func(K) uint64
 
-	// Clone, if not nil, gives every caller of a flight that was joined, the
-	// leader too, a copy of its own of the value; the original goes to nobody.
-	// The same holds for a value that lingers, of which the group keeps the
-	// original. Clone gets whatever fn returned, beside an error too, and may run
-	// concurrently on that one value. If it panics, that caller alone is told.
-	// Nil means that all callers share one value, as they do what it points to.
+	// Clone, if not nil, copies a value for one caller. If more than one call
+	// took part in a flight, each of its callers, the leader included, gets its
+	// own clone, and no caller gets the original. The same holds for a success
+	// that lingers, of which the group keeps the original: the callers of its
+	// flight, and all calls that it answers later, get clones.
+	//
+	// Clone gets the value that fn returned, even if fn also returned an error.
+	// It is called on the caller's goroutine or, in DoChan, on a goroutine of
+	// its own, and may run concurrently on the same value. If it panics, only
+	// the caller that the clone was for gets the panic, as a *[PanicError].
+	//
+	// Nil means that all callers share one value and everything that it points
+	// to.
 	Clone func(V) V
 
-	// MaxWaiters bounds the calls that wait for one flight beside the one that
-	// leads it; calls of a queued successor count apart. The next call gets
-	// [ErrSaturated] at once, exactly: a caller that leaves makes room. Zero
-	// means no bound; a negative number panics at first use.
+	// MaxWaiters limits the number of calls that wait for one flight, not
+	// counting the call that leads it. The calls of a queued successor are
+	// counted separately, without the one that will lead it. A call that would
+	// exceed the limit gets [ErrSaturated] at once. The limit is exact: a
+	// caller that leaves makes room for another. Zero means no limit; a
+	// negative number panics at first use.
 	MaxWaiters int
 
-	// MaxAge is how long a flight keeps others from starting. The first call
-	// that finds a flight of that age takes over: it forgets that flight, as
-	// Forget does, and leads another, which then has the same time; a DoFresh
-	// queues, and leads at once. The old flight answers its own callers. A
-	// successor that is queued is started when the flight before it reaches
-	// that age, though no further call comes.
-	// Zero means no limit; a negative duration panics at first use. With a
-	// limit, every flight reads the clock when it starts and has a record.
+	// MaxAge limits how long a flight, counted from its start, keeps other
+	// flights of its key from starting. The first call that finds a flight of
+	// that age takes over: it forgets the flight, as Forget does, and leads a
+	// new one, which then has the same time. The old flight runs on and answers
+	// its own callers.
+	//
+	// A DoFresh does not take over but is queued, as ever. A successor that is
+	// queued starts when the flight in front of it reaches MaxAge, even if no
+	// further call arrives; so if a DoFresh finds a flight of that age, its own
+	// flight starts at once. While a successor is queued, no call takes over:
+	// calls that find the flight too old are queued with the successor.
+	//
+	// Zero means no limit; a negative duration panics at first use.
 	MaxAge time.Duration
 
-	// Linger is for how long a success, a value that fn returned with a nil
-	// error, goes on answering calls after its flight has finished. Calls of all
-	// forms but DoFresh are answered by it at once, without a lock, and are told
-	// that it is shared. [Group.Forget] and Shutdown drop it, and so does the
-	// next flight of its key, which a DoFresh has led, when it ends or is taken
-	// over from because of MaxAge. Errors, panics and Goexit never linger, nor
-	// does what was returned by a flight that had been forgotten or abandoned,
-	// or that a successor was queued behind.
+	// Linger is how long a success, which is a value that fn returned with a
+	// nil error, goes on answering calls after its flight has finished. It
+	// answers calls of all forms but DoFresh, at once and without a lock, and
+	// these calls report that it is shared.
 	//
-	// Zero means not at all; a negative duration panics at first use. With
-	// [Forever] and no LingerMax, each key is loaded once, and errors are
-	// retried by the next call. With Linger, every flight has a record, and a
-	// success makes two allocations, which are freed when it has expired or, if
-	// there are many, up to a sixteenth of Linger later.
+	// [Group.Forget], [Group.ForgetUnshared] and [Group.Shutdown] drop the
+	// success, and so does the end of a later flight of its key. While the
+	// success lingers, only a DoFresh starts such a flight, and other calls
+	// still get the old value until that flight ends. When it ends, the old
+	// value is dropped even if it fails; if it succeeds, its own value may
+	// linger in place of the old one. The old value is also dropped when that
+	// flight reaches MaxAge while a successor is queued behind it.
+	//
+	// Errors, panics and Goexit never linger. Neither does a value if its
+	// flight has been forgotten or abandoned, if a successor is queued behind
+	// the flight, or if the key does not equal itself.
+	//
+	// Zero means that nothing lingers; a negative duration panics at first use.
+	// With [Forever] and no LingerMax, each key is loaded once; after an error,
+	// the next call runs its fn.
 	Linger time.Duration
 
-	// LingerMax bounds the number of successes that linger. One more drops the
-	// one that has lingered longest. Zero means no bound; a negative number
-	// panics at first use.
+	// LingerMax limits the number of successes that linger in the group. When
+	// one more begins to linger, the one that has lingered longest is dropped.
+	// Zero means no limit; a negative number panics at first use.
 	LingerMax int
 
-	// Hooks are told of what happens to flights. Without any, they cost nothing.
+	// Hooks are called when something happens to a flight. If all of them are
+	// nil, they cost nothing.
 	Hooks Hooks[K]
 
-	state sched.SetOnce[groupState[K, V]] // set once, by useSlow; loaded by use and Do
+	state sched.SetOnce[groupState[K, V]] // set once, by useSlow; read by use and Do
 }
 
-// A Result is what a receiver of [Group.DoChan] gets, and what [Group.DoMulti]
-// returns for each key.
+// A Result is the answer to one call. [Group.DoChan] sends one to its channel,
+// and [Group.DoMulti] returns one for each key.
 type Result[V any] struct {
-	Val V
-	Err error // a *PanicError where a blocked call would panic
+	Val V     // the zero value if Err is an error that fn did not return
+	Err error // a *PanicError where a call that blocks would panic
 
 	// Shared reports whether more than one call took part in the flight, or
-	// whether it was answered by a success that lingers.
+	// whether the answer is a success that lingers.
 	Shared bool
 }
 
-// Do runs fn and returns what it returns, unless a call with an equal key is
-// running its own: then Do waits for that one to end and returns its result.
-// shared reports whether more than one call took part, or whether the result is
-// a success that lingers (see [Group.Linger]), which Do returns at once.
+// Do runs fn and returns its results, unless the key has a flight already: then
+// Do waits for that flight and returns its result. shared reports whether more
+// than one call took part, or whether the result is a success that lingers (see
+// [Group.Linger]), which Do returns at once.
 //
-// A call that leads runs fn on its own goroutine, and returns when fn has. A
-// call that follows blocks until then, whatever contexts other callers have. A
-// call that finds a flight abandoned (see [Group.DoContext]) blocks until the
-// fn of that one has ended, or has reached MaxAge, and then leads or follows the
-// next.
+// A call that leads runs fn on its own goroutine and returns when fn has
+// returned. A call that follows blocks until the flight has finished, whatever
+// happens to the contexts of other callers. A call that finds an abandoned
+// flight (see [Group.DoContext]) is queued: it blocks until that fn has ended,
+// or until that flight is forgotten or reaches MaxAge, and then leads or
+// follows the next flight.
 //
-// If fn panics, every Do panics with a *[PanicError]. If fn calls
-// [runtime.Goexit], its goroutine exits and the others get [ErrGoexit]. An
-// error of fn's is shared like a value. After [Group.Shutdown] Do returns
-// [ErrClosed], and where MaxWaiters wait already [ErrSaturated]. Where an error
-// is not fn's, v is the zero value. Do panics if fn is nil, or if key holds a
-// dynamic type that cannot be compared.
+// If fn panics, every Do panics with the same *[PanicError]. If fn calls
+// [runtime.Goexit], the goroutine that it runs on exits, and the other callers
+// get [ErrGoexit]. An error that fn returns is shared like a value. Do returns
+// [ErrClosed] if [Group.Shutdown] has begun, and [ErrSaturated] if MaxWaiters
+// calls already wait. If the error is not one that fn returned, v is the zero
+// value. Do panics if fn is nil, or if key holds a dynamic type that is not
+// comparable.
 //
-// fn must not call Do with the same key: that waits for itself, for ever (see
-// [DeadlockError] for the forms that are told). To bound the time that fn takes,
-// give it a context of its own with a timeout.
+// fn must not call Do with the same key: such a call waits for itself, forever.
+// Calls of Do are not checked for this (see “Deadlocks” in the package
+// documentation). To limit the time that fn takes, use a context with a timeout
+// inside fn.
 //
-// Do allocates nothing when nobody joins, however much fn captures, nor for a
-// call that follows. The first to follow adds a channel and keeps the flight's
-// record from being used again: two allocations for a flight that was joined.
-// Beyond 128, each 128 waiters have a channel of their own, two allocations more;
-// a leader with more than 16 waiters starts a goroutine to wake them and does not
-// wait for it; and a call that is queued makes two allocations.
+// For allocations, see “Cost” in the package documentation.
 func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err error) {
 	if fn == nil {
 		panicNil(false)
 	}
-	gs := g.state.Load() // g.use, which is not inlined
+	gs := g.state.Load() // g.use, written out, as it is not inlined
 	if gs == nil {
 		gs = g.useSlow()
 	}
@@ -149,7 +183,10 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	}
 	f := s.leadAlone(h, key)
 	s.mu.Unlock()
-	// This is runInline, written out: 24.4 ns a call instead of 33.6
+	// f is registered: from here on, other goroutines may find it. Any that does sets
+	// f.known, under the lock.
+	//
+	// The rest is runInline, written out. It makes a call take 24.4 ns instead of 33.6
 	// (go test -run - -bench Do/key=string$ .).
 	normal := false
 	defer func() {
@@ -162,6 +199,9 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	normal = true
 	s.mu.Lock()
 	if !f.known && s.plain {
+		// No other goroutine has looked at f, so no call waits for it, and the shard has
+		// not been closed, so no Shutdown does. The record stays in the shard for the
+		// next Do.
 		s.clearLone()
 		s.mu.Unlock()
 		return v, false, err
@@ -169,12 +209,12 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	return s.finishInline(f, v, err)
 }
 
-// doSlow is Do where the shard has other flights, or is not plain. It is
-// outlined so that the code of most leaders is short. It is entered with s.mu held
+// doSlow is Do for a shard that has other flights or is not plain. It is a separate
+// function so that the code that most leaders run is short. It is entered with s.mu held
 // and releases it.
 func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
 	if s.plain && s.lookup(h, key, reflexive) == nil {
-		f := s.lead(h, key) // as admit would say
+		f := s.lead(h, key) // admit would decide the same
 		s.mu.Unlock()
 		return s.runInline(f, fn)
 	}
@@ -189,6 +229,8 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 		s.mu.Unlock()
 		c.announce()
 		sched.Wait(c.seat.done)
+		// c.result would do no more: a flight that was running when c joined it cannot be
+		// rejected, and the record of a flight that was joined is not given back.
 		return c.flight.result(s.group.clone)
 	case queues:
 		return c.queue(fn)
@@ -196,17 +238,22 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 	return c.immediate()
 }
 
-// TryDo runs fn and returns what it returns, unless the key has a flight (one
-// that has reached MaxAge does not count, if nobody is queued behind it): then
-// it returns the zero value and [ErrInFlight] at once. A success that lingers it
-// returns. Calls that come while fn runs join it, as they would a Do.
+// TryDo runs fn and returns its results, unless the key has a flight: then it
+// returns the zero value and [ErrInFlight] at once. It never waits for another
+// call.
 //
-// fn runs on the caller's goroutine. Panics, Goexit, Shutdown, cost and
-// misuse are as for [Group.Do].
+// If a success lingers for the key, TryDo returns that value with a nil error.
+// A flight that has reached MaxAge does not count, unless a successor is queued
+// behind it: TryDo takes over from it, as Do does. Calls that arrive while fn
+// runs join its flight, as they join that of a Do.
 //
-// This is what the kernel tried first, with -ETXTBSY for an answer. It suits
-// work that need not be done by this caller, or now; a caller who needs the
-// outcome takes the answer for a failure. Use Do for that.
+// fn runs on the caller's goroutine. Panics, Goexit, Shutdown and misuse are as
+// in [Group.Do]. For allocations, see “Cost” in the package documentation.
+//
+// TryDo suits work that need not be done by this caller, or not now. It does
+// not suit a caller that needs the outcome, to which ErrInFlight looks like a
+// failure; such a caller should use Do. (The kernel's first attempt at
+// coalescing module loads answered in this way, with -ETXTBSY.)
 func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 	if fn == nil {
 		panicNil(false)
@@ -221,40 +268,40 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 	return v, err
 }
 
-// DoContext is like [Group.Do] for callers that can give up: when ctx ends
-// before the flight does, DoContext returns ctx's error at once and the flight
-// goes on for the others. A result that is there when the caller notices the
-// end of ctx wins over it. A caller that leaves gets the zero value, ctx.Err()
-// and whether it was shared. A ctx that has ended on entry starts nothing and
-// joins nothing. The methods of ctx must not panic.
+// DoContext is like [Group.Do], but its caller can give up: if ctx ends before
+// the flight does, DoContext returns the error of ctx at once, and the flight
+// goes on for the other callers.
 //
-// fn runs on a goroutine of the flight's own. Its context carries the values
-// of the leader's ctx, but not its deadline: it is canceled when the last
-// caller has left, with the [context.Cause] of that caller's ctx for its
-// cause, or by a [Group.Shutdown] that has run out of time, with [ErrClosed].
-// It is not canceled because fn returned, so a response body or rows that are
-// part of the value stay usable. If ctx can never end, as
+// A caller that leaves gets the zero value, ctx.Err(), and whether more than
+// one call took part. A result beats the end of ctx if the flight had finished
+// when the caller noticed that end. A call whose ctx has ended on entry starts
+// nothing and joins nothing.
+//
+// fn runs on a goroutine of the flight's own. Its context carries the values of
+// the leader's ctx and has no deadline. It is canceled when the last caller has
+// left, with the [context.Cause] of that caller's ctx as its cause, or by a
+// [Group.Shutdown] that has run out of time, with [ErrClosed] as its cause. It
+// is not canceled because fn returned, so a response body or database rows in
+// the value stay usable. There is one exception: if ctx can never end, as
 // [context.Background], and the call leads, fn runs on the caller's goroutine
-// with that very ctx.
+// and gets ctx itself.
 //
-// When the last caller has left, fn may take its time to notice. A call that
-// comes meanwhile does not join it, nor does it start a second execution
-// beside it: it waits, under its own ctx, until the abandoned one has ended,
-// and is then answered by an execution of its own (see [Group.Forget] and
-// [Group.MaxAge] for not waiting so long). If fn then panics and nobody is left
-// to tell, the panic is logged to [log/slog.Default] at error level and counted.
+// After the last caller has left, fn may take its time to notice: the flight is
+// abandoned. A call that finds it neither joins it nor starts a second
+// execution beside it. It waits, under its own ctx, until the abandoned
+// execution has ended, and then leads or follows another flight. [Group.Forget]
+// and [Group.MaxAge] shorten that wait. If the abandoned fn panics, no caller
+// is left to receive the panic: it is logged to [log/slog.Default] at error
+// level and counted.
 //
-// Panics, Goexit, Shutdown and misuse are as for Do; where fn runs on the
-// flight's goroutine, all callers get [ErrGoexit]. A nil ctx panics. A caller
-// whose fn must not outlive the call, because it uses the caller's
-// transaction, say, uses Do.
+// If fn calls [runtime.Goexit], the callers get [ErrGoexit], except that a
+// caller whose own goroutine ran fn exits. A call made with the context of an
+// fn gets a *[DeadlockError] if it would close a cycle of waits. Panics, other
+// errors and misuse are as in Do, and a nil ctx panics. The methods of ctx must
+// not panic and must not exit the goroutine. Use Do if fn must not outlive the
+// call, for example because it uses a transaction of the caller's.
 //
-// A call that leads with a ctx that can end makes two allocations: fn's context
-// and the channel that it waits on; one more if fn asks its context for Done. Being joined keeps the flight
-// from being used again, with what starts its goroutine: two more. A call that
-// follows makes none. A context that fn derives from its own costs no
-// goroutine; one derived through a [context.WithValue]
-// does, until it is canceled.
+// For allocations, see “Cost” in the package documentation.
 func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
 	c := newCaller[K](ctx, fn)
 	switch c.arrive(g.use(), key, anything, nil) {
@@ -265,8 +312,8 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 	case answered, refused:
 		return c.immediate()
 	}
-	// This is await, written out: so the frames of a follower fit into the two KiB
-	// of stack that its goroutine was born with (TestMemory_StackOfAFollower).
+	// The rest is await, written out, so that the frames of a follower fit into the two
+	// KiB of stack that its goroutine starts with (TestMemory_StackOfAFollower).
 	c.seat = c.flight.sit()
 	c.shard.unlock(c.edge)
 	c.announce()
@@ -278,13 +325,16 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 }
 
 // DoFresh is like [Group.DoContext] but never joins an execution that began
-// before it: the result is of one that started after this call began. It suits
-// a caller that has just changed what fn reads.
+// before it: its result comes from one that started after the call began. It
+// suits a caller that has just changed data that fn reads.
 //
-// While an execution is running, calls of DoFresh queue behind it, all in one
-// successor, which starts when that execution ends or is forgotten; calls of
-// the other forms go on joining the running one. fn always runs on a goroutine
-// of the flight's own, even if ctx can never end.
+// If the key has a flight, calls of DoFresh queue behind it, all in one
+// successor. The successor starts when the flight ends, is forgotten or reaches
+// MaxAge; until then calls of the other forms go on joining the running flight.
+// A success that lingers does not answer a DoFresh. fn always runs on a
+// goroutine of the flight's own, even if ctx can never end.
+//
+// For allocations, see “Cost” in the package documentation.
 func (g *Group[K, V]) DoFresh(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
 	c := newCaller[K](ctx, fn)
 	switch c.arrive(g.use(), key, fresh, nil) {
@@ -296,7 +346,7 @@ func (g *Group[K, V]) DoFresh(ctx context.Context, key K, fn func(context.Contex
 	return c.immediate()
 }
 
-// use returns the group's state, which is made at the first use.
+// use returns the group's state and makes it at the first use.
 func (g *Group[K, V]) use() *groupState[K, V] {
 	gs := g.state.Load()
 	if gs == nil {
@@ -305,18 +355,20 @@ func (g *Group[K, V]) use() *groupState[K, V] {
 	return gs
 }
 
-// useSlow makes the state. It is outlined to keep its callers short.
+// useSlow makes the state from the group's fields. It panics if one of them is negative.
+// It is a separate function to keep its callers short.
 //
 //go:noinline
 func (g *Group[K, V]) useSlow() *groupState[K, V] {
 	gs := newGroupState(g)
 	if !g.state.CompareAndSwap(nil, gs) {
-		gs = g.state.Load() // another call was first; nobody has seen ours
+		gs = g.state.Load() // another call was first; no goroutine has seen ours
 	}
 	return gs
 }
 
-// panicNil reports a misuse, before anything is touched.
+// panicNil panics because of a nil context, or of a nil fn if ctx is false. It is called
+// before anything is changed.
 func panicNil(ctx bool) {
 	if ctx {
 		panic("coalesce: nil context")
