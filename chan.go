@@ -6,28 +6,50 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// DoChan is like [Group.DoContext] but does not block: it returns a channel
-// that receives exactly one Result and is never closed. The channel has room
-// for the Result, so nobody has to receive it.
+// This file holds DoChan and the delivery of its results. A call of DoChan, a receiver,
+// takes part until it is answered, although DoChan has returned and no goroutine of its
+// own waits. So it is listed in its flight, and others act for it: the goroutine that
+// ends the flight, or the one that the end of ctx starts. Which of the two answers is
+// decided under the shard's lock:
+//
+//	DoChan             ctx ends                       the flight finishes
+//	------             --------                       -------------------
+//	watch ctx
+//	lock               lock                           lock
+//	  admit, list        finished? then do nothing      set the outcome
+//	unlock               set gone, leave the flight     take the list, without c if gone
+//	call Join          unlock                         unlock
+//	return ch          send the error of ctx          send the result to all on the list
+//	                   call Leave                     stop watching their contexts
+//
+// ctx may also end between the watch and the admission. Then the call is gone before it
+// takes part, and the goroutine that saw ctx end sends the answer.
+
+// DoChan is like [Group.DoContext] but does not wait: it returns a channel that
+// receives exactly one Result and is never closed. The channel has room for the
+// Result, so the caller need not receive it.
 //
 // If the call leads, fn runs on a goroutine of the flight's own, even if ctx
-// can never end. ctx governs the call as in DoContext: when it ends first, the
-// Result holds its error, and the last call to leave cancels fn's context. A
-// panic of fn is in Result.Err as a *[PanicError], a Goexit as [ErrGoexit];
-// neither ends the process. With Clone set, each receiver's clone is made on a
-// goroutine of its own.
+// can never end. ctx governs the call as in DoContext: if it ends before the
+// flight does, the Result holds its error, and the last call to leave cancels
+// fn's context. A caller that no longer wants the Result must end ctx; not
+// receiving is not leaving.
 //
-// DoChan panics if ctx or fn is nil. Each call allocates its channel, with the
-// room in it, an entry in the flight and, if ctx can end, what
-// [context.AfterFunc] does; one that leads also the flight, fn's context and
-// the goroutine.
+// If fn panics, Result.Err is a *[PanicError]; if it calls [runtime.Goexit],
+// Result.Err is [ErrGoexit]. Neither ends the process. All other errors are in
+// Result.Err, too. With Clone set, each receiver's clone is made on a goroutine
+// of its own. DoChan panics if ctx or fn is nil, or if key holds a dynamic type
+// that is not comparable.
+//
+// For allocations, see “Cost” in the package documentation.
 func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context) (V, error)) <-chan Result[V] {
 	c := new(caller[K, V])
 	*c = newCaller[K](ctx, fn)
 	c.ch = make(chan Result[V], 1)
-	// Watching begins before the call takes part: AfterFunc is code of the
-	// context's and cannot be called under the lock, and finish must find
-	// stop set. leave copes with a context that ends in between.
+	// The watch begins before the call takes part, for two reasons: AfterFunc may run
+	// code of the context's, which must not run under the lock; and the goroutine that
+	// ends the flight must find c.stop set. If ctx ends in between, leave finds a call
+	// that has no flight yet, and admit then finds that call gone.
 	watch := func() {
 		if c.done != nil {
 			c.stop = sched.AfterFunc(ctx, func() { c.withdraw(ctx) })
@@ -49,7 +71,7 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 	return c.ch
 }
 
-// sendImmediate sends the answer of a receiver that takes part in nothing. No lock may
+// sendImmediate sends the answer of a receiver that takes part in no flight. No lock may
 // be held.
 func (c *caller[K, V]) sendImmediate() {
 	if c.success == nil {
@@ -59,8 +81,11 @@ func (c *caller[K, V]) sendImmediate() {
 	c.send(c.shard.group.clone, Result[V]{Val: c.success.val, Shared: true})
 }
 
-// deliver answers c, which was listed in a flight that has finished, unless it is a
-// blocked call: closing the completion of its seat wakes that. No lock may be held.
+// deliver answers c, which was listed in a flight that has finished. It does nothing for
+// a blocked call that was queued, which is woken by the completion of its seat. A key of
+// a DoMulti is woken, and the DoMulti reads the result. A receiver is sent the result.
+// The caller's edge is removed first: a call that has its answer must not be found
+// waiting. No lock may be held.
 func (c *caller[K, V]) deliver(clone func(V) V) {
 	if c.turn != nil {
 		return
@@ -78,7 +103,9 @@ func (c *caller[K, V]) deliver(clone func(V) V) {
 }
 
 // send sends r to c's channel, with a clone of the value if clone is not nil. Clone may
-// panic, exit or take its time, so it runs on a goroutine of this receiver's own.
+// panic, exit its goroutine or take its time, and other callers wait behind c in the
+// list: so it runs on a goroutine of this receiver's own. If it exits, the receiver gets
+// ErrGoexit.
 func (c *caller[K, V]) send(clone func(V) V, r Result[V]) {
 	if clone == nil {
 		c.ch <- r
@@ -93,8 +120,8 @@ func (c *caller[K, V]) send(clone func(V) V, r Result[V]) {
 }
 
 // unwatch stops watching the context of c, which has been answered. It may run code of
-// the context's, which may block, so all other callers are answered before. No lock
-// may be held.
+// the context's, which may block. Therefore all other callers of the flight are answered
+// before it is called. No lock may be held.
 func (c *caller[K, V]) unwatch() {
 	if c.stop != nil {
 		c.stop()
