@@ -7,22 +7,39 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds DoMulti. A call for many keys is a call for each of them, and
-// the flights are the same as everybody's; only fn runs once for all the flights
-// that the call leads, which are a batch (see batch.go).
+// This file holds DoMulti. A call for many keys counts as one call for each key, and its
+// flights are like all others; only fn runs once for all the flights that the call leads,
+// which are a batch (see batch.go).
 //
-// No two calls wait for each other, whatever the order of their keys: a call
-// claims its keys one by one, never waiting, and starts fn for those it leads
-// before it waits for the others.
+// No two calls wait for each other, whatever the order of their keys: a call claims its
+// keys one by one without waiting, and starts fn for the keys that it leads before it
+// waits for the others.
+//
+// Each key is claimed under the lock of its shard. The verdict decides which completion
+// await waits on for that key:
+//
+//	leads       part.flight, a flight of the batch      batch.done
+//	joins       part.caller, with a seat                seat.done, closed at its end
+//	queues      part.caller, listed in the successor    answered, closed by deliver
+//	answered,   part.caller, without a flight           nothing
+//	refused
+//
+// A key that the call leads has no caller as long as the call stays: the batch finishes
+// all flights that the call leads before it closes batch.done. If the call leaves early,
+// leave makes a caller for each of these keys, as every departure is that of a caller.
+//
+// The goroutine of the call is the only one that uses the multi and its parts. The batch
+// runs fn on a goroutine of its own. If a queued key comes to lead, its fn runs on one
+// more (leadQueued).
 
 // A multi is one call of DoMulti.
 type multi[K comparable, V any] struct {
 	group *groupState[K, V]
 	ctx   context.Context
 	fn    func(context.Context, []K) (map[K]V, error)
-	parts []part[K, V]
+	parts []part[K, V] // in the order of the keys, without duplicates
 	batch *batch[K, V] // of the flights that it leads; nil if there are none
-	edges []*edge      // of the keys, if fn of another flight made the call
+	edges []*edge      // one for each key, if fn of another flight made the call
 }
 
 // A part is one key of a DoMulti.
@@ -30,40 +47,40 @@ type part[K comparable, V any] struct {
 	key       K
 	hash      uint64
 	reflexive bool
-	flight    *flight[K, V] // that it leads, as one of the batch; or nil
-	caller    *caller[K, V] // for a key that it does not lead, or has left
+	flight    *flight[K, V] // the flight of the batch, if the call leads the key
+	caller    *caller[K, V] // nil if the call leads the key and has not left
 }
 
-// DoMulti is [Group.DoContext] for many keys at once. It calls fn once for those
-// of the keys that have no flight, waits for the flights of the others, and
-// returns an outcome for each key. Its flights are like all others: a Do joins
+// DoMulti is [Group.DoContext] for many keys at once. It calls fn once for
+// those keys that have no flight, waits for the flights of the others, and
+// returns a Result for each key. Its flights are like all others: a Do can join
 // the flight of a key that a DoMulti leads.
 //
 // fn gets the keys that it must load, each once, in the order of keys, in a
-// slice of its own, and returns a map with their values. A key that is not in
-// the map gets [ErrAbsent]. If fn returns an error, all the keys that it was
-// given get that, and what the map holds for them. Panics and Goexit are in
-// Result.Err, as for [Group.DoChan], and so are all other errors, [ErrClosed],
-// [ErrSaturated] and *[DeadlockError] among them, each for the keys that they
-// concern. If no key needs to be loaded, fn is not called. A key whose flight is
-// abandoned is queued, as it would be by DoContext; if its turn comes, fn is
-// called for that key alone, concurrently, perhaps, with the first execution.
+// slice of its own, and returns a map with their values. A key that is missing
+// from the map gets [ErrAbsent]. If fn returns an error, all keys that it was
+// given get that error, together with the values that the map holds for them.
+// All errors are in Result.Err: a panic of fn as a *[PanicError], a Goexit as
+// [ErrGoexit], and [ErrClosed], [ErrSaturated] or a *[DeadlockError] for those
+// keys that they concern. If no key needs to be loaded, fn is not called.
+//
+// A key whose flight is abandoned is queued behind it, as in DoContext. If the
+// call comes to lead the successor, fn is called for that key alone, possibly
+// concurrently with the first execution.
 //
 // fn runs on a goroutine of its own, even if ctx can never end. Its context is
-// as in DoContext; it is canceled when the last caller of the last of its
-// keys has left, as one fn works for all of them. When ctx ends, DoMulti returns
-// at once: the keys whose flights have finished have their results, the others
-// ctx's error.
+// as in DoContext, but one execution works for all the keys that it was given:
+// the context is canceled when the last caller of all these keys has left. If
+// ctx ends, DoMulti returns at once. Keys whose flights have finished have
+// their results; the others have the error of ctx.
 //
-// Keys are checked before anything is begun: DoMulti panics if one holds a
-// dynamic type that cannot be compared, and if ctx or fn is nil. A key that does
-// not equal itself, such as NaN, cannot be found in a map: it is given to fn and
-// gets ErrAbsent. [Stats] counts a call for each key.
+// Keys are checked before anything is started: DoMulti panics if a key holds a
+// dynamic type that is not comparable, or if ctx or fn is nil. A key that does
+// not equal itself, such as NaN, is given to fn, but it cannot be found in a
+// map and gets ErrAbsent. [Stats] counts one call for each key.
 //
-// Shards are locked one after the other. Beside the map that it returns and what
-// fn allocates, a DoMulti makes six allocations, some 200 bytes a key, for as
-// long as the call lasts (go test -run - -bench Feature .); one more for each key
-// that it leads and another call joins, a few for one that is queued.
+// Shards are locked one after another. For allocations and memory, see “Cost”
+// in the package documentation.
 func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Context, []K) (map[K]V, error)) map[K]Result[V] {
 	if ctx == nil || fn == nil {
 		panicNil(ctx == nil)
@@ -78,6 +95,9 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 		}
 		return results
 	}
+	// The order matters. All keys are claimed before fn starts, as the batch must be
+	// complete; and fn starts before the call waits, or runs a Join hook, which may take
+	// its time.
 	from := nestedIn(ctx)
 	for i := range m.parts {
 		m.claim(i, from)
@@ -99,8 +119,10 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	return results
 }
 
-// distinct returns a part for each of the keys, without duplicates, and enters
-// them in results. It panics if one cannot be hashed.
+// distinct returns a part for each of the keys, without duplicates, and enters the keys
+// in results. It panics if a key is not hashable, before the call takes part in anything.
+// A key that does not equal itself is never a duplicate, and is entered when it has its
+// answer.
 func (gs *groupState[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K, V] {
 	parts := make([]part[K, V], 0, len(keys))
 	for _, key := range keys {
@@ -108,7 +130,7 @@ func (gs *groupState[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K
 		if _, seen := results[key]; seen {
 			continue
 		}
-		if reflexive { // or it could not be overwritten
+		if reflexive { // a NaN's entry could not be overwritten
 			results[key] = Result[V]{}
 		}
 		parts = append(parts, part[K, V]{key: key, hash: h, reflexive: reflexive})
@@ -116,8 +138,13 @@ func (gs *groupState[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K
 	return parts
 }
 
-// claim makes the call take part in the flight of a key, or lead one in its batch. It
-// does not block.
+// claim makes the call take part in the flight of key i, or lead a flight of its batch.
+// It does not block. from is the edge that nestedIn returned, nil if no fn made the call;
+// each key gets a copy. No lock may be held.
+//
+// From then on the flight is visible: other calls may join it, and it may finish, while
+// the call claims its other keys. A flight that the call leads waits for fn until all
+// keys are claimed. It cannot be abandoned before, as the call itself has not left.
 func (m *multi[K, V]) claim(i int, from *edge) {
 	p := &m.parts[i]
 	s := m.group.shard(p.hash)
@@ -135,10 +162,12 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 		if m.batch == nil {
 			m.batch = newBatch(m.ctx, m.fn, len(m.parts)-i)
 		}
+		// c stays on this goroutine's stack: the batch stands for the key.
 		p.flight = c.leadIn(m.batch, p.hash, p.key)
 		s.unlock(c.edge)
 		return
 	}
+	// The part keeps c, and the flight may list it, so it has to be on the heap.
 	p.caller = new(caller[K, V])
 	*p.caller = c
 	switch q := p.caller; v {
@@ -146,6 +175,7 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 		q.seat = q.flight.sit()
 		s.unlock(q.edge)
 	case queues:
+		// Another goroutine leads the flight for this call if its turn comes.
 		q.fn = single(p.key, m.fn)
 		q.answered = sched.NewCompletion()
 		q.list()
@@ -153,11 +183,12 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 	}
 }
 
-// errLacking marks a key that fn's map lacks. It is not ErrAbsent, so that an fn which
-// itself returns ErrAbsent has returned an error like any other.
+// errLacking marks a key that is missing from fn's map. It is distinct from ErrAbsent, so
+// that ErrAbsent, if fn itself returns it, is an error like any other.
 var errLacking = errors.New("absent")
 
-// single returns fn for one key.
+// single returns a function that calls fn for one key, for a queued key that comes to
+// lead.
 func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, error)) func(context.Context) (V, error) {
 	return func(ctx context.Context) (V, error) {
 		m, err := fn(ctx, []K{key})
@@ -169,8 +200,9 @@ func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, 
 	}
 }
 
-// announce calls the hooks for the flights that the call has joined, or is queued in.
-// If one exits the goroutine, the call leaves all its flights. No lock may be held.
+// announce calls the Join hook for each flight that the call has joined or is queued in.
+// If one of these hooks exits the goroutine, the remaining ones are still called, and the
+// call then leaves all its flights. No lock may be held.
 func (m *multi[K, V]) announce() {
 	normal := false
 	defer func() {
@@ -180,6 +212,8 @@ func (m *multi[K, V]) announce() {
 	}()
 	each(0, len(m.parts), func(i int) {
 		if c := m.parts[i].caller; c != nil && c.joined != nil {
+			// leadQueued waits on this completion before it runs fn, even if Join is nil.
+			// The defer completes it also if the hook exits the goroutine.
 			if c.announced != nil {
 				defer sched.Complete(c.announced)
 			}
@@ -189,8 +223,9 @@ func (m *multi[K, V]) announce() {
 	normal = true
 }
 
-// await blocks until all flights of the call have finished, or its context has ended,
-// and reports whether they have.
+// await blocks until all flights of the call have finished or its context has ended, and
+// reports whether they have finished. It waits for one after another: the call needs them
+// all, so the order does not matter. No lock may be held.
 func (m *multi[K, V]) await() bool {
 	done := m.ctx.Done()
 	if m.batch != nil && !sched.WaitEither(m.batch.done, done) {
@@ -198,6 +233,7 @@ func (m *multi[K, V]) await() bool {
 	}
 	for i := range m.parts {
 		c := m.parts[i].caller
+		// The batch has answered this key, or the key never took part.
 		if c == nil || c.flight == nil {
 			continue
 		}
@@ -212,17 +248,20 @@ func (m *multi[K, V]) await() bool {
 	return true
 }
 
-// leave makes the call leave all flights that have not finished, as the given context
-// has ended. All are left before code of the context's is run, or a hook or Clone
-// called, which may take their time. No lock may be held.
+// leave makes the call leave all flights that have not finished, because the given
+// context has ended. All of them are left before a context is canceled or a hook is
+// called, because these run user code, which may take its time: a flight that this call
+// was to lead goes to the next caller without that delay. No lock may be held.
 func (m *multi[K, V]) leave(ctx context.Context) {
-	m.dropEdges()
+	m.dropEdges() // before any flight is left (D4): the callers made below have no edge
 	var left []*caller[K, V]
 	for i := range m.parts {
 		p := &m.parts[i]
 		c := p.caller
 		switch {
 		case c == nil:
+			// The key is one that the call leads. Its flight may have finished, if fn is
+			// about to be over: then the key keeps its result.
 			c = &caller[K, V]{shard: p.flight.cold.shard, flight: p.flight, leads: true}
 			if !c.leave() {
 				continue
@@ -236,7 +275,8 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 	each(0, len(left), func(i int) { left[i].afterLeaving(ctx) })
 }
 
-// dropEdges removes the edges of the call.
+// dropEdges removes the edges of the call. It may be called again, and no lock may be
+// held.
 func (m *multi[K, V]) dropEdges() {
 	if m.edges == nil {
 		return
@@ -248,8 +288,9 @@ func (m *multi[K, V]) dropEdges() {
 	}
 }
 
-// answer returns what the call gets for the key of p, when it waits no longer. No lock
-// may be held.
+// answer returns the result for the key of p, once the call waits no longer. It runs
+// Clone if the result is shared, and gives back the flight's record if it may be used
+// again. No lock may be held.
 func (m *multi[K, V]) answer(p *part[K, V]) (r Result[V]) {
 	gs, f := m.group, p.flight
 	if c := p.caller; c != nil {
