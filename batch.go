@@ -6,39 +6,60 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds batches: one execution of fn for the flights of several keys.
+// This file holds batches. A batch is one execution of fn for the flights of several
+// keys, which all belong to one call of DoMulti. Each flight is registered in the shard
+// of its key, can be joined, forgotten and taken over from like any other, and has
+// callers of its own. The flights share fn's context, and they are abandoned and finish
+// together:
+//
+//	DoMulti    newBatch, leadIn for each key, then a goroutine for run
+//	run        the Start hooks, fn, then finish
+//	finish     conclude         from here on, a departure does not cancel fn's context
+//	           end              each flight, under the lock of its own shard
+//	           complete done    the DoMulti goes on
+//	           wake             the calls that joined single flights
+//	           hooks            Finish for each flight
 //
 // Invariants, true whenever no lock is held:
 //  M1. All flights of a batch finish before any waiter is woken. Only a goroutine that
-//      takes a shard's lock meanwhile can see some finished and others not.
-//  M2. callers of a batch is the sum of those of its flights until they finish.
-//      It is 0 while fn runs if and only if the batch is abandoned, for good, and all
-//      its flights with it.
-//  M3. A batch's lock is taken under a shard's lock, and nothing under it.
+//      takes a shard's lock meanwhile, or finds a success that lingers, can see some
+//      finished and others not.
+//  M2. callers of a batch is the sum of those of its flights until they finish. It is 0
+//      while fn runs if and only if the batch is abandoned, for good, and all its flights
+//      with it.
+//  M3. A batch's lock is taken under a shard's lock or under none. Under it, only the
+//      lock of a flightContext is taken.
 
-// A batch is one execution of fn for several flights. Its context outlives it
-// with what fn returned; nothing else may.
+// A batch is one execution of fn for several flights.
+//
+// fn's context is a part of the batch, and values that fn returned may refer to it for
+// longer than the flights last. So the batch must not refer to anything else by then: run
+// clears fn, and finish clears parts.
 type batch[K comparable, V any] struct {
+	// The goroutine of the DoMulti writes these until it has started that of run, which
+	// alone writes them from then on. ctx has a lock of its own.
 	ctx   flightContext
-	fn    func(context.Context, []K) (map[K]V, error) // until it is called
-	parts []*flight[K, V]                             // until they finish; with room for those to come
+	fn    func(context.Context, []K) (map[K]V, error) // nil once it is called
+	parts []*flight[K, V]                             // nil once they finish
 	done  sched.Completion                            // complete when all have finished
 	born  int64                                       // sched.Now at the first claim
 
-	mu      sched.Mutex // guards what follows
+	mu      sched.Mutex // guards the rest
 	callers int         // see M2
-	n       uint64      // flights
+	n       uint64      // how many flights there are
 }
 
-// newBatch returns a batch with room for n flights.
+// newBatch returns a batch with room for n flights and the values of ctx for fn's
+// context.
 func newBatch[K comparable, V any](ctx context.Context, fn func(context.Context, []K) (map[K]V, error), n int) *batch[K, V] {
 	b := &batch[K, V]{fn: fn, parts: make([]*flight[K, V], 0, n), done: sched.NewCompletion(), born: sched.Now()}
 	b.ctx.values = ctx
 	return b
 }
 
-// leadIn makes c lead a flight of b for key. c's shard must be locked, and the key have
-// no flight.
+// leadIn makes c lead a new flight of b for key, and returns the flight. c's shard must
+// be locked, and the key must have no flight. Other calls can join the flight as soon as
+// the lock is released, although fn starts only after the last key has been claimed.
 func (c *caller[K, V]) leadIn(b *batch[K, V], h uint64, key K) *flight[K, V] {
 	s := c.shard
 	f := s.takeOwn(&b.ctx)
@@ -54,7 +75,9 @@ func (c *caller[K, V]) leadIn(b *batch[K, V], h uint64, key K) *flight[K, V] {
 	return f
 }
 
-// run runs fn on the goroutine that was started for b.
+// run runs fn and finishes the flights of b. It is the goroutine that DoMulti starts for
+// b, after it has claimed its last key. A panic of fn ends there, in the results of the
+// callers; a Goexit, also of a Start hook, goes on when the flights have finished.
 func (b *batch[K, V]) run() {
 	fn := b.fn
 	b.fn = nil
@@ -69,6 +92,7 @@ func (b *batch[K, V]) run() {
 			b.finish(exited, nil, ErrGoexit)
 		}
 	}()
+	// The Start hooks of all flights come before fn, which works for all of them.
 	if h := b.parts[0].cold.shard.group.hooks; h != nil {
 		each(0, len(b.parts), func(i int) { b.parts[i].cold.shard.tellStart(b.parts[i]) })
 		h.label(&b.ctx, b.parts[0].key)
@@ -78,11 +102,20 @@ func (b *batch[K, V]) run() {
 	b.finish(returned, m, err)
 }
 
-// finish ends all flights of b, and then wakes all callers.
+// finish ends all flights of b with the given outcome, and then wakes all callers. m
+// holds the values if fn returned. No lock may be held.
+//
+// Every flight is ended in a critical section of its own: two shards are never locked at
+// once (S3). Between two of these sections other calls go on as usual. A call may join a
+// flight that has not ended yet, or leave it; or find the key of an ended one free, and
+// lead the next flight for it.
 func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	parts := b.parts
 	b.parts = nil
-	gs := parts[0].cold.shard.group // once b.done is complete, a record may be used again
+	// Once b.done is complete, the DoMulti takes its results, and gives back the records
+	// of flights that no other goroutine knows of. After that, only the other flights may
+	// be looked at; or all of them, if the DoMulti has left with all other callers.
+	gs := parts[0].cold.shard.group
 	var endings []ending[K, V]
 	b.conclude()
 	for _, f := range parts {
@@ -95,10 +128,12 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		s.mu.Lock()
 		e := s.end(f, s.keep(f, how, v, err), v, err)
 		s.mu.Unlock()
-		if e.concerns() {
+		if e.concerns() { // most flights have no callers but the DoMulti
 			endings = append(endings, e)
 		}
 	}
+	// A panic that no caller receives is logged once for the whole batch. In Stats.Panics
+	// each of its flights counts.
 	untold := how == panicked && b.abandoned()
 	if untold {
 		s := parts[0].cold.shard
@@ -107,6 +142,8 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		s.mu.Unlock()
 	}
 	sched.Complete(b.done)
+	// All callers are woken before a hook runs. The last argument lets wake leave many
+	// waiters to a goroutine, so that those of the next flight do not wait for them.
 	for _, e := range endings {
 		e.wake(gs.clone, true)
 	}
@@ -116,7 +153,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	each(0, len(endings), func(i int) { endings[i].tell(gs.hooks) })
 }
 
-// keysOf returns the keys of some flights of a batch.
+// keysOf returns the keys of flights of a batch, in the same order.
 func keysOf[K comparable, V any](parts []*flight[K, V]) []K {
 	keys := make([]K, len(parts))
 	for i := range parts {
@@ -125,24 +162,30 @@ func keysOf[K comparable, V any](parts []*flight[K, V]) []K {
 	return keys
 }
 
-// abandoned reports whether all callers have left.
+// abandoned reports whether all callers of all flights of b have left. b.mu must not be
+// held.
 func (b *batch[K, V]) abandoned() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.callers == 0
 }
 
-// conclude sees to it that b is not abandoned any more, unless it has been: what
-// becomes of the first of its flights to finish depends on that. No lock may be held.
+// conclude makes leave report false from here on: no departure cancels fn's context any
+// more. It is called before the first flight finishes. The value of that flight may
+// linger even if all callers of the flight have left, and answer calls at once. fn's
+// context, which the value may use, must not be canceled after that, when the callers of
+// the other flights leave. (If all callers leave before the last flight has ended,
+// abandoned reports true from then on: the values of the flights that end later do not
+// linger, and a panic is logged.) No lock may be held.
 func (b *batch[K, V]) conclude() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ctx.finished.Store(true)
 }
 
-// leave counts a call that leaves a flight of b, and reports whether that
-// abandons b: not if fn has returned, and the flights are about to finish. The
-// lock of the flight's shard must be held.
+// leave counts a call that leaves a flight of b, and reports whether its departure
+// abandons b: the call was the last of all flights, and fn has not returned (see
+// conclude). The lock of the flight's shard must be held.
 func (b *batch[K, V]) leave() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,7 +193,7 @@ func (b *batch[K, V]) leave() bool {
 	return b.callers == 0 && !b.ctx.finished.Load()
 }
 
-// size returns the number of b's flights.
+// size returns the number of flights of b.
 func (b *batch[K, V]) size() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
