@@ -12,87 +12,119 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds what a group tells of its flights as they come and go.
+// This file holds the Hooks of a group and the events that they are called with.
 //
-// An event is made under the shard's lock, in the critical section that it is
-// about, and told when the lock is released and everybody who waits for what
-// has happened has been woken, or a goroutine been started to do it.
+// An event is made under the shard's lock, in the critical section that it describes. Its
+// hook is called after the lock has been released and the waiters that the event concerns
+// have been woken, or a goroutine has been started that wakes them. The event of a Start
+// is the exception: story keeps its content until the goroutine that runs fn makes it.
 //
 // Invariants:
-//  H1. What a call has to do with its flight is told in order: of joining before
-//      of leading or leaving. Where two goroutines tell, as for a receiver, the
-//      second waits for the first (entry.announced).
-//  H2. A hook that panics is logged and counted, and one that exits its
-//      goroutine ends that goroutine's call, as if its context had ended. The
-//      flight goes on, or ends by that, for everybody else, and what else that
-//      goroutine has to tell is told.
+//  H1. The hooks of one call are called in order: Join first, then Start or Leave; and if
+//      the call leads, Leave after Start. Mostly one goroutine calls them one after the
+//      other. Where another goroutine may call the second, it waits until the first has
+//      returned: on caller.announced for a Join, on story.started for a Start.
+//  H2. A hook that panics is recovered, logged and counted, and its goroutine goes on as
+//      if the hook had returned. A hook must not call runtime.Goexit. If one does, its
+//      goroutine goes on exiting. A Start that exits counts as fn's Goexit, and so does
+//      Labels. A Join that exits makes its call leave, as if the call's context had ended
+//      (caller.guard, multi.announce). A Leave or a Finish that exits does no more than
+//      end its goroutine. No other caller is harmed, and the goroutine calls the rest of
+//      its hooks while it exits (each). The methods of contexts must neither panic nor
+//      exit. If one does while its call takes part, that call leaves likewise.
 
-// Hooks are functions that a group calls when something happens to a flight. Any
-// of them may be nil.
+// Hooks are functions that a group calls when something happens to a flight.
+// Any of them may be nil.
 //
-// They are called outside all locks, on the goroutine that it happens on, which
-// goes on when they return: a slow hook delays that call and, if the call leads
-// or is to lead, all who wait for the same flight. They may use the group, but
-// not for the event's key, nor for the others of a [Group.DoMulti], which they would wait
-// for in vain, and are called concurrently. One that panics is
-// logged to [log/slog.Default] at error level and counted in [Stats]; it does no
-// other harm.
+// Each hook is called outside all locks, on the goroutine on which the event
+// happened. That goroutine goes on when the hook has returned: a slow hook
+// delays its call and, if the call leads or is about to lead, all callers of
+// the flight. Hooks may be called concurrently. A hook may use the group, but
+// not for the event's key nor, in a [Group.DoMulti], for its other keys: such a
+// call may wait for the hook itself, forever.
 //
-// The events of one call are told in order. Between calls no order is promised:
-// Event.Seq tells in which order things happened to a key. Calls that take part
-// in no flight are not told of, neither those that are refused nor those that
-// are answered by what lingers; [Stats] counts them.
+// The hooks of one call are called in order: a call's Leave waits until its own
+// Join or Start has returned. Between calls no order is promised; Event.Seq
+// gives the order in which things happened to a key. Calls that take part in no
+// flight have no events, whether they are refused or answered by a success that
+// lingers. [Stats] counts them.
 //
-// With any of them set, a flight has a record with room for its number, reads
-// the clock when it starts and when it ends, and allocates each event.
+// A hook that panics is recovered: the panic is logged to [log/slog.Default] at
+// error level and counted in [Stats], and the call goes on as if the hook had
+// returned. A hook must not call [runtime.Goexit]. If one does, its goroutine
+// goes on exiting, and the event decides about the rest:
+//   - Start, Labels: fn counts as having called Goexit, so the other callers get
+//     [ErrGoexit].
+//   - Join: the call leaves its flight, as if its context had ended.
+//   - Leave, Finish: nothing else happens.
+//
+// Other callers are not affected otherwise. For the cost of hooks, see “Cost”
+// in the package documentation.
 type Hooks[K comparable] struct {
-	// Start is called when a call is about to lead a flight, before fn is.
+	// Start is called when a flight starts, before fn, on the goroutine that
+	// runs fn. In [Group.Do], [Group.TryDo], and a [Group.DoContext] whose
+	// context can never end, that is the caller's goroutine; otherwise it is
+	// one of the flight's own. In a DoMulti, Start is called for each flight
+	// that fn runs for.
 	Start func(Event[K])
 
-	// Join is called when a call has joined a flight, or is queued in one, before
-	// it waits.
+	// Join is called when a call has joined a flight or is queued in one, on
+	// the caller's goroutine, before the call waits. DoChan calls it before it
+	// returns the channel; DoMulti calls it after it has started the execution
+	// of the keys that it leads. If a queued call comes to lead, Start follows.
 	Join func(Event[K])
 
-	// Leave is called when a call has left, because its context has ended.
+	// Leave is called when a call has left because its context has ended, after
+	// its Join or Start has returned. DoContext and DoFresh call it before they
+	// return. In DoChan, another goroutine calls it, after the Result has been
+	// sent. In DoMulti, another goroutine calls it for a queued key that was
+	// about to lead.
 	Leave func(Event[K])
 
-	// Finish is called when a flight has finished, by the goroutine that ran fn,
-	// which does not wake the waiters later than that; or when Shutdown has
-	// refused a flight that had not started. A flight that all its calls left
-	// before it started is told of by Join and Leave only. Shutdown does not wait
-	// for hooks.
+	// Finish is called when a flight has finished, on the goroutine that ran
+	// fn, after that goroutine has woken the waiters or has started a goroutine
+	// to do so. If a Shutdown refuses a flight that has not started, it calls
+	// Finish itself. Otherwise Shutdown does not wait for hooks. A flight that
+	// all its calls left before it started has no Finish; it has only the Joins
+	// and Leaves of its calls.
 	Finish func(Event[K])
 
-	// Labels returns profiler labels for the goroutine that runs fn for key, if
-	// that is one of the flight's own, and for the context that fn gets, beside
-	// those that the leader's context carries. A DoMulti asks for its first key.
-	// On a caller's goroutine labels are left alone.
+	// Labels returns profiler labels for a goroutine of the flight's own that
+	// is about to run fn for key, and for the context that fn gets. They are
+	// added to those that the leader's context carries. In a DoMulti it is
+	// called with the first key that fn gets. A caller's goroutine keeps its
+	// labels, and Labels is not called.
 	Labels func(key K) pprof.LabelSet
 }
 
-// An Event tells what has happened to a flight.
+// An Event describes something that has happened to a flight.
 type Event[K comparable] struct {
 	Key K
 
-	// Flight is the number of the flight, which no other of the group has.
+	// Flight is the number of the flight. No other flight of the group has it.
 	Flight uint64
 
-	// Seq is greater than that of all events that happened to the same key
-	// before. No two events of a group have the same.
+	// Seq is greater than that of all earlier events of the same key. No two
+	// events of a group have the same.
 	Seq uint64
 
-	// Waiters is the number of calls that wait for the flight, its leader not
-	// counted: after they joined or left; at Finish, those who were woken.
+	// Waiters is the number of calls that wait for the flight, not counting its
+	// leader. At Join and Leave, the call itself has been added or taken away;
+	// at Finish, Waiters is the number of calls that were woken. A flight that
+	// is queued has no leader yet, and all its calls count.
 	Waiters int
 
-	// Wait is, at Leave, how long the call had taken part; at Start and Finish,
-	// how long the flight had been queued before it started.
+	// Wait is, at Leave, how long the call took part; at Start and Finish, how
+	// long the flight was queued before it started, and 0 if it was not queued.
+	// If Outcome is OutcomeClosed, it is how long the flight was queued until
+	// Shutdown refused it. At Join it is 0.
 	Wait time.Duration
 
-	// Run is, at Finish, how long fn ran, the hook for Start included.
+	// Run is, at Finish, how long fn ran, including the Start hook.
 	Run time.Duration
 
-	// Outcome and Err tell, at Finish, how fn ended. Err is what callers get.
+	// Outcome and Err describe, at Finish, how fn ended. Err is the error that
+	// callers get.
 	Outcome Outcome
 	Err     error
 
@@ -104,22 +136,22 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	OutcomeReturned Outcome = iota // fn returned, be it an error
+	OutcomeReturned Outcome = iota // fn returned, with an error or without
 	OutcomePanicked                // fn panicked; Err is the *PanicError
 	OutcomeGoexit                  // fn called runtime.Goexit; Err is ErrGoexit
-	OutcomeClosed                  // fn was not called: Shutdown; Err is ErrClosed
+	OutcomeClosed                  // Shutdown came before fn was called; Err is ErrClosed
 )
 
 // String returns the outcome's name in lower case.
 func (o Outcome) String() string { return nameOf(o, "returned", "panicked", "goexit", "closed") }
 
-// hooks are a group's Hooks at work.
+// hooks are the Hooks of a group that has any, and the counter of those that panicked.
 type hooks[K comparable] struct {
 	Hooks[K]
-	panics *xsync.Counter // Stats.HookPanics
+	panics *xsync.Counter // for Stats.HookPanics
 }
 
-// newHooks returns nil if h is empty.
+// newHooks returns the hooks of a group, nil if all fields of h are nil.
 func newHooks[K comparable](h Hooks[K]) *hooks[K] {
 	if h.Start == nil && h.Join == nil && h.Leave == nil && h.Finish == nil && h.Labels == nil {
 		return nil
@@ -127,34 +159,38 @@ func newHooks[K comparable](h Hooks[K]) *hooks[K] {
 	return &hooks[K]{h, xsync.NewCounter()}
 }
 
-// A story is what Hooks keep of a flight. It is written under the shard's lock.
+// A story is the data that a flight keeps for the hooks. It is written under the shard's
+// lock, except that the goroutine that runs fn completes started.
 type story struct {
 	number  uint64           // Event.Flight
 	born    int64            // sched.Now when the flight was registered or queued
-	start   uint64           // Seq of the Start
-	wait    time.Duration    // until the Start
-	waiters int              // at the Start
-	started sched.Completion // complete when the hook for the Start has returned
+	start   uint64           // Event.Seq of the Start
+	wait    time.Duration    // Event.Wait of the Start
+	waiters int              // Event.Waiters of the Start
+	started sched.Completion // complete when the Start hook has returned or exited
 }
 
-// enroll numbers f, which is new. There must be hooks, and s.mu be held.
+// enroll gives f, which is new, a number and a story. If f starts at once, that number is
+// also the Seq of its Start; if it is queued, enrollStart sets another. There must be
+// hooks, and s.mu must be held.
 func (s *shard[K, V]) enroll(f *flight[K, V]) {
-	s.events += uint64(len(s.group.shards)) // each shard has a residue of its own
+	s.events += uint64(len(s.group.shards)) // a residue class of its own for each shard
 	if f.born == 0 {
 		f.born = sched.Now()
 	}
 	f.extend().story = &story{number: s.events, born: f.born, start: s.events, started: sched.NewCompletion()}
 }
 
-// enrollStart notes that f, which was queued, starts. There must be hooks, and s.mu be
-// held.
+// enrollStart prepares the event for the start of f, which was queued. There must be
+// hooks, and s.mu must be held.
 func (s *shard[K, V]) enrollStart(f *flight[K, V]) {
 	s.events += uint64(len(s.group.shards))
 	h := f.cold.story
 	h.start, h.wait, h.waiters = s.events, time.Duration(f.born-h.born), f.followers()
 }
 
-// event returns an event of now for f, nil without hooks. s.mu must be held.
+// event returns a new event for f that happens now, or nil without hooks. s.mu must be
+// held.
 func (s *shard[K, V]) event(f *flight[K, V]) *Event[K] {
 	if s.group.hooks == nil {
 		return nil
@@ -165,8 +201,9 @@ func (s *shard[K, V]) event(f *flight[K, V]) *Event[K] {
 	}
 }
 
-// leaving returns the event of a call's leaving f that took part since the
-// given event or, if that is nil, since f started. s.mu must be held.
+// leaving returns the event for a call that leaves f, or nil without hooks. The call has
+// taken part since the event of its joining or, if that is nil, since f started. s.mu
+// must be held.
 func (s *shard[K, V]) leaving(f *flight[K, V], joined *Event[K]) *Event[K] {
 	e := s.event(f)
 	if e != nil {
@@ -179,7 +216,8 @@ func (s *shard[K, V]) leaving(f *flight[K, V], joined *Event[K]) *Event[K] {
 	return e
 }
 
-// finishing returns the event of the end of f. There must be hooks, and s.mu be held.
+// finishing returns the event for the end of f. The outcome of f must have been set,
+// there must be hooks, and s.mu must be held.
 func (s *shard[K, V]) finishing(f *flight[K, V]) *Event[K] {
 	e := s.event(f)
 	e.Wait, e.Err = f.cold.story.wait, f.err
@@ -190,6 +228,7 @@ func (s *shard[K, V]) finishing(f *flight[K, V]) *Event[K] {
 		e.Outcome = OutcomeGoexit
 	case rejected:
 		e.Outcome = OutcomeClosed
+		// f never started, so f.born is when it was queued.
 		e.Wait = time.Duration(e.at - f.born)
 		return e
 	}
@@ -197,8 +236,8 @@ func (s *shard[K, V]) finishing(f *flight[K, V]) *Event[K] {
 	return e
 }
 
-// tell calls one of the hooks with an event, unless either is nil. No lock may
-// be held.
+// tell calls one of the hooks with an event, unless either is nil. It returns also if the
+// hook panics, but not if the hook exits the goroutine. No lock may be held.
 func (h *hooks[K]) tell(hook func(Event[K]), e *Event[K]) {
 	if hook == nil || e == nil {
 		return
@@ -207,8 +246,8 @@ func (h *hooks[K]) tell(hook func(Event[K]), e *Event[K]) {
 	hook(*e)
 }
 
-// each calls tell for i and all numbers up to n. If a hook exits the goroutine,
-// the rest is told on its way out.
+// each calls the function with all numbers from i up to but not including n. If a call
+// exits the goroutine, the remaining calls are made while the goroutine exits.
 func each(i, n int, tell func(i int)) {
 	defer func() {
 		if i < n {
@@ -220,7 +259,7 @@ func each(i, n int, tell func(i int)) {
 	}
 }
 
-// recovered is deferred around each hook.
+// recovered is deferred around each hook. It recovers, counts and logs a panic.
 func (h *hooks[K]) recovered() {
 	r := recover()
 	if r == nil {
@@ -228,20 +267,23 @@ func (h *hooks[K]) recovered() {
 	}
 	h.panics.Inc()
 	stack := debug.Stack()
-	defer func() { _ = recover() }() // the user's log handler
+	defer func() { _ = recover() }() // of the user's log handler
 	slog.Default().Error("coalesce: a hook panicked", "panic", r, "stack", string(stack))
 }
 
-// tellStart calls the hook for the start of f, on the goroutine that runs fn. There
-// must be hooks, and no lock be held.
+// tellStart calls the Start hook for f, on the goroutine that runs fn, and then lets the
+// leader call its Leave hook (see caller.awaitAnnounced). The completion is deferred: a
+// leader must not hang because the hook has exited. There must be hooks, and no lock may
+// be held.
 func (s *shard[K, V]) tellStart(f *flight[K, V]) {
 	h, n := s.group.hooks, f.cold.story
 	defer sched.Complete(n.started)
 	h.tell(h.Start, &Event[K]{Key: f.key, Flight: n.number, Seq: n.start, Waiters: n.waiters, Wait: n.wait})
 }
 
-// tell calls the hook for a flight's end, and logs the panic that no caller received.
-// It comes last, as both may exit the goroutine.
+// tell calls the Finish hook for a flight, and logs a panic that no caller received. It
+// comes last in the ending of a flight, because the hook and the log handler may exit the
+// goroutine.
 func (e ending[K, V]) tell(h *hooks[K]) {
 	if e.untold {
 		defer logUntold(e.flight.key, e.flight.err.(*PanicError))
@@ -251,8 +293,9 @@ func (e ending[K, V]) tell(h *hooks[K]) {
 	}
 }
 
-// label gives the calling goroutine, which is about to run fn for key with the
-// context c, the labels that the hooks want. No lock may be held.
+// label adds the labels from the Labels hook to the context c, and gives them to the
+// calling goroutine, which is about to run fn for key. fn does not have c yet, so its
+// values may still change. h may be nil. No lock may be held.
 func (h *hooks[K]) label(c *flightContext, key K) {
 	if h == nil || h.Labels == nil {
 		return
