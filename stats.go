@@ -7,33 +7,48 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// Stats counts what has happened to a Group since its first use. Each call is
-// in exactly one of the classes that Calls adds up, DoChan's, DoFresh's and
-// TryDo's included; Forget is not a call. A call that panicked because of
-// misuse is not counted.
+// This file holds the views of a group from outside: its counters (see note.go, which
+// counts), the number of its flights, and a description of each flight. All of them look
+// at one shard after another, each under its lock, and so never see the whole group at
+// one moment.
+
+// Stats counts the calls and the flights of a Group since its first use. Each
+// call is in exactly one of the classes that Calls adds up: calls of DoChan,
+// DoFresh and TryDo, too, and in DoMulti one call for each key. Forget is not a
+// call. A call that panicked because of misuse is not counted.
 type Stats struct {
-	Calls    uint64 // Led + Joined + Lingered + Rejected + Ended
-	Led      uint64 // calls whose fn was run: the number of executions, those of DoMulti counted for each key
-	Joined   uint64 // calls that joined a flight, or were queued for one
-	Lingered uint64 // calls that a success answered which lingers
-	Rejected uint64 // calls that got ErrInFlight, ErrSaturated, ErrClosed or a *DeadlockError
+	Calls uint64 // Led + Joined + Lingered + Rejected + Ended
+
+	// Led counts the calls that led a flight. It is the number of executions of
+	// fn, but counts that of a DoMulti once for each key.
+	Led uint64
+
+	// Joined counts the calls that joined a flight or are queued in one. When a
+	// queued call comes to lead, it is counted in Led and no longer in Joined;
+	// when Shutdown refuses it, in Rejected and no longer in Joined. So this
+	// number may go down.
+	Joined uint64
+
+	Lingered uint64 // calls that were answered by a success that lingers
+	Rejected uint64 // calls that got ErrInFlight, ErrSaturated, ErrClosed or *DeadlockError
 	Ended    uint64 // calls whose context had ended on entry
 
-	Left      uint64 // calls, led or joined, that left because their context ended
+	Left      uint64 // calls in Led or Joined that left because their context ended
 	Abandoned uint64 // flights that all callers left while fn ran
-	Forgotten uint64 // calls of Forget and ForgetUnshared that found a flight or a success
+	Forgotten uint64 // calls of Forget and ForgetUnshared that had anything to forget
 	Overdue   uint64 // flights that were taken over from because of MaxAge
 	Panics    uint64 // flights whose fn panicked
-	Goexits   uint64 // flights whose fn ended with runtime.Goexit
-	Untold    uint64 // panics that were logged, as no caller was left to tell
+	Goexits   uint64 // flights whose fn called runtime.Goexit
+	Untold    uint64 // panics that were logged, because no caller was left to receive them
 	Evicted   uint64 // successes that were dropped because of LingerMax
 
-	HookPanics uint64 // hooks that panicked
+	HookPanics uint64 // panics of hooks
 }
 
-// Stats returns the group's counters. They are exact when the group is
-// quiescent, and otherwise those of one shard after the other. Counting costs
-// the calls nothing that could be measured; Stats locks each shard once.
+// Stats returns the group's counters. They are exact if neither a call nor an
+// fn is under way. Otherwise the counters of each shard are consistent, but
+// those of different shards are read one after another. Counting costs the
+// calls nothing that could be measured; Stats locks each shard once.
 func (g *Group[K, V]) Stats() Stats {
 	gs := g.use()
 	var n [steps]uint64
@@ -68,9 +83,16 @@ func (g *Group[K, V]) Stats() Stats {
 	return st
 }
 
-// Len returns the number of keys that have a flight: those for which a Do
-// would join or wait. Forgotten flights are not among them. It is exact when
-// the group is quiescent, and locks each shard once.
+// Len returns the number of flights that are registered under their keys. These
+// are the flights that run, abandoned ones included, and those that are about
+// to start after they were queued. Flights that were forgotten, or that are
+// still queued behind another, are not counted. As a key has at most one
+// registered flight, Len is the number of keys that have a flight, except that
+// every call with a key that does not equal itself, such as NaN, has a flight
+// of its own.
+//
+// Len locks each shard once, one after another, and other calls may change the
+// number meanwhile.
 func (g *Group[K, V]) Len() int {
 	n := 0
 	g.use().each(func(s *shard[K, V]) {
@@ -82,28 +104,32 @@ func (g *Group[K, V]) Len() int {
 	return n
 }
 
-// A FlightState says what a flight is doing.
+// A FlightState is the state of an unfinished flight.
 type FlightState uint8
 
 // The states of an unfinished flight.
 const (
-	// StateRunning means that fn runs and that calls join the flight, or take
-	// over from it if it has reached MaxAge.
+	// StateRunning means that fn runs and that calls join the flight. If the
+	// flight has reached MaxAge, they take over from it instead, or are queued
+	// if a successor is.
 	StateRunning FlightState = iota
 
-	// StateAbandoned means that all callers have left and fn, whose context
-	// has been canceled, has not returned yet. New calls wait for that.
+	// StateAbandoned means that all callers have left and that fn, whose
+	// context has been canceled, has not returned yet. New calls wait until it
+	// has, or until the flight is forgotten or reaches MaxAge.
 	StateAbandoned
 
-	// StateQueued means that fn has not started: the flight waits for another
-	// of its key to end, or for its leader to be scheduled.
+	// StateQueued means that fn has not started. The flight waits until the one
+	// in front of it ends, is forgotten or reaches MaxAge, and then until the
+	// call that is to lead has woken up.
 	StateQueued
 )
 
 // String returns the state's name in lower case.
 func (s FlightState) String() string { return nameOf(s, "running", "abandoned", "queued") }
 
-// nameOf returns the name of x, one of so many constants that count from 0.
+// nameOf returns the name of x, a constant of a type whose constants count from 0 and
+// have these names.
 func nameOf[T ~uint8](x T, names ...string) string {
 	if int(x) >= len(names) {
 		return "unknown"
@@ -111,33 +137,39 @@ func nameOf[T ~uint8](x T, names ...string) string {
 	return names[x]
 }
 
-// A Flight describes an unfinished flight at the moment it was looked at.
+// A Flight describes an unfinished flight at the moment when Flights looked at it.
 type Flight[K comparable] struct {
 	Key K
 
-	// Age is the time since fn was started, or more: reading the clock costs as
-	// much as a whole Do, so for a flight that runs on its leader's goroutine
-	// Age counts from when it was first joined or looked at, and the flight is
-	// at least as old. In state queued it counts from when the first call was
-	// queued.
+	// Age is how long the flight has been running. In state queued, it is how
+	// long ago the first call was queued.
+	//
+	// If fn runs on the goroutine of a caller that led at once, and the group
+	// has neither MaxAge nor Hooks, Age is only a lower bound: it counts from
+	// the moment when another call first joined the flight or Flights first
+	// looked at it. Reading the clock at the start would cost as much as a
+	// whole Do.
 	Age time.Duration
 
-	// Waiters is the number of calls that wait for the flight, its leader not
-	// counted. In a flight that is queued, nobody leads yet.
+	// Waiters is the number of calls that wait for the flight, not counting its
+	// leader. A flight that is queued has no leader yet, and all its calls
+	// count.
 	Waiters int
 
 	State FlightState
 
 	// Forgotten reports whether the flight was forgotten: it still runs, but
-	// the key may have another.
+	// the key may have another flight.
 	Forgotten bool
 }
 
 // Flights returns an iterator over all unfinished flights: running, abandoned,
-// queued and forgotten ones, in no order. Each shard is looked at as a whole
-// when the iterator comes to it, under its lock; what the loop does with a
-// flight runs outside of it. The cost is in proportion to the number of
-// flights.
+// queued and forgotten ones, in no particular order. When the iterator comes to
+// a shard, it describes all flights of that shard at one moment, under the
+// shard's lock, and then yields them outside the lock. So the body of the loop
+// may use the group, and may find that a flight has finished in the meantime.
+// The cost is proportional to the number of flights, and each shard is locked
+// once.
 func (g *Group[K, V]) Flights() iter.Seq[Flight[K]] {
 	return func(yield func(Flight[K]) bool) {
 		gs := g.use()
@@ -153,7 +185,8 @@ func (g *Group[K, V]) Flights() iter.Seq[Flight[K]] {
 	}
 }
 
-// appendFlights appends a description of each unfinished flight of s.
+// appendFlights appends a description of each unfinished flight of s to a slice, and
+// returns the slice. No lock may be held.
 func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,7 +203,8 @@ func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 	return to
 }
 
-// describe returns what Flights tells of f. The shard's lock must be held.
+// describe returns the description of f for Flights. now is the time. If the clock has
+// not been read for f before, its age counts from now on. The shard's lock must be held.
 func (f *flight[K, V]) describe(now int64) Flight[K] {
 	if f.born == 0 {
 		f.born = now
@@ -190,9 +224,9 @@ func (f *flight[K, V]) describe(now int64) Flight[K] {
 	return d
 }
 
-// all iterates over the flights that are registered or forgotten;
-// those queued behind them are not among them. s.mu must be held throughout,
-// and the table not be changed.
+// all iterates over the flights of s that are registered or forgotten, but not over those
+// queued behind them. s.mu must be held throughout, and the loop must not change the
+// table or the list of forgotten flights.
 func (s *shard[K, V]) all() iter.Seq[*flight[K, V]] {
 	return func(yield func(*flight[K, V]) bool) {
 		if s.alone && !yield(s.reveal()) {
