@@ -120,8 +120,11 @@
 //   - User code runs outside every lock (G13): fn, Clone, Hash, the [Hooks] and
 //     the methods of the callers' contexts. All of these may use the group,
 //     but a hook must not use it for the key that it is called for, nor for the
-//     other keys of the same DoMulti. Hash and the methods of contexts must not
-//     panic.
+//     other keys of the same DoMulti. A hook that panics is recovered, logged
+//     and counted. Hash and the methods of contexts must not panic. Hooks and
+//     the methods of contexts must not call [runtime.Goexit]. If one does, its
+//     own call leaves, and other callers are not affected, except that a Goexit
+//     of the Start hook counts as one of fn; see [Hooks].
 //
 //   - The zero Group is ready to use (G14). It must not be copied. A Group in a
 //     package variable may be used in [testing/synctest] bubbles, one after
@@ -192,7 +195,8 @@
 //	  a success that lingers                 2
 //	  any hook is set                        3 to 5 for each flight, and 1 for
 //	                                         each call that joins, is queued
-//	                                         or leaves
+//	                                         or leaves; 1 more for a DoChan
+//	                                         that joins or is queued
 //
 // While it lasts, a DoMulti takes some 200 bytes for each key (go test -run -
 // -bench Feature .). The memory of a success is freed when it has expired, at
