@@ -86,7 +86,8 @@ type Group[K comparable, V any] struct {
 	// queued starts when the flight in front of it reaches MaxAge, even if no
 	// further call arrives; so if a DoFresh finds a flight of that age, its own
 	// flight starts at once. While a successor is queued, no call takes over:
-	// calls that find the flight too old are queued with the successor.
+	// calls that find the flight too old are queued in the successor, and TryDo
+	// returns [ErrInFlight].
 	//
 	// Zero means no limit; a negative duration panics at first use.
 	MaxAge time.Duration
