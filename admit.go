@@ -86,17 +86,17 @@ func (s *shard[K, V]) admit(c *caller[K, V], h uint64, key K, reflexive bool, wa
 // admitTo is admit for a call whose key has the flight f and that may wait. It returns
 // joins, queues or refused.
 func (s *shard[K, V]) admitTo(c *caller[K, V], f *flight[K, V], wants wish) verdict {
-	callers := int(f.callers)
+	abandoned := f.callers == 0
 	b := f.batch()
 	if b != nil {
 		b.mu.Lock() // b must not be abandoned between this look and the joining
 		defer b.mu.Unlock()
-		callers = b.callers
+		abandoned = b.gone
 	}
 	// The target is the flight that c is to take part in: f, its successor, or nil if
 	// it has yet to get one. A DoFresh may not even take part in a promoted flight,
 	// because that was promoted before the call began.
-	joinable := wants != fresh && f.state == running && callers > 0 && !s.overdue(f)
+	joinable := wants != fresh && f.state == running && !abandoned && !s.overdue(f)
 	target := f
 	if !joinable && (f.state != promoted || wants == fresh) {
 		target = f.queue()

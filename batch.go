@@ -46,6 +46,7 @@ type batch[K comparable, V any] struct {
 
 	mu      sched.Mutex // guards the rest
 	callers int         // see M2
+	gone    bool        // abandoned, for good
 	n       uint64      // how many flights there are
 }
 
@@ -134,7 +135,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	}
 	// A panic that no caller receives is logged once for the whole batch. In Stats.Panics
 	// each of its flights counts.
-	untold := how == panicked && b.abandoned()
+	untold := how == panicked && b.alone()
 	if untold {
 		s := parts[0].cold.shard
 		s.mu.Lock()
@@ -162,21 +163,18 @@ func keysOf[K comparable, V any](parts []*flight[K, V]) []K {
 	return keys
 }
 
-// abandoned reports whether all callers of all flights of b have left. b.mu must not be
-// held.
+// abandoned reports whether all callers of all flights of b left while fn ran. b.mu must
+// not be held.
 func (b *batch[K, V]) abandoned() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.callers == 0
+	return b.gone
 }
 
-// conclude makes leave report false from here on: no departure cancels fn's context any
-// more. It is called before the first flight finishes. The value of that flight may
-// linger even if all callers of the flight have left, and answer calls at once. fn's
-// context, which the value may use, must not be canceled after that, when the callers of
-// the other flights leave. (If all callers leave before the last flight has ended,
-// abandoned reports true from then on: the values of the flights that end later do not
-// linger, and a panic is logged.) No lock may be held.
+// conclude freezes whether b is abandoned. It is called before the first flight finishes.
+// The value of that flight may linger even if all callers of the flight have left, and
+// answer calls at once. fn's context, which the value may use, must not be canceled after
+// that, when the callers of the other flights leave. No lock may be held.
 func (b *batch[K, V]) conclude() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -190,7 +188,15 @@ func (b *batch[K, V]) leave() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.callers--
-	return b.callers == 0 && !b.ctx.finished.Load()
+	b.gone = b.callers == 0 && !b.ctx.finished.Load()
+	return b.gone
+}
+
+// alone reports whether no caller is left.
+func (b *batch[K, V]) alone() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.callers == 0
 }
 
 // size returns the number of flights of b.

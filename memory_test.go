@@ -273,7 +273,7 @@ func TestMemory_StackOfAFollower(t *testing.T) {
 		"DoContext": func(g *group) { g.DoContext(ctx, "k", ctxValue(0)) },
 	} {
 		least := int64(math.MaxInt64)
-		for range 3 { // other goroutines have stacks, too
+		for range 10 { // other goroutines have stacks, too
 			var g group
 			follower := stackOf(5000, func(all func()) {
 				g.Do("k", func() (int, error) { all(); return 1, nil })

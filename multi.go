@@ -36,6 +36,7 @@ import (
 type multi[K comparable, V any] struct {
 	group *groupState[K, V]
 	ctx   context.Context
+	done  <-chan struct{} // ctx.Done(), asked for once
 	fn    func(context.Context, []K) (map[K]V, error)
 	parts []part[K, V] // in the order of the keys, without duplicates
 	batch *batch[K, V] // of the flights that it leads; nil if there are none
@@ -98,6 +99,7 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	// The order matters. All keys are claimed before fn starts, as the batch must be
 	// complete; and fn starts before the call waits, or runs a Join hook, which may take
 	// its time.
+	m.done = ctx.Done()
 	from := nestedIn(ctx)
 	for i := range m.parts {
 		m.claim(i, from)
@@ -148,7 +150,7 @@ func (gs *groupState[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K
 func (m *multi[K, V]) claim(i int, from *edge) {
 	p := &m.parts[i]
 	s := m.group.shard(p.hash)
-	c := caller[K, V]{shard: s, ctx: m.ctx, done: m.ctx.Done()}
+	c := caller[K, V]{shard: s, ctx: m.ctx, done: m.done}
 	if from != nil {
 		c.edge = &edge{from: from.from, done: from.done}
 		m.edges = append(m.edges, c.edge)
@@ -227,8 +229,7 @@ func (m *multi[K, V]) announce() {
 // reports whether they have finished. It waits for one after another: the call needs them
 // all, so the order does not matter. No lock may be held.
 func (m *multi[K, V]) await() bool {
-	done := m.ctx.Done()
-	if m.batch != nil && !sched.WaitEither(m.batch.done, done) {
+	if m.batch != nil && !sched.WaitEither(m.batch.done, m.done) {
 		return false
 	}
 	for i := range m.parts {
@@ -241,7 +242,7 @@ func (m *multi[K, V]) await() bool {
 		if c.answered != nil {
 			end = c.answered
 		}
-		if !sched.WaitEither(end, done) {
+		if !sched.WaitEither(end, m.done) {
 			return false
 		}
 	}

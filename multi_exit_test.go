@@ -783,3 +783,30 @@ func batchReturn(t *testing.T, waiters int) (many, other time.Duration) {
 	}
 	return median(took), median(tookOther)
 }
+
+// A oneDoneContext panics when it is asked for its Done channel again.
+type oneDoneContext struct {
+	context.Context
+	asked int
+}
+
+func (c *oneDoneContext) Done() <-chan struct{} {
+	if c.asked++; c.asked > 1 {
+		panic("asked again")
+	}
+	return c.Context.Done()
+}
+
+// TestDoMulti_AsksForDoneOnce: a context whose methods misbehave once the call has
+// claimed a key would leave that key registered, with no fn to end its flight.
+func TestDoMulti_AsksForDoneOnce(t *testing.T) {
+	var g group
+	ctx := &oneDoneContext{Context: context.WithoutCancel(t.Context())}
+	r := g.DoMulti(ctx, []string{"a", "b"}, func(context.Context, []string) (map[string]int, error) {
+		return map[string]int{"a": 1, "b": 2}, nil
+	})
+	wantResults(t, "DoMulti", r, results{"a": {Val: 1}, "b": {Val: 2}})
+	if n := g.Len(); n != 0 {
+		t.Errorf("got %d keys in flight, want none", n)
+	}
+}

@@ -167,7 +167,7 @@ func (c *caller[K, V]) queue(fn func() (V, error)) (v V, shared bool, err error)
 // c's context has ended. Meanwhile AfterFunc's goroutine, or that of the DoMulti, may
 // make c leave, too.
 func (c *caller[K, V]) leadQueued() {
-	pprof.SetGoroutineLabels(c.ctx) // not those of the goroutine that promoted c
+	c.guard(func() { pprof.SetGoroutineLabels(c.ctx) }) // not those of the goroutine that promoted c
 	switch {
 	case c.takeTurn():
 		if c.announced != nil { // the goroutine of the call may still be in Join

@@ -290,6 +290,43 @@ func TestPromoted_StrangeErr(t *testing.T) {
 	}
 }
 
+// An exitingValue exits the goroutine that asks it for a value, once exits is set.
+type exitingValue struct {
+	context.Context
+	exits atomic.Bool
+}
+
+func (c *exitingValue) Value(key any) any {
+	if c.exits.Load() {
+		runtime.Goexit()
+	}
+	return c.Context.Value(key)
+}
+
+// TestPromoted_ExitingValue: a receiver, or a key of a DoMulti, that was picked hands the
+// flight on though its context exits the goroutine that is to lead.
+func TestPromoted_ExitingValue(t *testing.T) {
+	for _, f := range []form{forms[3], forms[5]} {
+		synctest.Test(t, func(t *testing.T) {
+			var g group
+			old := abandon(t, &g, "k")
+			base, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ctx := &exitingValue{Context: base}
+			goCall(ctx, f, &g, "k", ctxValue(1))
+			synctest.Wait()
+			second, done := goCall(base, forms[0], &g, "k", ctxValue(2))
+			synctest.Wait()
+			ctx.exits.Store(true)
+			close(old.release)
+			synctest.Wait()
+			if !isDone(done) || second.v != 2 || g.Len() != 0 {
+				t.Errorf("%s: got %+v for the next in the queue, Len %d", f.name, second, g.Len())
+			}
+		})
+	}
+}
+
 // TestG7_CauseThatPanics: fn is canceled though the context of the last caller
 // panics when it is asked for the cause.
 func TestG7_CauseThatPanics(t *testing.T) {
