@@ -6,37 +6,54 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds a flight's life: the states it goes through, how fn is run,
-// and finish, which ends it.
+// This file holds the life of a flight: the states that it goes through, how fn is
+// run, and finish, which ends it.
 //
-//	          promote          start            finish
-//	queued ──────────▶ promoted ─────▶ running ─────────▶ finished
-//	  │ ▲                 │                                  ▲
-//	  │ (DoFresh, or      │  evaporate: its last caller left │
-//	  │ behind abandoned) │  reject: Shutdown                │
-//	  └───────────────────┴──────────────────────────────────┘
+//	                                         a call leads
+//	                                              │
+//	                 promote          takeTurn    ▼     finish
+//	a call ──▶ queued ───────▶ promoted ───────▶ running ───────▶ finished
+//	queues        │               │                                  ▲
+//	              └───────────────┴──────────────────────────────────┘
+//	               evaporate: its last caller has left
+//	               rejectAll: the group is being shut down
 //
-// A flight that a call leads at once begins as running. One that runs without
-// callers is abandoned.
+// A call that finds no flight for its key leads one that runs from the beginning. A
+// call that finds one which it must not join is queued in the successor (queue.go). A
+// running flight whose callers have all left is abandoned. That is not a state of its
+// own: abandoned finds out from the number of callers.
+//
+// fn runs in one of three places:
+//
+//	runInline   on the leader's goroutine: Do, TryDo, a DoContext that cannot leave.
+//	            Do has a copy of this code in line, for the common case.
+//	runOwn      on a goroutine of the flight's own, so that its leader can leave.
+//	            Either spawn starts that goroutine, or it is the one that notify has
+//	            started for a receiver or for a key of a DoMulti (leadQueued).
+//	batch.run   on a goroutine of a DoMulti's own, for several flights (batch.go).
 //
 // Invariants, true whenever the shard's lock is not held:
-//  F1. A flight is finished exactly once, whatever fn did, and by the goroutine
-//      that ran fn; one that never started is finished by evaporate or rejectAll.
-//  F2. outcome, val and err are written once, by setOutcome, under the lock, before
-//      any completion is closed: a goroutine that has waited on one, or has seen the
-//      state finished under the lock, reads them without it.
-//  F3. callers counts the calls that took part and have not left. It is 0 only while
-//      the flight is abandoned. A flight whose fn runs on its leader's goroutine
-//      counts that leader until it finishes, and is therefore never abandoned. The
-//      flights of a batch are abandoned together (see batch.go).
+//  F1. A flight is finished exactly once, whatever fn does, by the goroutine that ran
+//      fn. A flight that never starts is finished by evaporate or by rejectAll.
+//  F2. setOutcome writes outcome, val and err once, under the lock, before any
+//      completion that reports the end of the flight is closed. A goroutine that has
+//      waited on one of these, or has seen the state finished under the lock, reads the
+//      three without the lock. If only its leader knows a flight, and runs fn itself,
+//      they are not written at all: the leader returns the results of fn from its own
+//      stack.
+//  F3. callers is the number of calls that have taken part and have not left. In an
+//      unfinished flight it is 0 only if all of them have left while fn runs. That
+//      abandons the flight, unless it belongs to a batch, whose flights are abandoned
+//      together (M2). A leader that runs fn on its own goroutine cannot leave, so such
+//      a flight is never abandoned.
 
 // A state is where a flight is in its life.
 type state uint8
 
 const (
 	running  state = iota // fn runs, or is about to
-	queued                // a successor, behind its predecessor
-	promoted              // handed to the first caller in its list, which has not started it
+	queued                // a successor, behind the registered flight of its key
+	promoted              // handed to one of its callers, which has not started it
 	finished              // the outcome is set
 )
 
@@ -45,42 +62,46 @@ type outcome uint8
 
 const (
 	returned outcome = iota // fn returned val and err
-	kept                    // it did, and val lingers
-	absent                  // fn's map lacks the key; err is ErrAbsent
+	kept                    // fn returned val and err, and val lingers
+	absent                  // the map that fn returned lacks the key; err is ErrAbsent
 	panicked                // fn panicked; err is the *PanicError
 	exited                  // fn called runtime.Goexit; err is ErrGoexit
-	rejected                // never started; err is ErrClosed if there are callers
+	rejected                // fn never started; err is ErrClosed, nil if all callers left
 )
 
 // A flight is one execution of fn with its result and its waiters.
 //
-// Its fields are guarded by the shard's lock until it is finished. After that
-// nothing changes until the record is used again (see record.go); it is read
-// without the lock. cold.fn and the lists in cold are cleared in the critical
-// section that finishes the flight.
+// The shard's lock guards its fields until it is finished. After that they do not
+// change until the record is used again (R1), and are read without the lock. The
+// critical section that finishes a flight also clears cold.fn and the lists in cold.
 type flight[K comparable, V any] struct {
-	next  *flight[K, V] // in its bucket, or free
-	born  int64         // sched.Now at the start or at the first look, or 0
-	key   K
-	hash  uint32 // the bits that pick the bucket
+	next *flight[K, V] // the next flight in the bucket, or the next free record
+
+	// born is sched.Now when a call led f or, until then, when the first call was queued
+	// in f. The flights of a batch share the time of the first. A flight that its leader
+	// runs from the beginning has 0 here until a call joins it or Flights looks at it,
+	// unless MaxAge or Hooks is set.
+	born  int64
+	key   K      // a lone flight has it, and hash, only once it is revealed (S4)
+	hash  uint32 // the low bits of the key's hash, which pick the bucket
 	state state
-	known bool // see R1
+	known bool // goroutines other than the leader's and fn's know the record (R1)
 
-	joined   bool // a second call has taken part
-	leading  bool // the leader is among callers
-	detached bool // forgotten: on the shard's list, not in its table
+	joined   bool // a second call has taken part; never reset
+	leading  bool // the leader is among callers; false until fn is to start
+	detached bool // forgotten: in the shard's list, not in its table
 	outcome  outcome
-	seated   uint8            // how many of the callers wait on done
+	seated   uint8            // how many calls wait on done, at most perCompletion
 	callers  int32            // see F3
-	done     sched.Completion // of the first waiters; made by the first of them
-	cold     *cold[K, V]      // nil until something asks for it, then for good
+	done     sched.Completion // where the first calls wait; made by the first of them
+	cold     *cold[K, V]      // nil until it is needed; then it stays with the record
 
-	val V
-	err error
+	val V     // see F2
+	err error // see F2
 }
 
-// followers returns the number of calls in f that do not lead it. The shard's
-// lock must be held.
+// followers returns the number of calls in f that do not lead it. While f has not
+// started, that is all of them. The shard's lock must be held.
 func (f *flight[K, V]) followers() int {
 	if f.leading {
 		return int(f.callers) - 1
@@ -88,8 +109,9 @@ func (f *flight[K, V]) followers() int {
 	return int(f.callers)
 }
 
-// abandoned reports whether fn runs though all callers have left: all those of the
-// batch, if f belongs to one. The shard's lock must be held, and not the batch's.
+// abandoned reports whether fn runs for f and all callers have left, those of the whole
+// batch if f belongs to one. The shard's lock must be held. The batch's lock must not
+// be held: abandoned takes it.
 func (f *flight[K, V]) abandoned() bool {
 	if f.state != running {
 		return false
@@ -100,7 +122,7 @@ func (f *flight[K, V]) abandoned() bool {
 	return f.callers == 0
 }
 
-// batch returns the batch that f belongs to, or nil.
+// batch returns the batch that f belongs to, or nil. The shard's lock must be held.
 func (f *flight[K, V]) batch() *batch[K, V] {
 	if f.cold == nil {
 		return nil
@@ -108,8 +130,10 @@ func (f *flight[K, V]) batch() *batch[K, V] {
 	return f.cold.batch
 }
 
-// context returns the context that is passed to fn unless the leader runs it on its
-// own goroutine, or nil if that is known from the beginning.
+// context returns the context that fn gets if it runs on a goroutine other than its
+// leader's. It returns nil if f has run on its leader's goroutine from the beginning.
+// (If a Do leads a flight in which it was queued, f has a context that fn does not
+// get.) The shard's lock must be held, unless f is sure to have a context.
 func (f *flight[K, V]) context() *flightContext {
 	if f.cold == nil {
 		return nil
@@ -117,7 +141,7 @@ func (f *flight[K, V]) context() *flightContext {
 	return f.cold.ctx
 }
 
-// queue returns the successor behind f, or nil.
+// queue returns the successor behind f, or nil. The shard's lock must be held.
 func (f *flight[K, V]) queue() *flight[K, V] {
 	if f.cold == nil {
 		return nil
@@ -125,16 +149,17 @@ func (f *flight[K, V]) queue() *flight[K, V] {
 	return f.cold.queue
 }
 
-// setOwn prepares f to run fn on a goroutine of its own, with a context that
-// carries the values of ctx. f must not have started. The shard's lock must be
-// held.
+// setOwn prepares f to run fn on a goroutine of its own, with a context that carries
+// the values of ctx. f must have been made by takeOwn, and fn must not have started.
+// The shard's lock must be held.
 func (f *flight[K, V]) setOwn(ctx context.Context, fn func(context.Context) (V, error)) {
 	f.cold.ctx.values = ctx
 	f.cold.fn = fn
 }
 
-// runInline runs fn on the caller's goroutine for f, which the caller leads, and
-// finishes f. The shard's lock must not be held. fn does not escape.
+// runInline runs fn on the goroutine of the caller, which leads f, finishes f, and
+// returns the leader's result. If fn panics, runInline panics with a *PanicError. No
+// lock may be held. fn does not escape, so that Do allocates nothing for its fn.
 func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, shared bool, err error) {
 	normal := false
 	defer func() {
@@ -142,9 +167,9 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 			s.unwind(f, recover())
 		}
 	}()
-	// This error stays if fn does not return. The only caller to see it then
-	// is one whose fn called panic(nil) under GODEBUG=panicnil=1, which cannot
-	// be told from Goexit.
+	// This is the result if fn does not return and the caller goes on nevertheless.
+	// Only a fn that calls panic(nil) under GODEBUG=panicnil=1 leads to that: unwind
+	// takes it for a Goexit, because recover returns nil, but it has been recovered.
 	err = ErrGoexit
 	if s.group.hooks != nil {
 		s.tellStart(f)
@@ -155,10 +180,14 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	return s.finishInline(f, v, err)
 }
 
-// finishInline finishes f, whose fn has returned v and err on the goroutine of
-// its leader, as finish does, and returns what the leader gets.
+// finishInline finishes f, whose fn has returned v and err on the goroutine of its
+// leader, and returns the leader's result, with a clone of v if one is due. As finish
+// does, it is entered with s.mu held and releases it.
+//
+// It does not read the result from f. If no other goroutine knew f, finish has not
+// written it there, and the record may be in use again already.
 func (s *shard[K, V]) finishInline(f *flight[K, V], v V, err error) (V, bool, error) {
-	shared := f.joined
+	shared := f.joined // before finish, for the same reason
 	how := s.finish(f, returned, v, err)
 	if clone := s.group.clone; clone != nil && (shared || how == kept) {
 		return mustClone(clone, Result[V]{v, err, shared})
@@ -166,8 +195,11 @@ func (s *shard[K, V]) finishInline(f *flight[K, V], v V, err error) (V, bool, er
 	return v, shared, err
 }
 
-// spawn starts f's own goroutine. (A closure in the caller would move the caller's
-// variables to the heap in every case.)
+// spawn starts the goroutine that runs fn for f. No lock may be held.
+//
+// The closure is kept in the record, so that a record that is used again does not
+// allocate another. It is made here because a closure in the caller would move the
+// caller's variables to the heap, in calls that start no goroutine too.
 func (f *flight[K, V]) spawn() {
 	c := f.cold
 	if c.run == nil {
@@ -176,7 +208,8 @@ func (f *flight[K, V]) spawn() {
 	sched.Go(c.run)
 }
 
-// runOwn runs f's fn on the goroutine that was started for it.
+// runOwn runs f's fn on the goroutine that was started for it, and finishes f. Callers
+// may wait for f, join it and leave it meanwhile. No lock may be held.
 func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 	normal := false
 	defer func() {
@@ -192,24 +225,27 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 	v, err := c.fn(c.ctx)
 	normal = true
 	how := returned
-	if err == errLacking {
+	if err == errLacking { // fn is that of a DoMulti, for a key that was queued
 		how, err = absent, ErrAbsent
 	}
 	s.mu.Lock()
 	s.finish(f, how, v, err)
 }
 
-// unwind finishes f, whose fn is being left by a panic with the recovered
-// value or, if that is nil, by Goexit. A panic goes on as a *PanicError, in
-// Goexit's deferred calls too; a Goexit goes on by itself.
+// unwind finishes f, whose fn runs on its leader's goroutine and has not returned: it
+// has panicked with the recovered value or, if that is nil, has called Goexit. After a
+// panic, unwind panics with the *PanicError, even if fn panicked during a Goexit. After
+// a Goexit it returns, and the goroutine goes on exiting. It must be called by a
+// deferred function, with no lock held.
 func (s *shard[K, V]) unwind(f *flight[K, V], recovered any) {
 	if e := s.unwindOwn(f, recovered); e != nil {
 		panic(e)
 	}
 }
 
-// unwindOwn is unwind for a flight's own goroutine, where no caller could recover
-// the panic. It returns the *PanicError, or nil after a Goexit.
+// unwindOwn is unwind for a flight's own goroutine. It does not panic, because no
+// caller could recover that and the process would end. It returns the *PanicError, or
+// nil after a Goexit.
 func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 	var zero V
 	if recovered == nil {
@@ -223,18 +259,47 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 	return e
 }
 
-// finish ends f: it sets the outcome, unregisters f, promotes its successor and
-// wakes its waiters. It returns the outcome, which is kept in place of returned if
-// v lingers. It is entered with the shard's lock held and releases it.
+// finish ends f, which has run fn: it sets the outcome, unregisters f, promotes its
+// successor and wakes its waiters. It returns the outcome, which is kept in place of
+// returned if v lingers. It is entered with s.mu held and releases it.
 //
-// Waiters are woken last and outside the lock. Waking before unregistering is
-// the tempting order, as it lets them go earlier, but then a woken caller can
-// call again and join the flight that it has just been answered by.
+//	              only its leader knows f       other goroutines know f,
+//	              and runs fn itself            or fn has its own goroutine
+//	              --------------------------    -----------------------------------
+//	under s.mu    keep     lets v linger        keep     lets v linger
+//	              noteEnd  counts               end:
+//	              retire   unregisters f,        remove      unregisters f, promotes
+//	                       keeps its record                  the successor
+//	                                             setOutcome  writes the result
+//	                                             (lists)     taken over from f
+//	                                             noteEnd     counts, makes the event
+//	              idle     is Shutdown due?      idle        is Shutdown due?
+//	then          s.mu.Unlock                   s.mu.Unlock
+//	no lock held  completes idle                wake     notifies the successor's caller,
+//	                                                     completes idle, wakes waiters
+//	                                            tell     calls Finish, logs a panic
+//
+// Why in this order:
+//   - keep asks whether f is abandoned and whether it has a successor. remove and
+//     setOutcome change the answers.
+//   - remove looks at the state that setOutcome overwrites.
+//   - keep, remove and setOutcome share one critical section. A call that gets the lock
+//     before joins f; one that gets it later finds f gone, and the success in its place
+//     if v lingers.
+//   - The event that noteEnd makes holds the outcome, so it follows setOutcome. On the
+//     left noteEnd only counts: with hooks, other goroutines know every flight.
+//   - Waiters are woken when f is unregistered and the lock released. A caller that is
+//     woken earlier returns earlier, but it could call again and join the flight whose
+//     result it has just got. A caller that is woken under the lock may wait for it.
+//   - wake begins with the successor's caller, for which the calls of the next flight
+//     wait, and with Shutdown. The waiters come after them, as they may be many.
+//   - tell comes last. A hook or a log handler may block, or exit the goroutine.
 func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outcome {
 	how = s.keep(f, how, v, err)
 	own := f.cold != nil && f.cold.fn != nil
 	if !f.known && !own {
-		// No other goroutine has a pointer to f, so none needs the result.
+		// No other goroutine has a pointer to f, so f needs no result: the caller of
+		// finish has it.
 		s.noteEnd(f, how)
 		s.retire(f)
 		idle := s.idle()
@@ -246,61 +311,69 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outco
 	}
 	e := s.end(f, how, v, err)
 	s.mu.Unlock()
-	e.wake(s.group.clone, !own)
+	e.wake(s.group.clone, !own) // a leader that ran fn itself is to return soon
 	e.tell(s.group.hooks)
 	return how
 }
 
-// setOutcome ends f's life. The shard's lock must be held.
+// setOutcome writes f's result and makes it finished: from here on, the result beats
+// the end of a caller's context. The shard's lock must be held.
 func (f *flight[K, V]) setOutcome(how outcome, v V, err error) {
 	f.outcome, f.val, f.err = how, v, err
 	f.state = finished
 	if c := f.context(); c != nil {
 		f.cold.fn = nil
-		c.finished.Store(true)
+		c.finished.Store(true) // atomic: a search for a cycle may hold another lock only
 	}
 }
 
-// An ending is what is left to do, once the lock is released, for a flight that has
-// finished.
+// An ending is the work that is left for a flight which has finished, once the lock is
+// released. It belongs to the goroutine that has finished the flight.
 type ending[K comparable, V any] struct {
-	flight *flight[K, V]
-	n      int              // how many callers wait, in the following three
-	done   sched.Completion // nil if none waits on it
-	blocks *block
-	first  *caller[K, V]
-	next   *caller[K, V]    // of the successor, to be notified
-	idle   sched.Completion // Shutdown's, if it is due
-	untold bool             // no caller is left to receive the panic
-	event  *Event[K]
+	flight *flight[K, V]    // followed only to log its panic: see R1
+	n      int              // the followers: they wait on done, in blocks, or are listed
+	done   sched.Completion // the flight's; nil if no call has waited on it
+	blocks *block           // the first block of those beyond done
+	first  *caller[K, V]    // the first of the listed callers
+	next   *caller[K, V]    // the successor's, which must start it; or nil
+	idle   sched.Completion // a Shutdown waits on it, for this flight as the last; or nil
+	untold bool             // no caller is left to receive the panic, so it is logged
+	event  *Event[K]        // for Hooks.Finish; nil without hooks
 }
 
-// concerns reports whether anything is left to do.
+// concerns reports whether any work is left. Only batch.finish asks. There the leader
+// waits on the completion of the batch, so that done matters to followers alone.
 func (e *ending[K, V]) concerns() bool {
 	return e.n > 0 || e.next != nil || e.idle != nil || e.untold || e.event != nil
 }
 
-// end is what finish does under the lock with a flight that other goroutines know of.
-// f may be one that has not started, to be rejected.
+// end ends f, which other goroutines know, and returns the work that is left for when
+// the lock is released. finish and batch.finish call it after keep, in the same
+// critical section. rejectAll calls it for flights that have not started. s.mu must be
+// held.
 func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K, V] {
 	next := s.remove(f)
 	f.setOutcome(how, v, err)
 	e := ending[K, V]{flight: f, n: f.followers(), done: f.done, next: next, idle: s.idle()}
 	if c := f.cold; c != nil {
+		// The lists belong to e from here on (W3). A caller may keep f for longer, which
+		// must not keep the other callers with it.
 		e.blocks, e.first = c.blocks.first, c.callers.first
 		c.blocks, c.callers = list[*block]{}, list[*caller[K, V]]{}
 	}
 	e.event = s.noteEnd(f, how)
-	if how == panicked && f.callers == 0 && f.batch() == nil {
+	if how == panicked && f.callers == 0 && f.batch() == nil { // a batch logs it once
 		e.untold = true
 		s.note(panicLogged, f, nil)
 	}
 	return e
 }
 
-// remove takes f out of the table, off the list of the forgotten or from behind its
-// predecessor, promotes its successor into its place, and returns the caller to notify
-// once the lock is released, or nil. The shard's lock must be held.
+// remove takes f, which is unfinished, out of the table, off the list of forgotten
+// flights or from behind its predecessor. If f was registered, its successor takes its
+// place and is promoted: remove returns the caller to notify once the lock is released.
+// Otherwise it returns nil, as only a registered flight has a successor (Q1). s.mu must
+// be held.
 func (s *shard[K, V]) remove(f *flight[K, V]) (next *caller[K, V]) {
 	switch {
 	case f.state == queued:
@@ -315,8 +388,8 @@ func (s *shard[K, V]) remove(f *flight[K, V]) (next *caller[K, V]) {
 	return next
 }
 
-// report returns what a call that stayed to the end of f gets, as a Result. f must be
-// finished, and its shard's lock must not be held.
+// report returns the result of f, cloned if a clone is due, for a call that stayed to
+// the end of f. f must be finished. No lock may be held, because clone is user code.
 func (f *flight[K, V]) report(clone func(V) V) Result[V] {
 	r := Result[V]{f.val, f.err, f.joined}
 	if f.clones(clone) {
@@ -325,7 +398,7 @@ func (f *flight[K, V]) report(clone func(V) V) Result[V] {
 	return r
 }
 
-// result is report for a call that panics if fn or clone did.
+// result is report for a call that blocks: it panics if fn or clone has panicked.
 func (f *flight[K, V]) result(clone func(V) V) (v V, shared bool, err error) {
 	r := Result[V]{f.val, f.err, f.joined}
 	if f.clones(clone) {
@@ -337,16 +410,18 @@ func (f *flight[K, V]) result(clone func(V) V) (v V, shared bool, err error) {
 	return r.Val, r.Shared, r.Err
 }
 
-// clones reports whether a call that stayed to the end of f gets a clone. f
-// must be finished.
+// clones reports whether a call that stayed to the end of f gets a clone: the value is
+// shared with other calls, or with those that it answers as it lingers. f must be
+// finished.
 func (f *flight[K, V]) clones(clone func(V) V) bool {
 	return clone != nil && (f.outcome == kept || f.outcome == returned && f.joined)
 }
 
-// cloned returns r with a clone of its value. If clone panics, the panic is in Err, and
-// returned, too.
+// cloned returns r with a clone of its value. If clone panics, cloned returns the
+// *PanicError, and a Result without a value whose Err it is. If clone calls Goexit, the
+// goroutine exits. No lock may be held.
 func cloned[V any](clone func(V) V, r Result[V]) (c Result[V], panicked *PanicError) {
-	c = Result[V]{Err: ErrGoexit, Shared: r.Shared} // as in runInline
+	c = Result[V]{Err: ErrGoexit, Shared: r.Shared} // for panic(nil), as in runInline
 	normal := false
 	defer func() {
 		if v := recover(); !normal && v != nil {
@@ -360,7 +435,7 @@ func cloned[V any](clone func(V) V, r Result[V]) (c Result[V], panicked *PanicEr
 	return c, nil
 }
 
-// mustClone is cloned for a call that panics if clone does.
+// mustClone is cloned for a call that blocks: it panics if clone has panicked.
 func mustClone[V any](clone func(V) V, r Result[V]) (v V, shared bool, err error) {
 	r, panicked := cloned(clone, r)
 	if panicked != nil {
