@@ -6,63 +6,95 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds the records of flights: what they are made of, where they come
-// from, and which are used again.
+// This file holds the records of flights: their parts, where they come from, and which
+// of them are used again.
 //
-// A record is used again if nobody can have a pointer to it any more but who gives
-// it back, and nobody needs what it holds (F4, R1). All others are left to the
-// garbage collector. So nothing has to be counted, and no pointer can meet a
-// record that means another flight by now.
+//	fn runs on           the record is         made by   kept for use again by
+//	-------------------  --------------------  --------  ---------------------------
+//	its leader's         a flight without a    take      retire, in the shard, under
+//	goroutine            cold part                       its lock
+//	another goroutine,   a flight and its      takeOwn   giveBack, in a sync.Pool of
+//	or may do so         cold part, in one               the group's, without a lock
+//	                     allocation
 //
 // Invariants:
-//  R1. Who leads a flight that has run on a goroutine of its own, or in a batch, and
-//      has taken its result, is the last to follow a pointer to it, unless another
-//      call joined it or it has its extra part: whoever else keeps a pointer to a
-//      record has left a mark of that in one of the two. The goroutine that ran fn
-//      has one for longer, and does not follow it once it has told of the end.
-//  R2. What a context refers to is not a record: fn's context, and with it all
-//      that is derived from it, may outlast the flight, its result and its callers.
-//      The context of a batch is part of that, which refers to no record once
-//      they have finished.
+//  R1. The record of a flight is used again if and only if known is unset when the
+//      flight finishes. In that case its leader keeps it: retire does so in the critical
+//      section that finishes the flight, giveBack when the leader has read the result.
+//      (The garbage collector gets the record nevertheless if the leader has left, or if
+//      the list or the pool has no room.) All other records go to the garbage collector.
+//      So no references are counted, and no pointer leads to a record that has become
+//      another flight.
 //
-// Rejected: the free lists of the shards for these records, too. Who gives one
-// back does not hold the shard's lock, and would have to take it once more for
-// each flight. The price of a sync.Pool is that it is not deterministic; but where
-// a record comes from changes no order that the explorer could see.
+//      known is set under the shard's lock, and never reset while the flight lives, by
+//        - join, when a second call takes part: its caller keeps a pointer;
+//        - extend, when the cold part is asked for: to list a caller, to queue a
+//          successor, to seat a waiter beyond the first 128, to forget the flight, or
+//          to number it for hooks;
+//        - reveal, when a call or Flights looks at a lone flight: the key is in the
+//          record from then on (S4), and clearLone would leave it there.
+//      Other looks at a flight begin and end under the lock, and keep no pointer.
 //
-// Rejected: the flights of a batch in one array. Whoever has to do with one of them
-// would keep the values of all.
+//      The goroutine that runs fn has a pointer, too, and does not set known. It is no
+//      danger. Once it has finished the flight and released the lock, it follows that
+//      pointer only to log a panic that no caller received. In that case the leader has
+//      left, and gives no record back.
+//  R2. The contexts that fn gets are no part of a record, and refer to none. fn's
+//      context, and those derived from it, may outlast the flight, its result and its
+//      callers. The context of a batch is a part of the batch, which refers to no record
+//      once its flights have finished.
+//
+// Rejected: to keep the records of takeOwn in the shards, too. A leader that gives one
+// back does not hold the shard's lock, and would have to take it once more for each
+// flight. A sync.Pool is not deterministic, but that does not matter to the explorer:
+// which record a flight gets changes no order that could be observed.
+//
+// Rejected: the flights of a batch in one array. A pointer to one of them would keep the
+// values of all.
 
-// freeFlights bounds a shard's list of free flights. A storm's records go
-// to the garbage collector when it is over. With 16 or 256, the workloads
-// parallel, hot and zipf of benchmarks/ took within 3 % of what they take.
+// freeFlights bounds a shard's list of free records. The garbage collector gets the
+// others when a storm is over. With 16 or 256, the workloads parallel, hot and zipf of
+// benchmarks/ took within 3 % of their time with 64.
 const freeFlights = 64
 
-// cold is the part of a flight that most do without. It is allocated together with a
-// flight that may run on a goroutine other than its leader's, or in a batch, and
-// added to another when it is first asked for. Like the flight's own fields, these
-// are guarded by the shard's lock, but for ctx, shard and batch, which are set before
-// any other goroutine knows of the flight.
+// cold is the part of a flight that most flights do without. takeOwn allocates it
+// together with the flight; extend adds it to a flight that starts without it. The
+// shard's lock guards its fields as it does those of the flight, with the exceptions
+// that the fields name.
 type cold[K comparable, V any] struct {
-	ctx   *flightContext // what fn gets, or would get; nil if it runs on its leader's goroutine
-	shard *shard[K, V]   // nil if ctx is
+	// ctx is the context for fn, if fn runs on a goroutine other than the leader's. It
+	// is the batch's for a flight of a batch. ctx and shard, the shard of the flight's
+	// key, are set by takeOwn before another goroutine knows the flight, and are read
+	// without the lock. extend leaves both nil.
+	ctx   *flightContext
+	shard *shard[K, V]
 
-	// What the flight's own goroutine runs, nil until that is about to start.
-	fn  func(context.Context) (V, error)
-	run func() // that goroutine; nil until it is needed, then for good
+	// fn is the function that runOwn runs, from setOwn to setOutcome. It is nil in a
+	// flight that has not started, that its leader runs itself or that belongs to a
+	// batch: if it is set, finish knows that fn has its own goroutine. runOwn reads it
+	// without the lock.
+	fn func(context.Context) (V, error)
 
-	batch *batch[K, V] // whose fn runs for this flight, with others; or nil
+	// run calls runOwn for this record. spawn makes it the first time, without the lock,
+	// as only the leader calls spawn. It stays when the record is used again.
+	run func()
 
-	queue  *flight[K, V] // the successor behind this flight
-	timer  sched.Timer   // queued: promotes this one when the one before reaches MaxAge
+	// batch is the batch that the flight belongs to, or nil. leadIn sets it before the
+	// flight is registered.
+	batch *batch[K, V]
+
+	queue  *flight[K, V] // the successor behind this flight, or nil
+	timer  sched.Timer   // queued, with MaxAge: fires when before reaches that age
 	before *flight[K, V] // queued: the flight that this one is queued behind
 
-	blocks  list[*block]        // waiters beyond those on done
-	callers list[*caller[K, V]] // those listed, in order of arrival
+	// When the flight finishes, end takes both lists, and they belong to the goroutine
+	// that wakes the waiters.
+	blocks  list[*block]        // the waiters beyond those on done, 128 to a block
+	callers list[*caller[K, V]] // the listed callers, in order of arrival
 
-	forgotten links[*flight[K, V]] // in the list of those
+	forgotten links[*flight[K, V]] // the neighbors in shard.detached, if forgotten
 
-	story *story // what hooks keep of the flight; nil without hooks
+	story *story // the flight's number and times, for hooks; nil without hooks
 }
 
 // An ownFlight is a flight and its cold part in one allocation.
@@ -71,8 +103,9 @@ type ownFlight[K comparable, V any] struct {
 	part cold[K, V]
 }
 
-// take returns a record for a running flight with one caller, its leader. s.mu
-// must be held.
+// take returns a record for a flight that starts on its leader's goroutine, with
+// running as its state and that leader as its one caller. The rest is zero, but for
+// hash. s.mu must be held.
 func (s *shard[K, V]) take() *flight[K, V] {
 	f := s.free
 	if f == nil {
@@ -83,9 +116,10 @@ func (s *shard[K, V]) take() *flight[K, V] {
 	return f
 }
 
-// retire unregisters f, which only its leader has a pointer to (R1), and keeps
-// its record as take wants it: callers and leading stay, and what is not cleared
-// here was never set. s.mu must be held.
+// retire unregisters f, whose fn has run on its leader's goroutine and which no other
+// goroutine knows (R1), and keeps its record. It leaves the record as take returns it:
+// callers and leading stay as they are, register overwrites hash, and all other fields
+// that are not cleared here have never been set. s.mu must be held.
 func (s *shard[K, V]) retire(f *flight[K, V]) {
 	if s.lone == f {
 		s.clearLone()
@@ -103,8 +137,10 @@ func (s *shard[K, V]) retire(f *flight[K, V]) {
 	s.nfree++
 }
 
-// takeOwn returns a record for a flight that is to run on a goroutine of its own or,
-// if c is not nil, in a batch with that context. s.mu must be held.
+// takeOwn returns a record, zero but for its cold part, for a flight that belongs to the
+// batch with context c or, if c is nil, for one that may run on a goroutine of its own.
+// The caller must set its key, hash and callers. It needs no lock, but all callers hold
+// s.mu.
 func (s *shard[K, V]) takeOwn(c *flightContext) *flight[K, V] {
 	f, _ := s.group.records.Get().(*flight[K, V])
 	if f == nil {
@@ -119,8 +155,11 @@ func (s *shard[K, V]) takeOwn(c *flightContext) *flight[K, V] {
 	return f
 }
 
-// giveBack keeps the record of f for takeOwn, unless it is known to others (R1). It is
-// called by the leader when it has taken f's result.
+// giveBack keeps the record of f for takeOwn, unless known is set (R1). f must have
+// finished. Any call that stayed to its end may call giveBack when it has read the
+// result: if known is unset, the leader is the only one. known does not change once f
+// has finished, so giveBack reads it without the lock. The caller must not use f
+// afterwards.
 func (gs *groupState[K, V]) giveBack(f *flight[K, V]) {
 	if f.known {
 		return
@@ -131,11 +170,11 @@ func (gs *groupState[K, V]) giveBack(f *flight[K, V]) {
 	gs.records.Put(f)
 }
 
-// self returns the links of f in the list of the forgotten.
+// self returns the links of f in the list of forgotten flights.
 func (f *flight[K, V]) self() *links[*flight[K, V]] { return &f.cold.forgotten }
 
-// extend makes f known, gives it its cold part if it has none, and returns that. The
-// shard's lock must be held.
+// extend sets known, gives f its cold part if it has none, and returns the cold part.
+// The shard's lock must be held.
 func (f *flight[K, V]) extend() *cold[K, V] {
 	f.known = true
 	if f.cold == nil {
