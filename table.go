@@ -2,40 +2,48 @@ package coalesce
 
 // This file holds the hash table of a shard.
 //
-// It is a linear hash (W. Litwin, "Linear hashing: a new tool for file and
-// table addressing", VLDB 1980): it grows and shrinks by one bucket at a time,
-// so that no call pays for rehashing a million flights under the lock.
+// The table is a linear hash (W. Litwin, "Linear hashing: a new tool for file and table
+// addressing", VLDB 1980). It grows by one bucket at a time and shrinks by a few, so that
+// no call has to rehash a million flights under the lock. Only the slice of the buckets
+// is copied as a whole, when it has no room left or too much.
+//
+// With ten buckets, for example, mask is 15. Buckets 0 and 1 have been split, into 0 and
+// 8 and into 1 and 9. The next is bucket 2, which will be split into 2 and 10.
+//
+//	bucket        0    1    2     3   …   7     8    9
+//	hash & mask   0    1   2,10  3,11 …  7,15   8    9
 //
 // Invariants, true whenever the shard's lock is not held:
-//  B1. There is at least one bucket for each flight, so chains are short.
-//  B2. The flight with hash h is in bucket index(h).
-//  B3. mask is the least 2ⁿ-1 that is not below the last bucket's number.
+//  B1. There are at least as many buckets as flights, so chains are short.
+//  B2. A flight with hash h is in bucket index(h).
+//  B3. mask is the least 2ⁿ-1 that is not less than the index of the last bucket.
 
 const (
-	// firstBuckets is how many buckets a table starts with. keptBuckets is the
-	// size below which it does not shrink, so that a group with a steady load
-	// allocates nothing: 512 bytes on 64-bit machines. Both are powers of two.
+	// firstBuckets is the number of buckets that a table starts with. A table does not
+	// shrink below keptBuckets, 512 bytes on 64-bit machines, so that a group with a
+	// steady load allocates nothing. Both are powers of two.
 	firstBuckets = 8
 	keptBuckets  = 64
 )
 
-// A table is chains of flights. The shard's lock must be held for all of it.
+// A table maps keys to flights. The zero table is empty. The shard's lock guards its
+// fields, and must be held when a method is called.
 type table[K comparable, V any] struct {
-	count  int32 // flights in the table
-	mask   uint32
-	chains []*flight[K, V] // linked by next
+	count  int32           // flights in the table
+	mask   uint32          // see B3
+	chains []*flight[K, V] // the buckets: the first flight of each, linked by next
 }
 
-// index returns the bucket for hash h. There must be buckets.
+// index returns the index of the bucket for hash h. There must be buckets.
 func (t *table[K, V]) index(h uint32) uint32 {
 	i := h & t.mask
 	if i >= uint32(len(t.chains)) {
-		i &= t.mask >> 1 // not split yet
+		i &= t.mask >> 1 // that bucket does not exist: the one it splits off from has h
 	}
 	return i
 }
 
-// find returns the flight for key, or nil. There must be buckets.
+// find returns the flight for key, whose hash is h, or nil. There must be buckets.
 func (t *table[K, V]) find(h uint64, key K) *flight[K, V] {
 	for f := t.chains[t.index(uint32(h))]; f != nil; f = f.next {
 		if f.hash == uint32(h) && f.key == key {
@@ -45,7 +53,7 @@ func (t *table[K, V]) find(h uint64, key K) *flight[K, V] {
 	return nil
 }
 
-// link puts f in its bucket.
+// link adds f, whose key and hash are set, to its bucket. It may grow the table.
 func (t *table[K, V]) link(f *flight[K, V]) {
 	if int(t.count) == len(t.chains) {
 		t.grow()
@@ -56,8 +64,9 @@ func (t *table[K, V]) link(f *flight[K, V]) {
 	t.count++
 }
 
-// unlink takes f out of its bucket, by identity: a key that does not equal
-// itself can be removed too. It leaves f.next to the caller.
+// unlink takes f, which must be there, out of its bucket. It looks for f itself, not for
+// its key, which may not equal itself. It leaves f.next as it is, and may shrink the
+// table.
 func (t *table[K, V]) unlink(f *flight[K, V]) {
 	p := &t.chains[t.index(f.hash)]
 	for *p != f {
@@ -70,8 +79,8 @@ func (t *table[K, V]) unlink(f *flight[K, V]) {
 	}
 }
 
-// grow adds a bucket and moves to it what belongs there from the one that it
-// splits.
+// grow adds a bucket, and moves to it the flights that belong there from the bucket that
+// it splits. The first time it makes firstBuckets buckets instead.
 func (t *table[K, V]) grow() {
 	n := uint32(len(t.chains))
 	if n == 0 {
@@ -95,9 +104,9 @@ func (t *table[K, V]) grow() {
 	}
 }
 
-// shrink merges a few buckets into those that they were split from: several
-// for each flight that leaves, so that an emptying table is small when it is
-// empty.
+// shrink merges up to eight buckets, from the last one down, into those that they were
+// split from, but leaves keptBuckets. As it merges several for each flight that is
+// removed, a table is small by the time it is empty.
 func (t *table[K, V]) shrink() {
 	for range 8 {
 		n := len(t.chains) - 1
