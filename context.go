@@ -7,58 +7,73 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds the context that fn gets when it runs on a goroutine of the
-// flight's own.
+// This file holds the context that fn gets when it runs on a goroutine of the flight's
+// own. It ends in two steps:
 //
-// Rejected: context.WithCancelCause(context.WithoutCancel(ctx)), which is three
-// allocations before fn has asked for anything. A flightContext is one, and its
+//	mark   sets canceled. A shard's lock may be held. From here on Done, Err and Value
+//	       report the end. Each of them first closes the Done channel, if there is one
+//	       (settle), so that no goroutine can learn of the end and find it open.
+//	tell   closes the Done channel and calls the functions that AfterFunc registered,
+//	       with no lock held.
+//
+// Rejected: context.WithCancelCause(context.WithoutCancel(ctx)), which makes three
+// allocations before fn asks for anything. A flightContext is one allocation, and its
 // Done channel is allocated when it is asked for.
 //
-// Rejected: a flightContext that is part of its flight's record, which is an
-// allocation less. What fn has begun and does not wait for, a flight of its own
-// among others, may hold the context for longer than anybody wants the result
-// that the record holds.
+// Rejected: a flightContext that is part of its flight's record. It would save an
+// allocation. But work that fn has begun and does not wait for, such as a flight of its
+// own, may hold the context for longer than any caller needs the result, which the
+// record holds.
 
-// A flightContext carries the values of the leader's context and nothing else
-// of it. It has no deadline, and it ends when the flight's last caller leaves or
-// a Shutdown runs out of time, not because fn returned: what fn returns may
-// still need it.
+// A flightContext is the context of a flight, or of a batch. It has the values of the
+// leader's context, but neither its deadline nor its end. It ends when the last caller of
+// the flight, or of the whole batch, leaves or when a Shutdown runs out of time. It does
+// not end because fn returns: the value that fn returns may still need it.
 type flightContext struct {
-	values context.Context // the leader's; set before the context is handed out
+	// values is the leader's context. It is set before fn gets this one. hooks.label
+	// replaces it just before fn runs, on the goroutine that runs fn.
+	values context.Context
 
-	mu       sched.Mutex      // guards what follows; may be taken under a shard's lock
-	done     sched.Completion // nil until asked for
-	canceled context.Context  // ended with our cause; nil before mark
-	after    list[*afterFunc] // registered, not yet called
+	mu       sched.Mutex      // guards done, canceled and after
+	done     sched.Completion // nil until Done is called
+	canceled context.Context  // has ended, with the cause of c's end; nil until mark
+	after    list[*afterFunc] // the functions that are registered and not yet called
 
-	// For the detection of deadlocks (see deadlock.go).
-	finished sched.Bool                   // the flight has, or the batch is about to; set under its lock
-	ahead    sched.Pointer[flightContext] // that of the flight in front of a queued one
-	edges    list[*edge]                  // of the calls that fn waits for; guarded by graph
+	// The fields below serve the detection of deadlocks (deadlock.go).
 
-	waited int  // how many edges lead to this flight; guarded by graph
-	behind bool // an edge has led to what was queued behind it; guarded by graph
+	// finished is set under the shard's lock when the flight finishes. For a batch,
+	// conclude sets it before the first of its flights finishes. markUnfinished needs
+	// it, too.
+	finished sched.Bool
+
+	// ahead is the context of the flight that this one is queued behind; nil if that has
+	// none, or if this one is not queued. It is written under the shard's lock.
+	ahead sched.Pointer[flightContext]
+
+	edges  list[*edge] // from this flight: of calls that fn has made; guarded by graph
+	waited int         // how many edges lead to this flight; guarded by graph
+	behind bool        // an edge has led to a flight queued behind this; guarded by graph
 }
 
-// An afterFunc is a function to be called when a flightContext ends. A context that
-// is derived from that one keeps it, though it has been stopped or called, and must
-// not keep with it what else is in the list.
+// An afterFunc is a function to be called when a flightContext ends. A context that is
+// derived from the flightContext may keep it after it was stopped or called. By then it
+// refers neither to the function nor to the rest of the list.
 type afterFunc struct {
 	fn func() // nil if it has been stopped or called
 	links[*afterFunc]
 }
 
-// canceledKey is the private key under which package context asks a context
-// for the standard cancelable context behind it. Answering it is the only way
-// to make context.Cause right: passed on to the leader's context, the question
-// would be answered with the leader's own end and cause.
+// canceledKey is the private key with which package context asks a context for the
+// standard cancelable context behind it. context.Cause is right only if flightContext
+// answers this key itself. If it passed the key on to the leader's context, the answer
+// would be the end of that context, and its cause.
 var canceledKey = func() any {
 	p := keyProbe{Context: context.Background()}
 	_ = context.Cause(&p)
 	return p.key
 }()
 
-// A keyProbe records the key that context.Cause asks an ended context for.
+// A keyProbe is a context that has ended and records the last key it was asked for.
 type keyProbe struct {
 	context.Context
 	key any
@@ -71,13 +86,13 @@ func (p *keyProbe) Value(key any) any {
 	return nil
 }
 
-// Deadline implements [context.Context]. There is none: the flight goes on for
-// as long as somebody wants it.
+// Deadline implements [context.Context]. There is no deadline: the flight goes on for as
+// long as a call waits for it.
 func (c *flightContext) Deadline() (deadline time.Time, ok bool) {
 	return time.Time{}, false
 }
 
-// Done implements [context.Context].
+// Done implements [context.Context]. The channel is made at the first call.
 func (c *flightContext) Done() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,7 +103,8 @@ func (c *flightContext) Done() <-chan struct{} {
 	return c.done
 }
 
-// Err implements [context.Context].
+// Err implements [context.Context]. It returns [context.Canceled] once c has ended, and
+// [context.Cause] returns the cause.
 func (c *flightContext) Err() error {
 	if c.end() == nil {
 		return nil
@@ -96,7 +112,8 @@ func (c *flightContext) Err() error {
 	return context.Canceled
 }
 
-// Value implements [context.Context].
+// Value implements [context.Context]. It answers two private keys itself: that of this
+// package, which asks for the flight, and that of package context.
 func (c *flightContext) Value(key any) any {
 	switch key {
 	case any(flightKey{}):
@@ -105,17 +122,18 @@ func (c *flightContext) Value(key any) any {
 		if end := c.end(); end != nil {
 			return end.Value(key)
 		}
-		// Package context must not take the leader's for ours. With nil it
-		// goes on to look for AfterFunc.
+		// The leader's context must not answer in place of c. After nil, package
+		// context looks for AfterFunc next.
 		return nil
 	}
 	return c.values.Value(key)
 }
 
-// String names the context where it is printed as the parent of another.
+// String returns the name that a derived context prints for its parent.
 func (c *flightContext) String() string { return "coalesce.Flight" }
 
-// end returns the standard context that ended with c's cause, or nil.
+// end returns the standard context that has ended with c's cause, or nil if c has not
+// ended. c.mu must not be held.
 func (c *flightContext) end() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,25 +141,29 @@ func (c *flightContext) end() context.Context {
 	return c.canceled
 }
 
-// settle closes Done if c has been marked: nobody may see that c has ended
-// before that. c.mu must be held.
+// settle closes the Done channel, if there is one and c has been marked. The goroutine
+// that has marked c may not have come to that. c.mu must be held.
 func (c *flightContext) settle() {
 	if c.canceled != nil && c.done != nil && !sched.IsComplete(c.done) {
 		sched.Complete(c.done)
 	}
 }
 
-// AfterFunc arranges for fn to be called when c ends, by whom ends it, or on a
-// goroutine of its own if c has ended.
-// Package context looks for this method, so that a context derived from c is
-// told of the end without a goroutine that waits for it. What it registers ends that
-// context and those derived from it, and runs no other code; so these have ended
-// when who canceled c goes on, as they would have with package context's own. It looks at the direct
-// parent only: a context.WithValue in between costs the goroutine, as it does
-// with every context that is not package context's own.
+// AfterFunc registers fn to be called when c ends, on the goroutine that ends c. If c has
+// ended already, AfterFunc starts fn on a new goroutine. stop reports whether it has kept
+// fn from being called.
 //
-// Rejected: a standard context made at the first Done, which would spare that
-// goroutine but make two more allocations for every fn that asks for Done.
+// Package context looks for this method, so that a context derived from c ends with c
+// without a goroutine that waits for c. The function that it registers ends the derived
+// context and those derived from that, and runs no other code. So all of these have ended
+// when cancel returns, as they would with a parent of package context's own.
+//
+// Package context looks for the method in the direct parent only. If there is a
+// context.WithValue in between, it starts the goroutine, as it does for every context
+// that is not its own.
+//
+// Rejected: a standard context that is made at the first Done. It would save that
+// goroutine, but cost two more allocations for every fn that asks for Done.
 func (c *flightContext) AfterFunc(fn func()) (stop func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,51 +176,52 @@ func (c *flightContext) AfterFunc(fn func()) (stop func() bool) {
 	return func() bool { return c.stop(a) }
 }
 
-// stop takes a off the list and reports whether that kept it from being called.
+// stop takes a off the list and reports whether it has kept a's function from being
+// called.
 func (c *flightContext) stop(a *afterFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.canceled != nil || a.fn == nil {
-		return false // c.canceled comes first: after that, a belongs to tell
+		return false // after mark, a.fn belongs to the goroutine that has marked c
 	}
 	c.after.remove(a)
 	a.fn = nil
 	return true
 }
 
-// ending reports whether c has been marked.
+// ending reports whether c has been marked. The Done channel may be open yet.
 func (c *flightContext) ending() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.canceled != nil
 }
 
-// endedBy returns a standard context that has ended with the given cause.
+// endedBy returns a context of package context that has ended with the given cause.
 func endedBy(cause error) context.Context {
 	end, cancel := context.WithCancelCause(context.Background())
 	cancel(cause)
 	return end
 }
 
-// cancel ends c with the given cause. Only the first cancel or mark has an
-// effect. No lock may be held.
+// cancel ends c with the given cause, and calls the functions that AfterFunc registered.
+// It does nothing if c has been marked before. No lock may be held.
 func (c *flightContext) cancel(cause error) {
 	if c.mark(endedBy(cause)) {
 		c.tell()
 	}
 }
 
-// cancelAs cancels c with the cause of ctx, or, if a method of ctx panics or exits, with
-// context.Canceled. No lock may be held.
+// cancelAs cancels c with the cause of ctx. If a method of ctx panics or exits, it
+// cancels c with context.Canceled, and the panic or exit goes on. No lock may be held.
 func (c *flightContext) cancelAs(ctx context.Context) {
 	cause := context.Canceled
 	defer func() { c.cancel(cause) }()
 	cause = context.Cause(ctx)
 }
 
-// mark makes c end as the given context has, and reports whether it did: then
-// tell must be called. It wakes nobody, so that a shard's lock may be held: what
-// ends a flight's context has to be decided while the flight is unfinished.
+// mark makes c end with the cause of the given context, which has ended, and reports
+// whether it did: it does nothing if c has been marked before. If it did, its caller must
+// take the second step. mark wakes no goroutine, so that a shard's lock may be held.
 func (c *flightContext) mark(end context.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,9 +233,14 @@ func (c *flightContext) mark(end context.Context) bool {
 }
 
 // markUnfinished is mark, but does nothing once c's flight, or any flight of its batch,
-// has finished: a caller that has its result may have seen that c had not ended. (The
-// lock of another flight's shard is no help against that, c.mu is: a caller that looks
-// at c after this has looked at finished sees that c has ended.)
+// has finished. The context of a result that a caller has must not end because of a
+// Shutdown.
+//
+// The lock of the flight's shard, which the caller holds, keeps that flight from
+// finishing, but not the other flights of its batch. c.mu serves for these. A caller that
+// has a result and calls Done or Err takes c.mu, too. If it takes c.mu first, finished is
+// set by then, and markUnfinished does nothing. If it takes c.mu later, it finds that c
+// has ended.
 func (c *flightContext) markUnfinished(end context.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -223,8 +251,9 @@ func (c *flightContext) markUnfinished(end context.Context) bool {
 	return true
 }
 
-// tell wakes those who wait for the end of c, which has been marked. No lock
-// may be held.
+// tell closes the Done channel of c, which has been marked, and calls the functions that
+// are registered. Only the goroutine whose mark has succeeded calls it. No lock may be
+// held.
 func (c *flightContext) tell() {
 	c.mu.Lock()
 	c.settle()
@@ -233,7 +262,7 @@ func (c *flightContext) tell() {
 	c.mu.Unlock()
 	for a != nil {
 		fn, next := a.fn, a.next
-		*a = afterFunc{}
+		*a = afterFunc{} // a derived context may keep a, and must keep nothing with it
 		fn()
 		a = next
 	}
