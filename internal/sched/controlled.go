@@ -1,18 +1,19 @@
 //go:build coalesceexplore
 
-// This file is package sched for systematic exploration: under an [Explorer],
-// goroutines that were started with Go run one at a time, and at each point where
-// another could make a difference a strategy decides which goes on. A run is
-// therefore a sequence of decisions, and can be repeated.
+// This file is package sched for systematic exploration. Under an [Explorer], goroutines
+// that are started with Go run one at a time. At each point where the order could make a
+// difference, a strategy decides which one goes on. So a run is a sequence of decisions,
+// and can be repeated. Without an Explorer, the names work as those in sched.go do.
 //
-// A point is before each acquisition of a lock, each access to an atomic, each
-// start of a goroutine, each completion, and each wait. Releasing a lock is none,
-// unless [Explorer.Releases] is set: until its next point the goroutine does nothing
-// that others could see, if what a lock guards is done under it.
+// There is a point before each acquisition of a lock, each access to an atomic, each
+// completion, each look at one and each wait, before a timer or an AfterFunc is stopped,
+// and after a goroutine has been started. The release of a lock is a point only if
+// [Explorer.Releases] is set: a goroutine that accesses the data of a lock only under
+// that lock does nothing visible to others between a release and its next point.
 //
-// What is not controlled: channels that are sent to, which the core does not wait
-// on, and the concurrent map and the counters of package xsync. Operations on these
-// are as if atomic, since nobody else runs meanwhile.
+// Three things are not controlled: channels that values are sent on, which the core does
+// not wait on; the concurrent map and the counters of package xsync; and [sync.Pool]. An
+// operation on one of these is as if atomic, because no other goroutine runs meanwhile.
 package sched
 
 import (
@@ -25,11 +26,11 @@ import (
 
 // A Mutex is a lock of the core.
 type Mutex struct {
-	held bool       // under an explorer
-	mu   sync.Mutex // otherwise
+	held bool       // used under an explorer
+	mu   sync.Mutex // used otherwise
 }
 
-// Lock locks m.
+// Lock locks m. It blocks until m is not locked.
 func (m *Mutex) Lock() {
 	if r := current; r != nil {
 		r.point("lock", m.free)
@@ -41,7 +42,7 @@ func (m *Mutex) Lock() {
 
 func (m *Mutex) free() bool { return !m.held }
 
-// Unlock unlocks m.
+// Unlock unlocks m. It panics under an explorer if m is not locked.
 func (m *Mutex) Unlock() {
 	if r := current; r != nil {
 		if !m.held {
@@ -59,7 +60,7 @@ func (m *Mutex) Unlock() {
 // A Pointer is an atomic pointer of the core.
 type Pointer[T any] struct{ p atomic.Pointer[T] }
 
-// Load returns what was stored last.
+// Load returns the pointer that was stored last, or nil.
 func (p *Pointer[T]) Load() *T {
 	point("load")
 	return p.p.Load()
@@ -71,17 +72,17 @@ func (p *Pointer[T]) Store(v *T) {
 	p.p.Store(v)
 }
 
-// CompareAndSwap stores after if before is there, and reports whether it was.
+// CompareAndSwap stores after if p holds before, and reports whether it did.
 func (p *Pointer[T]) CompareAndSwap(before, after *T) bool {
 	point("compare and swap")
 	return p.p.CompareAndSwap(before, after)
 }
 
-// A SetOnce is an atomic pointer that is set once. To load it is a point only as long as it
-// is not set: what cannot change any more orders nothing.
+// A SetOnce is an atomic pointer that is set once, by CompareAndSwap. A Load is a point
+// only as long as the pointer is not set: later the order of Loads makes no difference.
 type SetOnce[T any] struct{ p atomic.Pointer[T] }
 
-// Load returns what was stored, or nil.
+// Load returns the pointer that was stored, or nil.
 func (p *SetOnce[T]) Load() *T {
 	if v := p.p.Load(); v != nil {
 		return v
@@ -90,7 +91,7 @@ func (p *SetOnce[T]) Load() *T {
 	return p.p.Load()
 }
 
-// CompareAndSwap stores after if before is there, and reports whether it was.
+// CompareAndSwap stores after if p holds before, and reports whether it did.
 func (p *SetOnce[T]) CompareAndSwap(before, after *T) bool {
 	point("compare and swap")
 	return p.p.CompareAndSwap(before, after)
@@ -132,31 +133,32 @@ func (i *Int64) Add(d int64) int64 {
 	return i.v.Add(d)
 }
 
-// CompareAndSwap sets the value to after if it is before, and reports whether it
-// was.
+// CompareAndSwap sets the value to after if it is before, and reports whether it did.
 func (i *Int64) CompareAndSwap(before, after int64) bool {
 	point("compare and swap")
 	return i.v.CompareAndSwap(before, after)
 }
 
-// A Completion is the channel through which waiters are told.
+// A Completion is a channel that wakes its waiters when it is closed.
 type Completion = chan struct{}
 
-// NewCompletion returns a completion that nobody has been told through.
+// NewCompletion returns a Completion that is not complete.
 func NewCompletion() Completion { return make(chan struct{}) }
 
-// Complete wakes everyone who waits on c, now or later. c must not be complete.
+// Complete completes c: it wakes all goroutines that wait on c, and no later wait on c
+// blocks. c must not be complete.
 func Complete(c Completion) {
 	point("complete")
 	close(c)
 }
 
-// IsComplete reports whether c is complete.
+// IsComplete reports whether c is closed.
 func IsComplete(c <-chan struct{}) bool {
 	point("look")
 	return closed(c)
 }
 
+// closed is IsComplete without a point. A nil channel is never closed.
 func closed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -166,14 +168,15 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// Wait parks until c is complete.
+// Wait blocks until c is complete.
 func Wait(c Completion) {
 	Await("wait", func() bool { return closed(c) })
 	<-c
 }
 
-// WaitEither parks until c is complete or done is closed, and reports whether it
-// saw c. If both have happened, the strategy decides, as select may.
+// WaitEither blocks until c is complete or done is closed, and reports whether it has
+// found c complete. If both are, the strategy chooses, as a select statement may choose
+// either.
 func WaitEither(c Completion, done <-chan struct{}) bool {
 	Await("wait", func() bool { return closed(c) || closed(done) })
 	if current == nil {
@@ -193,7 +196,7 @@ func WaitEither(c Completion, done <-chan struct{}) bool {
 	return current.by.choose(current, 2) == 0
 }
 
-// WaitAny parks until one of a, b and done is closed.
+// WaitAny blocks until one of a, b and done is closed.
 func WaitAny(a, b Completion, done <-chan struct{}) {
 	Await("wait", func() bool { return closed(a) || closed(b) || closed(done) })
 	select {
@@ -212,7 +215,7 @@ func Yield() {
 	runtime.Gosched()
 }
 
-// Go starts a goroutine.
+// Go starts a goroutine that runs fn.
 func Go(fn func()) {
 	if r := current; r != nil {
 		r.spawn(fn, nil, false)
@@ -236,7 +239,7 @@ func AfterFunc(ctx context.Context, fn func()) (stop func() bool) {
 	done, state := ctx.Done(), watching
 	t := r.spawn(func() {
 		state = fired
-		r.spawn(fn, nil, false) // a goroutine that counts, unlike the one that watches
+		r.spawn(fn, nil, false) // not a daemon: Join waits for it
 	}, func() bool { return closed(done) }, true)
 	t.watches = true
 	return func() bool {
@@ -253,11 +256,12 @@ func AfterFunc(ctx context.Context, fn func()) (stop func() bool) {
 type Timer = *timer
 
 type timer struct {
-	real   *time.Timer // not under an explorer
-	thread *thread
+	real   *time.Timer // nil under an explorer
+	thread *thread     // fires the timer; done once that has happened or it is stopped
 }
 
-// Stop keeps the timer from firing and reports whether it was in time.
+// Stop keeps the timer from firing, and reports whether it has: false means that the
+// timer has fired or was stopped before.
 func (t *timer) Stop() bool {
 	if t.real != nil {
 		return t.real.Stop()
@@ -268,8 +272,9 @@ func (t *timer) Stop() bool {
 	return in
 }
 
-// After starts a goroutine that runs fn once d has passed. Under an explorer time
-// passes when the strategy wants it to.
+// After arranges for fn to run in its own goroutine once d has passed. Under an explorer
+// the timer is a thread that can always go on: the strategy chooses when it fires, and
+// the clock is then advanced to the time that was set.
 func After(d time.Duration, fn func()) Timer {
 	r := current
 	if r == nil {
@@ -282,10 +287,11 @@ func After(d time.Duration, fn func()) Timer {
 	}, nil, true)}
 }
 
+// epoch is the time at which Now is 1, without an explorer.
 var epoch = time.Now()
 
-// Now returns a reading of the monotonic clock that is never zero. Under an
-// explorer the clock stands still but for Advance and timers.
+// Now returns a reading of the monotonic clock, in nanoseconds. It is never zero. Under an
+// explorer, only Advance and timers that fire move the clock.
 func Now() int64 {
 	if r := current; r != nil {
 		return r.clock
@@ -293,5 +299,5 @@ func Now() int64 {
 	return int64(time.Since(epoch)) + 1
 }
 
-// Random returns a number, always the same: a run can be repeated.
+// Random returns the same number every time, so that a run can be repeated.
 func Random() uint64 { return 0x5bd1e995 }

@@ -9,53 +9,64 @@ import (
 	"strings"
 )
 
-// This file holds the explorer: threads, of which one runs at a time, and the
-// strategies that decide which.
+// This file holds the explorer: threads, of which one runs at a time, and strategies,
+// which decide which one.
+//
+//	thread 0   ──●───────●                    ●──▶
+//	thread 1             └──▶●            ┌───┘       ● a point: the strategy picks the
+//	thread 2                 └──▶●────────┘             thread that goes on
+//
+// A thread is a goroutine that waits on a channel of its own while another runs. To let
+// another go on, a thread sends on that one's channel and then receives from its own.
 
-// An Explorer runs a program again and again, each time in another order. The
-// program must do the same whenever it is run in the same order.
+// An Explorer runs a program again and again, each time in another order. The program
+// must do the same whenever it is run in the same order.
 type Explorer struct {
-	// Preemptions bounds how often in a run a thread is kept from going on that
-	// could: with all choices that are left, every order is tried, once each.
+	// Preemptions bounds how often in a run another thread goes on although the running
+	// thread could. Within that bound, every order is tried once: there is no bound to
+	// the choices at points where the running thread waits or yields.
 	Preemptions int
 
-	// Delays, if it is not 0, bounds something else instead: by how many places in
-	// all, the order of the threads taken as a ring, what goes on is away from the
-	// thread that was running. The number of runs then grows with the points only,
-	// however many threads there are (Emmi, Qadeer and Rakamarić, Delay-bounded
-	// Scheduling, 2011).
+	// Delays, if it is not 0, is a bound in place of Preemptions. The threads form a
+	// ring. By default the running thread goes on or, if it cannot, the next one in the
+	// ring that can; each thread that could but is skipped costs a delay. The number of
+	// runs then grows with the number of points, not with that of threads (Emmi, Qadeer
+	// and Rakamarić, Delay-bounded Scheduling, 2011).
 	Delays int
 
-	// Releases makes a point after each release of a lock, too, for programs that may
-	// do outside of a lock what belongs into it.
+	// Releases makes the release of a lock a point, too. It serves for programs that may
+	// access the data of a lock without holding it.
 	Releases bool
 
-	// Limit ends the exploration after so many runs. 0 means that there is none.
+	// Limit is the number of runs after which the exploration ends. 0 means no limit.
 	Limit int
 
-	// Random, if it is not 0, is how many runs are made instead in which each
-	// thread has a random priority, and Changes times in a run the one that is
-	// running falls behind all others (the algorithm is PCT: Burckhardt et al.,
-	// A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs, 2010).
+	// Random, if it is not 0, is the number of runs of another kind, which take the
+	// place of the exploration: each thread has a random priority, and at Changes random
+	// points of a run the running thread falls behind all others (PCT: Burckhardt et
+	// al., A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs, 2010).
+	// The random numbers depend on Seed alone.
 	Random, Changes int
 	Seed            uint64
 }
 
-// A Report says what an exploration has come to.
+// A Report is the result of an exploration.
 type Report struct {
-	Runs, Points int
-	Complete     bool // everything within the bounds was tried
+	Runs, Points int  // sums over all runs
+	Complete     bool // every order within the bounds was tried
 
-	// Err is what went wrong in the last run: what the program returned, a panic,
-	// or that everybody waits. Decisions repeats that run, and Trace says, for
-	// each point of it, which thread came there and where that is.
+	// Err is the failure of the last run: the program's error, a panic, a deadlock, or a
+	// run without end. It is nil if no run failed. Replay repeats the run from
+	// Decisions. Trace has a line for each point of the run: the thread, the operation
+	// and the place in the code.
 	Err       error
 	Decisions []int
 	Trace     string
 }
 
-// Explore runs program until it fails or the bounds are reached. It is called on
-// the first thread; the others are those that it starts with [Go].
+// Explore runs program until a run fails or the bounds are reached. The program starts on
+// the first thread, thread 0, and a run ends when it returns; it starts the other threads
+// with [Go].
 func (x Explorer) Explore(program func() error) Report {
 	var rep Report
 	d := &depthFirst{bound: x.Preemptions, delays: x.Delays}
@@ -94,17 +105,18 @@ func (x Explorer) Explore(program func() error) Report {
 	}
 }
 
-// Replay repeats a run of an Explorer that has the same Releases, and returns its
-// trace, and how it ended.
+// Replay repeats the run of an Explorer from its decisions, and returns its trace and its
+// error. Releases must be the same as then.
 func (x Explorer) Replay(decisions []int, program func() error) (trace string, err error) {
 	r := x.execute(&replay{decisions: decisions}, program, true)
 	return r.log.String(), r.err
 }
 
-// current is the run that is being explored. It changes only where no thread is
-// running but the one that changes it.
+// current is the run that is being explored, or nil. It changes only while no thread
+// runs.
 var current *run
 
+// point is a point of the current run, if there is one, for a thread that can go on.
 func point(what string) {
 	if r := current; r != nil {
 		r.point(what, nil)
@@ -113,43 +125,44 @@ func point(what string) {
 
 // A thread is a goroutine that runs when it is resumed.
 type thread struct {
-	id      int
-	resume  chan struct{}
-	ready   func() bool // whether it could; nil: always
-	what    string      // what it is about to do
-	daemon  bool        // the run does not wait for it
-	watches bool        // it is that of an AfterFunc
-	begun   bool
-	done    bool
+	id      int           // its index in run.threads
+	resume  chan struct{} // receives when the thread is to go on
+	ready   func() bool   // reports whether it can go on; nil: it can
+	what    string        // the operation that it is about to do
+	daemon  bool          // a timer or an AfterFunc that waits: it need not end
+	watches bool          // an AfterFunc that waits for its context
+	begun   bool          // it has been resumed
+	done    bool          // it has ended or was stopped: it is not picked again
 }
 
-// A decision is which of several threads went on, or which number was chosen.
+// A decision is one choice: picked, out of the numbers from 0 to of-1. It is the index of
+// the thread that went on, or a result of choose.
 type decision struct{ picked, of int }
 
-// A run is one execution of a program. All of it belongs to the thread that is
-// running.
+// A run is one execution of a program. All its fields belong to the thread that is
+// running, and pass to the next with the send on resume.
 type run struct {
 	by          strategy
-	releases    bool
-	threads     []*thread
-	cur         *thread
+	releases    bool      // Explorer.Releases
+	threads     []*thread // in the order in which they were started; the ring
+	cur         *thread   // the thread that is running
 	decisions   []decision
-	preemptions int
-	delays      int
-	points      int
-	clock, now  int64
-	err         error
+	preemptions int   // how many have been made, for depthFirst
+	delays      int   // how many have been made, for depthFirst
+	points      int   // how many have been passed
+	clock, now  int64 // of Now and After; of Step
+	err         error // the first failure
 	over        bool
-	ended       chan struct{} // closed when it is over
+	ended       chan struct{} // closed when over is set
 
-	verbose bool
-	log     strings.Builder
+	verbose bool            // log is wanted
+	log     strings.Builder // the trace
 }
 
-// maxPoints bounds a run, as one that never ends would otherwise not be told.
+// maxPoints bounds the points of a run, so that a run without end fails.
 const maxPoints = 100_000
 
-// execute makes one run.
+// execute makes one run, and returns when it is over. If verbose is set, it is traced.
 func (x Explorer) execute(by strategy, program func() error, verbose bool) *run {
 	r := &run{by: by, releases: x.Releases, clock: 1, ended: make(chan struct{}), verbose: verbose}
 	first := r.spawn(func() {
@@ -164,14 +177,15 @@ func (x Explorer) execute(by strategy, program func() error, verbose bool) *run 
 	if r.err == nil {
 		for _, t := range r.threads {
 			if !t.begun {
-				t.resume <- struct{}{} // it sees that it is over
+				t.resume <- struct{}{} // it finds that the run is over, and exits
 			}
 		}
 	}
-	return r // after a failure, threads stay where they are for ever
+	return r // after a failure, the other threads block for ever
 }
 
-// spawn makes a thread that is enabled if ready says so.
+// spawn makes a thread that runs fn. It does not start before it is picked, which may be
+// as soon as ready returns true; a nil ready always does.
 func (r *run) spawn(fn func(), ready func() bool, daemon bool) *thread {
 	t := &thread{id: len(r.threads), resume: make(chan struct{}), ready: ready, what: "begin", daemon: daemon}
 	r.threads = append(r.threads, t)
@@ -187,7 +201,8 @@ func (r *run) spawn(fn func(), ready func() bool, daemon bool) *thread {
 	return t
 }
 
-// exit is what a thread does last, however it ends.
+// exit ends t, which is running and returns, panics or calls Goexit. A panic fails the
+// run. The end of thread 0 ends the run; any other thread lets the next one go on.
 func (r *run) exit(t *thread) {
 	if p := recover(); p != nil {
 		buf := make([]byte, 16<<10)
@@ -202,6 +217,7 @@ func (r *run) exit(t *thread) {
 	}
 }
 
+// fail ends the run with err, unless it has failed before.
 func (r *run) fail(err error) {
 	if r.err == nil {
 		r.err = err
@@ -209,6 +225,7 @@ func (r *run) fail(err error) {
 	r.end()
 }
 
+// end ends the run. It may be called again.
 func (r *run) end() {
 	if !r.over {
 		r.over = true
@@ -216,11 +233,13 @@ func (r *run) end() {
 	}
 }
 
-// point is where the running thread lets the strategy decide, and goes on when
-// ready says that it can.
+// point lets the strategy decide which thread goes on. It returns when the calling thread
+// is picked, which is possible only if ready returns true; a nil ready always does. what
+// names the operation that follows.
 func (r *run) point(what string, ready func() bool) { r.pause(what, ready, false) }
 
-// pause is point for a thread that may give way by itself.
+// pause is point for a thread that yields, if yields is set: to let another thread go on
+// is then no preemption.
 func (r *run) pause(what string, ready func() bool, yields bool) {
 	t := r.cur
 	t.what, t.ready = what, ready
@@ -234,13 +253,15 @@ func (r *run) pause(what string, ready func() bool, yields bool) {
 		<-t.resume
 	}
 	if r.over {
-		select {} // nothing may happen any more
+		select {} // the run is over: this thread must not change anything
 	}
 	t.ready = nil
 }
 
-// next lets a thread go on, t if that can and the strategy wants it, and returns
-// it, or nil if there is none.
+// next picks the thread that goes on, resumes it unless it is t, the running one, and
+// returns it. If several can go on, the strategy decides: it gets t first, if t can go
+// on, and then the others in the order of the ring, beginning behind t. If no thread can
+// go on, the run fails with a deadlock, and next returns nil.
 func (r *run) next(t *thread, yields bool) *thread {
 	var buf [16]*thread
 	enabled := buf[:0]
@@ -274,7 +295,7 @@ func (r *run) next(t *thread, yields bool) *thread {
 	return n
 }
 
-// deadlock says who waits for what.
+// deadlock returns an error that names the operation that each thread waits in.
 func (r *run) deadlock() error {
 	var waits []string
 	for _, t := range r.threads {
@@ -285,27 +306,29 @@ func (r *run) deadlock() error {
 	return fmt.Errorf("deadlock; %s", strings.Join(waits, ", "))
 }
 
-// decide notes a decision.
+// decide records a decision, and returns picked.
 func (r *run) decide(picked, of int) int {
 	r.decisions = append(r.decisions, decision{picked, of})
 	return picked
 }
 
-// A strategy decides. What it decides it notes by decide.
+// A strategy makes the decisions of a run. It records each with decide.
 type strategy interface {
-	// pick returns the index of the thread that goes on. If free is not set, the
-	// first is running, and to pick another preempts it.
+	// pick returns the index in enabled of the thread that goes on. If free is not set,
+	// the first of them is the running thread, and to pick another preempts it.
 	pick(r *run, enabled []*thread, free bool) int
 
 	// choose returns a number below n.
 	choose(r *run, n int) int
 }
 
-// depthFirst tries everything, a run after the other.
+// depthFirst tries every sequence of decisions within the bounds, in lexical order. It
+// repeats a prefix of the last run, whose last decision next has raised by one, and picks
+// the first of all choices from there on.
 type depthFirst struct {
-	bound  int
-	delays int
-	prefix []decision // of the run to come
+	bound  int        // Explorer.Preemptions
+	delays int        // Explorer.Delays
+	prefix []decision // with which the next run begins
 }
 
 func (d *depthFirst) pick(r *run, enabled []*thread, free bool) int {
@@ -332,7 +355,7 @@ func (d *depthFirst) choose(r *run, n int) int {
 	return r.decide(d.prefix[i].picked, n)
 }
 
-// next prepares the run after r, and reports whether there is one.
+// next sets the prefix of the run after r, and reports whether there is one.
 func (d *depthFirst) next(r *run) bool {
 	d.prefix = append(d.prefix[:0], r.decisions...)
 	for i := len(d.prefix) - 1; i >= 0; i-- {
@@ -345,23 +368,25 @@ func (d *depthFirst) next(r *run) bool {
 	return false
 }
 
-// priorities lets the thread go on that has the highest.
+// priorities picks the thread that has the highest priority.
 type priorities struct {
 	rng     *rand.Rand
-	changes int
-	length  int // of a run, in points, as far as is known
+	changes int // Explorer.Changes
+	length  int // the points of the longest run so far
 
-	of     []int // by thread
-	at     map[int]bool
-	lowest int
-	timers int // that have been set
+	of     []int        // the priority of each thread, by id
+	at     map[int]bool // the points at which the running thread falls behind
+	lowest int          // the lowest priority so far; 0 at first, and others are positive
+	timers int          // how many daemons the run has
 }
 
-// prompt is how many timers of a run may fire before others go on. Those that come
-// later are behind all others: who sets one again and again until somebody else
-// has done something would otherwise keep that from being done for ever.
+// prompt is the number of daemons, most of them timers, that get a random priority in a
+// run. Later ones fall behind all other threads. Otherwise a timer that is set again and
+// again, until another thread has done something, could keep that thread from running
+// for ever.
 const prompt = 4
 
+// begin draws the points of a new run at which priorities change.
 func (p *priorities) begin() {
 	p.of, p.lowest, p.timers, p.at = p.of[:0], 0, 0, map[int]bool{}
 	for range p.changes {
@@ -395,7 +420,7 @@ func (p *priorities) pick(r *run, enabled []*thread, free bool) int {
 
 func (p *priorities) choose(r *run, n int) int { return r.decide(p.rng.IntN(n), n) }
 
-// replay decides as was decided before.
+// replay repeats recorded decisions. After the last, it picks the first of all choices.
 type replay struct{ decisions []int }
 
 func (p *replay) pick(r *run, enabled []*thread, _ bool) int { return p.choose(r, len(enabled)) }
@@ -408,35 +433,37 @@ func (p *replay) choose(r *run, n int) int {
 	return r.decide(p.decisions[i], n)
 }
 
-// The rest is for programs that are explored.
+// The functions below are for programs that are explored.
 
-// Advance lets d pass.
+// Advance moves the clock forward by d nanoseconds.
 func Advance(d int64) {
 	point("advance")
 	current.clock += d
 }
 
-// Point lets the strategy decide who goes on.
+// Point is a point: the strategy decides which thread goes on.
 func Point() { point("point") }
 
-// Await parks until ready returns true, which must have no effects.
+// Await blocks until ready returns true. ready is called often, on any thread, and must
+// not change anything. Without an explorer Await returns at once.
 func Await(what string, ready func() bool) {
 	if r := current; r != nil {
 		r.point(what, ready)
 	}
 }
 
-// Choose returns a number below n: in other runs, all the others.
+// Choose returns a number below n. The exploration tries each of them.
 func Choose(n int) int { return current.by.choose(current, n) }
 
-// Step returns a greater number each time: what a clock is for a history.
+// Step returns a greater number each time. It serves as the clock of a history.
 func Step() int64 {
 	current.now++
 	return current.now
 }
 
-// Join waits, on the first thread, until all others have ended that were started
-// with Go, by a timer, or by an AfterFunc whose context has ended.
+// Join, called on the first thread, blocks until all other threads have ended. It does
+// not wait for timers that have not fired, nor for AfterFuncs whose context has not
+// ended.
 func Join() {
 	r := current
 	Await("join", func() bool {
@@ -449,7 +476,7 @@ func Join() {
 	})
 }
 
-// Watches returns how many AfterFuncs are neither called nor stopped.
+// Watches returns the number of AfterFuncs that are neither called nor stopped.
 func Watches() int {
 	n := 0
 	for _, t := range current.threads {
@@ -460,7 +487,7 @@ func Watches() int {
 	return n
 }
 
-// caller returns the line of the first caller outside this package.
+// caller returns the file and the line of the first caller outside this package.
 func caller() string {
 	pcs := make([]uintptr, 16)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])

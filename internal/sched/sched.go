@@ -2,11 +2,15 @@
 
 // Package sched is the one seam between package coalesce and the scheduler.
 //
-// Every lock, atomic word, goroutine start, park, yield, clock reading and random
-// number of the core goes through the names below, but for its counter of calls that
-// take no part, which nothing depends on. In this build they are aliases and small
-// functions, nearly all of which are inlined; with the build tag coalesceexplore, controlled.go takes
-// the place of this file, and an explorer decides who goes on at each of them.
+// Every lock, atomic word, goroutine start, park, yield, timer, clock reading and random
+// number of the core goes through the names below. The exceptions are the counters and
+// the concurrent map of package xsync, a [sync.Pool], and the buffered channels of
+// receivers, which never block the sender: the explorer takes an operation on one of
+// these for a single step.
+//
+// In this build the names are aliases and small functions, nearly all of which are
+// inlined. With the build tag coalesceexplore, controlled.go takes the place of this
+// file, and an [Explorer] decides at each of them which goroutine goes on.
 package sched
 
 import (
@@ -18,13 +22,13 @@ import (
 	"time"
 )
 
-// A Mutex is a lock of the core. No code outside the core runs under one.
+// A Mutex is a lock of the core. While one is held, no code of the user's runs.
 type Mutex = sync.Mutex
 
 // A Pointer is an atomic pointer of the core.
 type Pointer[T any] = atomic.Pointer[T]
 
-// A SetOnce is an atomic pointer that is set once.
+// A SetOnce is an atomic pointer that is set once, by CompareAndSwap.
 type SetOnce[T any] = atomic.Pointer[T]
 
 // A Bool is an atomic flag of the core.
@@ -33,22 +37,23 @@ type Bool = atomic.Bool
 // An Int64 is an atomic integer of the core.
 type Int64 = atomic.Int64
 
-// A Completion is the channel through which waiters are told: nothing is ever
-// sent on it, it is closed once.
+// A Completion is a channel that wakes its waiters when it is closed. It is closed once,
+// and nothing is ever sent on it.
 //
-// It is made where it is needed and never pooled. A channel belongs to the
-// testing/synctest bubble in which it was made, and one that outlived its
-// bubble in a pool would kill the next user with a fatal error.
+// A Completion is made when it is needed and never pooled. A channel belongs to the
+// testing/synctest bubble in which it was made. If it outlived the bubble in a pool, its
+// next use would be a fatal error.
 type Completion = chan struct{}
 
-// NewCompletion returns a completion that nobody has been told through.
+// NewCompletion returns a Completion that is not complete.
 func NewCompletion() Completion { return make(chan struct{}) }
 
-// Complete wakes everyone who waits on c, now or later. c must not be complete.
+// Complete completes c: it wakes all goroutines that wait on c, and no later wait on c
+// blocks. c must not be complete.
 func Complete(c Completion) { close(c) }
 
-// IsComplete reports whether c is complete, or whatever else it tells of by being
-// closed has come.
+// IsComplete reports whether c is closed: a Completion, or the Done channel of a
+// context.
 func IsComplete(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -58,12 +63,12 @@ func IsComplete(c <-chan struct{}) bool {
 	}
 }
 
-// Wait parks until c is complete.
+// Wait blocks until c is complete.
 func Wait(c Completion) { <-c }
 
-// WaitEither parks until c is complete or done is closed, and reports whether
-// it saw c. Both may have happened: the caller decides what that means. A nil
-// done never closes.
+// WaitEither blocks until c is complete or done is closed, and reports whether it has
+// found c complete. If both are, it may report either: it is for the caller to find out
+// which came first. A nil done is never closed.
 func WaitEither(c Completion, done <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -73,7 +78,7 @@ func WaitEither(c Completion, done <-chan struct{}) bool {
 	}
 }
 
-// WaitAny parks until one of a, b and done is closed.
+// WaitAny blocks until one of a, b and done is closed. A nil done is never closed.
 func WaitAny(a, b Completion, done <-chan struct{}) {
 	select {
 	case <-a:
@@ -85,27 +90,27 @@ func WaitAny(a, b Completion, done <-chan struct{}) {
 // Yield lets other goroutines run.
 func Yield() { runtime.Gosched() }
 
-// Go starts a goroutine.
+// Go starts a goroutine that runs fn.
 func Go(fn func()) { go fn() }
 
-// AfterFunc arranges for fn to run in its own goroutine once ctx has ended, as
-// [context.AfterFunc] does.
+// AfterFunc is [context.AfterFunc]: it arranges for fn to run in its own goroutine once
+// ctx has ended.
 func AfterFunc(ctx context.Context, fn func()) (stop func() bool) {
 	return context.AfterFunc(ctx, fn)
 }
 
-// A Timer is a one-shot timer of the core. It is stopped, never reset: a reset
+// A Timer is a one-shot timer of the core. It may be stopped, but is never reset: a reset
 // from another testing/synctest bubble is a fatal error.
 type Timer = *time.Timer
 
-// After starts a goroutine that runs fn once d has passed.
+// After arranges for fn to run in its own goroutine once d has passed.
 func After(d time.Duration, fn func()) Timer { return time.AfterFunc(d, fn) }
 
-// epoch is what Now counts from.
+// epoch is the time at which Now is 1.
 var epoch = time.Now()
 
-// Now returns a reading of the monotonic clock that is never zero, so that
-// zero can mean "not read yet".
+// Now returns a reading of the monotonic clock, in nanoseconds. It is never zero, so that
+// zero can stand for a clock that has not been read.
 func Now() int64 { return int64(time.Since(epoch)) + 1 }
 
 // Random returns a random number.
