@@ -167,9 +167,9 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 			s.unwind(f, recover())
 		}
 	}()
-	// This is the result if fn does not return and the caller goes on nevertheless.
-	// Only a fn that calls panic(nil) under GODEBUG=panicnil=1 leads to that: unwind
-	// takes it for a Goexit, because recover returns nil, but it has been recovered.
+	// This is the result if fn does not return and the caller goes on nevertheless: fn
+	// has called panic(nil) under GODEBUG=panicnil=1. recover ends that panic and returns
+	// nil, which unwind takes for a Goexit.
 	err = ErrGoexit
 	if s.group.hooks != nil {
 		s.tellStart(f)
@@ -265,19 +265,17 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //
 //	              only its leader knows f       other goroutines know f,
 //	              and runs fn itself            or fn has its own goroutine
-//	              --------------------------    -----------------------------------
-//	under s.mu    keep     lets v linger        keep     lets v linger
-//	              noteEnd  counts               end:
-//	              retire   unregisters f,        remove      unregisters f, promotes
-//	                       keeps its record                  the successor
-//	                                             setOutcome  writes the result
-//	                                             (lists)     taken over from f
-//	                                             noteEnd     counts, makes the event
-//	              idle     is Shutdown due?      idle        is Shutdown due?
-//	then          s.mu.Unlock                   s.mu.Unlock
-//	no lock held  completes idle                wake     notifies the successor's caller,
-//	                                                     completes idle, wakes waiters
-//	                                            tell     calls Finish, logs a panic
+//	              --------------------------    ------------------------------------
+//	under s.mu    keep     lets v linger        keep   lets v linger
+//	              noteEnd  counts               end:   remove      unregisters f,
+//	              retire   unregisters f,                          promotes the successor
+//	                       keeps its record            setOutcome  writes the result
+//	              idle     may end a Shutdown          idle        may end a Shutdown
+//	                                                   (the lists of waiters leave f)
+//	                                                   noteEnd     counts, makes the event
+//	after s.mu    idle is completed             wake   notifies the successor's caller,
+//	is released                                        completes idle, wakes the waiters
+//	                                            tell   calls Hooks.Finish, logs a panic
 //
 // Why in this order:
 //   - keep asks whether f is abandoned and whether it has a successor. remove and
@@ -286,8 +284,9 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //   - keep, remove and setOutcome share one critical section. A call that gets the lock
 //     before joins f; one that gets it later finds f gone, and the success in its place
 //     if v lingers.
-//   - The event that noteEnd makes holds the outcome, so it follows setOutcome. On the
-//     left noteEnd only counts: with hooks, other goroutines know every flight.
+//   - idle asks whether f was the last, so it follows remove or retire.
+//   - noteEnd puts the outcome into its event, so it follows setOutcome. On the left it
+//     only counts: with hooks, known is set in every flight.
 //   - Waiters are woken when f is unregistered and the lock released. A caller that is
 //     woken earlier returns earlier, but it could call again and join the flight whose
 //     result it has just got. A caller that is woken under the lock may wait for it.

@@ -290,8 +290,8 @@ func After(d time.Duration, fn func()) Timer {
 // epoch is the time at which Now is 1, without an explorer.
 var epoch = time.Now()
 
-// Now returns a reading of the monotonic clock, in nanoseconds. It is never zero. Under an
-// explorer, only Advance and timers that fire move the clock.
+// Now returns a reading of the monotonic clock, in nanoseconds. It is never zero. Under
+// an explorer, only Advance and timers that fire move the clock.
 func Now() int64 {
 	if r := current; r != nil {
 		return r.clock
