@@ -111,7 +111,7 @@ func (s *shard[K, V]) admitTo(c *caller[K, V], f *flight[K, V], wants wish) verd
 		return refused
 	}
 	if target == nil {
-		target = s.successor(f)
+		target = s.succeed(f)
 	}
 	s.join(c, target)
 	if !joinable {

@@ -119,3 +119,54 @@ func TestDoChan_LeavesBeforeItStops(t *testing.T) {
 		t.Errorf("got %d ends of the watch, want 1", stopped)
 	}
 }
+
+// An endingWatch is a context that is watched, and whose end is noticed just as the watch
+// is to stop. begun is called when the watch begins.
+type endingWatch struct {
+	context.Context
+	begun func()
+}
+
+func (c *endingWatch) Done() <-chan struct{} { return make(chan struct{}) }
+
+func (c *endingWatch) Value(any) any { return nil }
+
+func (c *endingWatch) AfterFunc(ended func()) (stop func() bool) {
+	if c.begun != nil {
+		c.begun()
+	}
+	return func() bool { go ended(); return false }
+}
+
+// TestDoChan_AnsweredAsItEnds: a receiver that takes part in nothing gets one Result,
+// though its context ends before it is no longer watched.
+func TestDoChan_AnsweredAsItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var closed Group[int, int]
+		_ = closed.Shutdown(t.Context())
+		lingers := Group[int, int]{Linger: time.Hour}
+		for name, tt := range map[string]struct {
+			g    *Group[int, int]
+			ctx  *endingWatch
+			want Result[int]
+		}{
+			"refused": {&closed, &endingWatch{Context: context.Background()}, Result[int]{Err: ErrClosed}},
+			"answered": {
+				&lingers, // from when the call has looked for what lingers
+				&endingWatch{context.Background(), func() { lingers.Do(1, func() (int, error) { return 7, nil }) }},
+				Result[int]{Val: 7, Shared: true},
+			},
+		} {
+			ch := tt.g.DoChan(tt.ctx, 1, nothing)
+			synctest.Wait()
+			if res := <-ch; res != tt.want {
+				t.Errorf("%s: got %+v, want %+v", name, res, tt.want)
+			}
+			synctest.Wait()
+			if n := len(ch); n != 0 {
+				t.Errorf("%s: got %d more, want none", name, n)
+			}
+		}
+		time.Sleep(2 * time.Hour) // the sweep ends
+	})
+}

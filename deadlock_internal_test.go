@@ -654,3 +654,33 @@ func TestDeadlock_CallOfACanceledFn(t *testing.T) {
 
 // A valueKey is the key of a context's value.
 type valueKey struct{}
+
+// TestDeadlock_QueuedInlineKeepsNoEdge: a nested call with a context that can never end,
+// which was queued and then ran fn on its own goroutine, leaves no edge behind.
+func TestDeadlock_QueuedInlineKeepsNoEdge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var outer, g Group[int, int]
+		ctx, cancel := context.WithCancel(t.Context())
+		release := make(chan struct{})
+		go g.DoContext(ctx, 1, func(context.Context) (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		cancel() // and what comes is queued
+		synctest.Wait()
+		live, end := context.WithCancel(t.Context())
+		defer end()
+		go outer.DoContext(live, 1, func(ctx context.Context) (int, error) {
+			v, _, err := g.DoContext(context.WithoutCancel(ctx), 1, func(context.Context) (int, error) { return 2, nil })
+			if v != 2 || err != nil {
+				t.Errorf("got %d, %v, want 2, nil", v, err)
+			}
+			c := ctx.(*flightContext)
+			if n := edgesOf(t, c); n != 0 {
+				t.Errorf("got %d edges, want none", n)
+			}
+			return 0, nil
+		})
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+	})
+}

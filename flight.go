@@ -110,12 +110,10 @@ func (f *flight[K, V]) followers() int {
 }
 
 // abandoned reports whether fn runs for f and all callers have left, those of the whole
-// batch if f belongs to one. The shard's lock must be held. The batch's lock must not
-// be held: abandoned takes it.
+// batch if f belongs to one. f must be unfinished; one that has not started has a caller
+// (Q2). The shard's lock must be held. The batch's lock must not be held: abandoned
+// takes it.
 func (f *flight[K, V]) abandoned() bool {
-	if f.state != running {
-		return false
-	}
 	if b := f.batch(); b != nil {
 		return b.abandoned()
 	}
@@ -421,15 +419,13 @@ func (f *flight[K, V]) clones(clone func(V) V) bool {
 // goroutine exits. No lock may be held.
 func cloned[V any](clone func(V) V, r Result[V]) (c Result[V], panicked *PanicError) {
 	c = Result[V]{Err: ErrGoexit, Shared: r.Shared} // for panic(nil), as in runInline
-	normal := false
 	defer func() {
-		if v := recover(); !normal && v != nil {
+		if v := recover(); v != nil {
 			panicked = newPanicError(v)
 			c.Err = panicked
 		}
 	}()
 	c.Val = clone(r.Val)
-	normal = true
 	c.Err = r.Err
 	return c, nil
 }

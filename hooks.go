@@ -175,9 +175,7 @@ type story struct {
 // hooks, and s.mu must be held.
 func (s *shard[K, V]) enroll(f *flight[K, V]) {
 	s.events += uint64(len(s.group.shards)) // a residue class of its own for each shard
-	if f.born == 0 {
-		f.born = sched.Now()
-	}
+	f.born = sched.Now()
 	f.extend().story = &story{number: s.events, born: f.born, start: s.events, started: sched.NewCompletion()}
 }
 

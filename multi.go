@@ -258,20 +258,13 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 	var left []*caller[K, V]
 	for i := range m.parts {
 		p := &m.parts[i]
-		c := p.caller
-		switch {
-		case c == nil:
-			// The key is one that the call leads. Its flight may have finished, if fn is
-			// about to be over: then the key keeps its result.
-			c = &caller[K, V]{shard: p.flight.cold.shard, flight: p.flight, leads: true}
-			if !c.leave() {
-				continue
-			}
-			p.caller = c
-		case c.flight == nil || !c.leave():
-			continue
+		if p.caller == nil { // the call leads the key
+			p.caller = &caller[K, V]{shard: p.flight.cold.shard, flight: p.flight, leads: true}
 		}
-		left = append(left, c)
+		// A flight that has finished meanwhile keeps its result for the call.
+		if c := p.caller; c.flight != nil && c.leave() {
+			left = append(left, c)
+		}
 	}
 	each(0, len(left), func(i int) { left[i].afterLeaving(ctx) })
 }

@@ -52,24 +52,20 @@ import (
 //  Q3. A promoted flight is in the table (or forgotten), and one of its callers is
 //      marked promoted: that call must start the flight or leave.
 
-// successor returns the flight queued behind f, a new one if there is none. The caller
-// must let a call join it in the same critical section (Q2). s.mu must be held.
-func (s *shard[K, V]) successor(f *flight[K, V]) *flight[K, V] {
-	x := f.extend()
-	if x.queue == nil {
-		q := s.takeOwn(nil)
-		q.key, q.hash = f.key, f.hash
-		q.state = queued
-		q.born = sched.Now()
-		q.cold.before = f
-		q.cold.ctx.ahead.Store(f.context()) // in the graph of waits, q waits for f
-		if s.group.hooks != nil {
-			s.enroll(q)
-		}
-		x.queue = q
-		s.watchAge(f, q)
+// succeed queues a new flight, which it returns, behind f, which has none behind it. The
+// caller must let a call join it in the same critical section (Q2). s.mu must be held.
+func (s *shard[K, V]) succeed(f *flight[K, V]) *flight[K, V] {
+	q := s.takeOwn(nil)
+	q.key, q.hash = f.key, f.hash
+	q.state = queued
+	q.cold.before = f
+	q.cold.ctx.ahead.Store(f.context()) // in the graph of waits, q waits for f
+	if s.group.hooks != nil {
+		s.enroll(q)
 	}
-	return x.queue
+	f.extend().queue = q
+	s.watchAge(f, q)
+	return q
 }
 
 // dequeue clears the fields of f that only a queued flight has, and stops its timer.
@@ -168,15 +164,14 @@ func (c *caller[K, V]) queue(fn func() (V, error)) (v V, shared bool, err error)
 // make c leave, too.
 func (c *caller[K, V]) leadQueued() {
 	c.guard(func() { pprof.SetGoroutineLabels(c.ctx) }) // not those of the goroutine that promoted c
-	switch {
-	case c.takeTurn():
-		if c.announced != nil { // the goroutine of the call may still be in Join
-			sched.Wait(c.announced)
-		}
-		c.shard.runOwn(c.flight)
-	case c.ended:
-		c.withdraw(c.ctx)
+	if !c.takeTurn() {
+		c.withdraw(c.ctx) // without effect if Shutdown has refused c
+		return
 	}
+	if c.announced != nil { // the goroutine of the call may still be in Join
+		sched.Wait(c.announced)
+	}
+	c.shard.runOwn(c.flight)
 }
 
 // takeTurn makes c lead its flight if c was picked and its context has not ended, and
