@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,6 +126,14 @@ func TestDoChan_LeavesBeforeItStops(t *testing.T) {
 type endingWatch struct {
 	context.Context
 	begun func()
+	over  atomic.Bool
+}
+
+func (c *endingWatch) Err() error {
+	if c.over.Load() {
+		return context.Canceled
+	}
+	return nil
 }
 
 func (c *endingWatch) Done() <-chan struct{} { return make(chan struct{}) }
@@ -135,7 +144,11 @@ func (c *endingWatch) AfterFunc(ended func()) (stop func() bool) {
 	if c.begun != nil {
 		c.begun()
 	}
-	return func() bool { go ended(); return false }
+	return func() bool {
+		c.over.Store(true)
+		go ended()
+		return false
+	}
 }
 
 // TestDoChan_AnsweredAsItEnds: a receiver that takes part in nothing gets one Result,
@@ -153,7 +166,7 @@ func TestDoChan_AnsweredAsItEnds(t *testing.T) {
 			"refused": {&closed, &endingWatch{Context: context.Background()}, Result[int]{Err: ErrClosed}},
 			"answered": {
 				&lingers, // from when the call has looked for what lingers
-				&endingWatch{context.Background(), func() { lingers.Do(1, func() (int, error) { return 7, nil }) }},
+				&endingWatch{Context: context.Background(), begun: func() { lingers.Do(1, func() (int, error) { return 7, nil }) }},
 				Result[int]{Val: 7, Shared: true},
 			},
 		} {
