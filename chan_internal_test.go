@@ -4,7 +4,6 @@ import (
 	"context"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,65 +120,24 @@ func TestDoChan_LeavesBeforeItStops(t *testing.T) {
 	}
 }
 
-// An endingWatch is a context that is watched, and whose end is noticed just as the watch
-// is to stop. begun is called when the watch begins.
-type endingWatch struct {
-	context.Context
-	begun func()
-	over  atomic.Bool
-}
-
-func (c *endingWatch) Err() error {
-	if c.over.Load() {
-		return context.Canceled
-	}
-	return nil
-}
-
-func (c *endingWatch) Done() <-chan struct{} { return make(chan struct{}) }
-
-func (c *endingWatch) Value(any) any { return nil }
-
-func (c *endingWatch) AfterFunc(ended func()) (stop func() bool) {
-	if c.begun != nil {
-		c.begun()
-	}
-	return func() bool {
-		c.over.Store(true)
-		go ended()
-		return false
-	}
-}
-
-// TestDoChan_AnsweredAsItEnds: a receiver that takes part in nothing gets one Result,
-// though its context ends before it is no longer watched.
-func TestDoChan_AnsweredAsItEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var closed Group[int, int]
-		_ = closed.Shutdown(t.Context())
-		lingers := Group[int, int]{Linger: time.Hour}
-		for name, tt := range map[string]struct {
-			g    *Group[int, int]
-			ctx  *endingWatch
-			want Result[int]
-		}{
-			"refused": {&closed, &endingWatch{Context: context.Background()}, Result[int]{Err: ErrClosed}},
-			"answered": {
-				&lingers, // from when the call has looked for what lingers
-				&endingWatch{Context: context.Background(), begun: func() { lingers.Do(1, func() (int, error) { return 7, nil }) }},
-				Result[int]{Val: 7, Shared: true},
-			},
-		} {
-			ch := tt.g.DoChan(tt.ctx, 1, nothing)
-			synctest.Wait()
-			if res := <-ch; res != tt.want {
-				t.Errorf("%s: got %+v, want %+v", name, res, tt.want)
-			}
-			synctest.Wait()
-			if n := len(ch); n != 0 {
-				t.Errorf("%s: got %d more, want none", name, n)
-			}
+// TestDoChan_AnsweredDoesNotLeave: a receiver that is refused, or answered by what
+// lingers, does not leave when its context ends before it is no longer watched: it would
+// answer once more.
+func TestDoChan_AnsweredDoesNotLeave(t *testing.T) {
+	g := Group[int, int]{Linger: Forever}
+	g.Do(1, func() (int, error) { return 7, nil })
+	for _, want := range []verdict{answered, refused} {
+		if want == refused {
+			_ = g.Shutdown(t.Context())
 		}
-		time.Sleep(2 * time.Hour) // the sweep ends
-	})
+		h, reflexive := g.use().hash(1)
+		c := &caller[int, int]{shard: g.use().shard(h), ctx: t.Context(), ch: make(chan Result[int], 1)}
+		c.shard.mu.Lock()
+		if v := c.arriveLocked(h, 1, reflexive, anything); v != want {
+			t.Fatalf("got verdict %d, want %d", v, want)
+		}
+		if c.withdraw(endedBy(context.Canceled)) || len(c.ch) != 0 {
+			t.Errorf("verdict %d: the call leaves", want)
+		}
+	}
 }
