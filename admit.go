@@ -69,7 +69,7 @@ func (s *shard[K, V]) admit(c *caller[K, V], h uint64, key K, reflexive bool, wa
 		return refused
 	}
 	// Since arrive looked, a flight may have finished and its success begun to linger.
-	if wants != fresh && c.lingering(key) {
+	if wants != fresh && s.group.lingering != nil && c.lingering(key) {
 		return answered
 	}
 	f := s.meet(h, key, reflexive, wants)

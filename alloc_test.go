@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"testing/synctest"
 
 	"github.com/seed342dcb2d/coalesce"
 )
@@ -121,6 +122,67 @@ func TestAllocs_DoMulti(t *testing.T) {
 			t.Errorf("%d keys: %v allocations, want %v", n, got, want)
 		}
 	}
+}
+
+// TestAllocs_Lingers: a call that what lingers answers asks its context for no Done
+// channel, which would allocate it.
+func TestAllocs_Lingers(t *testing.T) {
+	g := group{Linger: coalesce.Forever}
+	keys := []string{"a", "b", "c", "d"}
+	for _, k := range keys {
+		g.Do(k, value(1))
+	}
+	contexts := testing.AllocsPerRun(200, func() {
+		_, cancel := context.WithCancel(context.Background())
+		cancel()
+	})
+	none := func(context.Context, []string) (map[string]int, error) { return nil, nil }
+	results := testing.AllocsPerRun(200, func() { g.DoMulti(context.Background(), keys, none) })
+	for name, tt := range map[string]struct {
+		want float64
+		call func(ctx context.Context)
+	}{
+		"DoContext": {contexts, func(ctx context.Context) { g.DoContext(ctx, "a", ctxNothing) }},
+		"DoMulti":   {contexts + results, func(ctx context.Context) { g.DoMulti(ctx, keys, none) }},
+	} {
+		if got := testing.AllocsPerRun(200, func() {
+			ctx, cancel := context.WithCancel(context.Background())
+			tt.call(ctx)
+			cancel()
+		}); got > tt.want {
+			t.Errorf("%s: got %v allocations, want %v", name, got, tt.want)
+		}
+	}
+	if results > 6 {
+		t.Errorf("got %v allocations for a DoMulti that is answered at once, want at most 6", results)
+	}
+}
+
+// TestAllocs_DoMultiJoins: the callers of keys that a DoMulti joins share allocations.
+func TestAllocs_DoMultiJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 64
+		var g coalesce.Group[int, int]
+		keys := make([]int, n)
+		release := make(chan struct{})
+		for i := range keys {
+			keys[i] = i
+			go g.Do(i, func() (int, error) { <-release; return i, nil })
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancelJoin := func() { // joins all and leaves them at once
+			ctx, cancel := context.WithCancel(ctx)
+			go func() { synctest.Wait(); cancel() }()
+			g.DoMulti(ctx, keys, func(context.Context, []int) (map[int]int, error) { return nil, nil })
+		}
+		cancelJoin() // the flights get their completions
+		if got := testing.AllocsPerRun(1, cancelJoin); got > n/2 {
+			t.Errorf("got %v allocations for %d keys, want at most %d", got, n, n/2)
+		}
+		cancel()
+		close(release)
+	})
 }
 
 // TestAllocs_Bytes: what a call allocates is small, too. The sizes are those of 64-bit

@@ -127,7 +127,10 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		}
 		s := f.cold.shard
 		s.mu.Lock()
-		e := s.end(f, s.keep(f, how, v, err), v, err)
+		if gs.lingering != nil {
+			how = s.keep(f, how, v, err)
+		}
+		e := s.end(f, how, v, err)
 		s.mu.Unlock()
 		if e.concerns() { // most flights have no callers but the DoMulti
 			endings = append(endings, e)

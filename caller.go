@@ -150,14 +150,14 @@ func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch fun
 			gs.ended.Inc()
 			return refused
 		}
+	}
+	if wants != fresh && gs.lingering != nil && c.lingering(key) {
+		return answered // no lock, no edge, and no Done channel that has to be made
+	}
+	if c.ctx != nil {
 		c.done = c.ctx.Done()
 		// A ctx that never ends lets the caller stay until fn has returned (G8).
 		c.inline = c.done == nil && wants != fresh && c.ch == nil
-	}
-	if wants != fresh && c.lingering(key) {
-		return answered // no lock, no edge, and no watching that would have to be stopped
-	}
-	if c.ctx != nil {
 		c.edge = nestedIn(c.ctx)
 	}
 	if watch != nil {
@@ -196,9 +196,7 @@ func (c *caller[K, V]) arriveLocked(h uint64, key K, reflexive bool, wants wish)
 // lingering looks for a success that lingers for key, makes it c's answer, and reports
 // whether there is one. It takes no lock.
 func (c *caller[K, V]) lingering(key K) bool {
-	if l := c.shard.group.lingering; l != nil {
-		c.success = l.hit(key)
-	}
+	c.success = c.shard.group.lingering.hit(key)
 	return c.success != nil
 }
 
@@ -273,7 +271,7 @@ func (c *caller[K, V]) awaitAnnounced() {
 	if c.announced != nil {
 		sched.Wait(c.announced)
 	}
-	if c.leads && c.shard.group.hooks != nil {
+	if c.leads && c.flight.cold.story.started != nil {
 		sched.Wait(c.flight.cold.story.started)
 	}
 }
@@ -397,14 +395,24 @@ func (c *caller[K, V]) leave() bool {
 	return true
 }
 
-// afterLeaving completes the leaving of c, because ctx has ended: it cancels the
-// context of a flight that c has abandoned, answers a receiver or a key of a DoMulti,
-// and calls the Leave hook. All of this may run user code, so it comes after leave (see
-// above). No lock may be held.
+// afterLeaving completes the leaving of c because ctx has ended. All of it may run user
+// code, so it comes after leave (see above). No lock may be held.
 func (c *caller[K, V]) afterLeaving(ctx context.Context) {
+	defer c.answerLeft(ctx) // even if a method of ctx exits the goroutine
+	c.cancelAbandoned(ctx)
+}
+
+// cancelAbandoned cancels the context of a flight that c has abandoned. It comes first:
+// other calls may wait for that flight to end. No lock may be held.
+func (c *caller[K, V]) cancelAbandoned(ctx context.Context) {
 	if c.abandons {
 		c.flight.context().cancelAs(ctx)
 	}
+}
+
+// answerLeft answers c if it is a receiver or a key of a DoMulti that has left, and calls
+// the Leave hook. No lock may be held.
+func (c *caller[K, V]) answerLeft(ctx context.Context) {
 	if c.flight == nil { // a receiver that never took part: no step in a shard counts it
 		c.shard.group.ended.Inc()
 	}
@@ -412,11 +420,17 @@ func (c *caller[K, V]) afterLeaving(ctx context.Context) {
 	case c.answered != nil:
 		sched.Complete(c.answered)
 	case c.ch != nil:
-		c.ch <- Result[V]{Err: reasonOf(ctx), Shared: c.shared}
+		c.sendLeft(ctx)
 	}
-	if c.left != nil {
+	if h := c.shard.group.hooks; c.left != nil && h.Leave != nil {
 		c.awaitAnnounced() // the hooks for one call are called in order
-		h := c.shard.group.hooks
 		h.tell(h.Leave, c.left)
 	}
+}
+
+// sendLeft sends ctx's error to c's channel, even if ctx.Err exits the goroutine.
+func (c *caller[K, V]) sendLeft(ctx context.Context) {
+	r := Result[V]{Err: context.Canceled, Shared: c.shared}
+	defer func() { c.ch <- r }()
+	r.Err = reasonOf(ctx)
 }

@@ -292,12 +292,16 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //     wait, and with Shutdown. The waiters come after them, as they may be many.
 //   - tell comes last. A hook or a log handler may block, or exit the goroutine.
 func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outcome {
-	how = s.keep(f, how, v, err)
+	if s.group.lingering != nil {
+		how = s.keep(f, how, v, err)
+	}
 	own := f.cold != nil && f.cold.fn != nil
 	if !f.known && !own {
 		// No other goroutine has a pointer to f, so f needs no result: the caller of
 		// finish has it.
-		s.noteEnd(f, how)
+		if how != returned {
+			s.noteEnd(f, how)
+		}
 		s.retire(f)
 		idle := s.idle()
 		s.mu.Unlock()

@@ -167,7 +167,7 @@ type story struct {
 	start   uint64           // Event.Seq of the Start
 	wait    time.Duration    // Event.Wait of the Start
 	waiters int              // Event.Waiters of the Start
-	started sched.Completion // complete when the Start hook has returned or exited
+	started sched.Completion // complete when Start has returned or exited; nil if no Leave waits for it
 }
 
 // enroll gives f, which is new, a number and a story. If f starts at once, that number is
@@ -176,7 +176,11 @@ type story struct {
 func (s *shard[K, V]) enroll(f *flight[K, V]) {
 	s.events += uint64(len(s.group.shards)) // a residue class of its own for each shard
 	f.born = sched.Now()
-	f.extend().story = &story{number: s.events, born: f.born, start: s.events, started: sched.NewCompletion()}
+	n := &story{number: s.events, born: f.born, start: s.events}
+	if h := s.group.hooks; h.Start != nil && h.Leave != nil {
+		n.started = sched.NewCompletion()
+	}
+	f.extend().story = n
 }
 
 // enrollStart prepares the event for the start of f, which was queued. There must be
@@ -275,7 +279,9 @@ func (h *hooks[K]) recovered() {
 // be held.
 func (s *shard[K, V]) tellStart(f *flight[K, V]) {
 	h, n := s.group.hooks, f.cold.story
-	defer sched.Complete(n.started)
+	if n.started != nil {
+		defer sched.Complete(n.started)
+	}
 	h.tell(h.Start, &Event[K]{Key: f.key, Flight: n.number, Seq: n.start, Waiters: n.waiters, Wait: n.wait})
 }
 

@@ -541,6 +541,47 @@ func TestHooks_GoexitInMulti(t *testing.T) {
 	}
 }
 
+// TestHooks_LeaveThatBlocks: fn's context ends when the last call leaves, though the Leave
+// hooks of a DoMulti, which has left several flights, take their time.
+func TestHooks_LeaveThatBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{Hooks: coalesce.Hooks[string]{Leave: func(coalesce.Event[string]) { time.Sleep(time.Hour) }}}
+		ctx, cancel := context.WithCancel(t.Context())
+		var canceled time.Time
+		goMulti(ctx, &g, func(ctx context.Context, _ []string) (map[string]int, error) {
+			<-ctx.Done()
+			canceled = time.Now()
+			return nil, nil
+		}, "a", "b", "c")
+		synctest.Wait()
+		left := time.Now()
+		cancel()
+		time.Sleep(24 * time.Hour)
+		if canceled != left {
+			t.Errorf("fn's context ended %v after the call had left", canceled.Sub(left))
+		}
+	})
+}
+
+// TestHooks_SlowStartAlone: a leader whose context ends does not wait for a slow Start
+// hook if no Leave hook has to come after it.
+func TestHooks_SlowStartAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group{Hooks: coalesce.Hooks[string]{Start: func(coalesce.Event[string]) { time.Sleep(time.Hour) }}}
+		for _, f := range forms[2:] {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			began := time.Now()
+			a, done := goCall(ctx, f, &g, f.name, ctxValue(1))
+			<-done
+			if took := time.Since(began); took != time.Second || a.err != context.DeadlineExceeded {
+				t.Errorf("%s: got %v after %v, want the deadline's error after a second", f.name, a.err, took)
+			}
+			cancel()
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
 // TestHooks_UseTheGroup: they may, as no lock is held.
 func TestHooks_UseTheGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -231,7 +231,7 @@ func (l *successes[K, V]) sweep(due int64) {
 // or if a successor is queued, as a call has asked for something fresher.
 func (s *shard[K, V]) keep(f *flight[K, V], how outcome, v V, err error) outcome {
 	l := s.group.lingering
-	if l == nil || f.detached {
+	if f.detached {
 		return how
 	}
 	l.drop(f.key) // there is one only if f was led by a DoFresh, or if it has expired

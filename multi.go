@@ -36,11 +36,15 @@ import (
 type multi[K comparable, V any] struct {
 	group *groupState[K, V]
 	ctx   context.Context
-	done  <-chan struct{} // ctx.Done(), asked for once
+	done  <-chan struct{} // ctx.Done(), once asked is set
+	asked bool
 	fn    func(context.Context, []K) (map[K]V, error)
-	parts []part[K, V] // in the order of the keys, without duplicates
-	batch *batch[K, V] // of the flights that it leads; nil if there are none
-	edges []*edge      // one for each key, if fn of another flight made the call
+	parts []part[K, V]   // in the order of the keys, without duplicates
+	batch *batch[K, V]   // of the flights that it leads; nil if there are none
+	spare []caller[K, V] // for keys that it joins
+
+	results map[K]Result[V]
+	edges   []*edge // one for each key, if fn of another flight made the call
 }
 
 // A part is one key of a DoMulti.
@@ -48,8 +52,9 @@ type part[K comparable, V any] struct {
 	key       K
 	hash      uint64
 	reflexive bool
-	flight    *flight[K, V] // the flight of the batch, if the call leads the key
-	caller    *caller[K, V] // nil if the call leads the key and has not left
+	flight    *flight[K, V]  // that the call leads, as one of the batch; or nil
+	caller    *caller[K, V]  // for a key that it joins or queues for, or has left
+	success   *success[K, V] // that answers it, by lingering
 }
 
 // DoMulti is [Group.DoContext] for many keys at once. It calls fn once for
@@ -88,7 +93,7 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	}
 	gs := g.use()
 	results := make(map[K]Result[V], len(keys))
-	m := multi[K, V]{group: gs, ctx: ctx, fn: fn, parts: gs.distinct(keys, results)}
+	m := multi[K, V]{group: gs, ctx: ctx, fn: fn, parts: gs.distinct(keys, results), results: results}
 	if err := ctx.Err(); err != nil {
 		gs.ended.Add(int64(len(m.parts)))
 		for i := range m.parts {
@@ -99,7 +104,6 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	// The order matters. All keys are claimed before fn starts, as the batch must be
 	// complete; and fn starts before the call waits, or runs a Join hook, which may take
 	// its time.
-	m.done = ctx.Done()
 	from := nestedIn(ctx)
 	for i := range m.parts {
 		m.claim(i, from)
@@ -115,8 +119,9 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	}
 	m.dropEdges()
 	for i := range m.parts {
-		p := &m.parts[i]
-		results[p.key] = m.answer(p)
+		if p := &m.parts[i]; p.flight != nil || p.caller != nil || p.success != nil {
+			results[p.key] = m.answer(p)
+		}
 	}
 	return results
 }
@@ -150,13 +155,17 @@ func (gs *groupState[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K
 func (m *multi[K, V]) claim(i int, from *edge) {
 	p := &m.parts[i]
 	s := m.group.shard(p.hash)
-	c := caller[K, V]{shard: s, ctx: m.ctx, done: m.done}
-	if from != nil {
-		c.edge = &edge{from: from.from, done: from.done}
-		m.edges = append(m.edges, c.edge)
-	}
+	c := caller[K, V]{shard: s, ctx: m.ctx}
 	v := answered
-	if !c.lingering(p.key) {
+	if m.group.lingering == nil || !c.lingering(p.key) {
+		if !m.asked {
+			m.asked, m.done = true, m.ctx.Done() // not for keys that are answered at once: it allocates
+		}
+		c.done = m.done
+		if from != nil {
+			c.edge = &edge{from: from.from, done: from.done}
+			m.edges = append(m.edges, c.edge)
+		}
 		s.lock(c.edge)
 		v = c.arriveLocked(p.hash, p.key, p.reflexive, anything)
 	}
@@ -169,20 +178,36 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 		s.unlock(c.edge)
 		return
 	}
-	// The part keeps c, and the flight may list it, so it has to be on the heap.
-	p.caller = new(caller[K, V])
-	*p.caller = c
-	switch q := p.caller; v {
+	switch v {
+	case answered:
+		p.success = c.success
+	case refused:
+		m.results[p.key] = Result[V]{Err: c.err}
 	case joins:
-		q.seat = q.flight.sit()
-		s.unlock(q.edge)
+		p.caller = m.keep(c)
+		p.caller.seat = c.flight.sit()
+		s.unlock(c.edge)
 	case queues:
-		// Another goroutine leads the flight for this call if its turn comes.
-		q.fn = single(p.key, m.fn)
-		q.answered = sched.NewCompletion()
-		q.list()
-		s.unlock(q.edge)
+		// Another goroutine leads the flight for this call if its turn comes. That may
+		// outlast the call, so it must not keep the callers of other keys.
+		c.fn = single(p.key, m.fn)
+		c.answered = sched.NewCompletion()
+		p.caller = new(caller[K, V])
+		*p.caller = c
+		p.caller.list()
+		s.unlock(c.edge)
 	}
+}
+
+// keep returns a copy of c on the heap, where a few share an allocation.
+func (m *multi[K, V]) keep(c caller[K, V]) *caller[K, V] {
+	if len(m.spare) == 0 {
+		m.spare = make([]caller[K, V], min(8, len(m.parts)))
+	}
+	kept := &m.spare[0]
+	m.spare = m.spare[1:]
+	*kept = c
+	return kept
 }
 
 // errLacking marks a key that is missing from fn's map. It is distinct from ErrAbsent, so
@@ -234,9 +259,8 @@ func (m *multi[K, V]) await() bool {
 	}
 	for i := range m.parts {
 		c := m.parts[i].caller
-		// The batch has answered this key, or the key never took part.
-		if c == nil || c.flight == nil {
-			continue
+		if c == nil {
+			continue // the batch has answered this key, or it has its answer
 		}
 		end := c.seat.done
 		if c.answered != nil {
@@ -258,15 +282,18 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 	var left []*caller[K, V]
 	for i := range m.parts {
 		p := &m.parts[i]
-		if p.caller == nil { // the call leads the key
+		if p.flight != nil && p.caller == nil { // the call leads the key
 			p.caller = &caller[K, V]{shard: p.flight.cold.shard, flight: p.flight, leads: true}
 		}
 		// A flight that has finished meanwhile keeps its result for the call.
-		if c := p.caller; c.flight != nil && c.leave() {
+		if c := p.caller; c != nil && c.leave() {
 			left = append(left, c)
 		}
 	}
-	each(0, len(left), func(i int) { left[i].afterLeaving(ctx) })
+	defer each(0, len(left), func(i int) { left[i].answerLeft(ctx) })
+	for _, c := range left {
+		c.cancelAbandoned(ctx) // of all keys, before a hook takes its time
+	}
 }
 
 // dropEdges removes the edges of the call. It may be called again, and no lock may be
@@ -287,23 +314,20 @@ func (m *multi[K, V]) dropEdges() {
 // again. No lock may be held.
 func (m *multi[K, V]) answer(p *part[K, V]) (r Result[V]) {
 	gs, f := m.group, p.flight
-	if c := p.caller; c != nil {
-		switch {
-		case c.success != nil:
-			r = Result[V]{Val: c.success.val, Shared: true}
-			if gs.clone != nil {
-				r, _ = cloned(gs.clone, r)
-			}
-			return r
-		case c.flight == nil:
-			return Result[V]{Err: c.err}
-		case c.gone:
-			return Result[V]{Err: reasonOf(m.ctx), Shared: c.shared}
+	switch c := p.caller; {
+	case p.success != nil:
+		r = Result[V]{Val: p.success.val, Shared: true}
+		if gs.clone != nil {
+			r, _ = cloned(gs.clone, r)
 		}
+		return r
+	case c != nil && c.gone:
+		return Result[V]{Err: reasonOf(m.ctx), Shared: c.shared}
+	case c != nil:
 		f = c.flight
 	}
 	if f.outcome == rejected {
-		gs.awaitClosed()
+		gs.awaitClosed() // Shutdown may still be closing the other shards
 	}
 	r = f.report(gs.clone)
 	gs.giveBack(f)

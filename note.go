@@ -56,9 +56,7 @@ func (s *shard[K, V]) note(what step, f *flight[K, V], c *caller[K, V]) {
 		if hooked {
 			s.enroll(f) // Start is called later, by the goroutine that runs fn
 		}
-		if c != nil {
-			point(c.edge, f)
-		}
+		point(c.edge, f)
 	case callJoined:
 		c.flight = f // c takes part from here on
 		c.joined = s.event(f)

@@ -211,7 +211,7 @@ func (c *caller[K, V]) takeTurn() bool {
 func (c *caller[K, V]) list() {
 	c.flight.extend().callers.push(c)
 	c.listed = c
-	if c.joined != nil && c.turn == nil {
+	if c.joined != nil && c.turn == nil && c.shard.group.hooks.Join != nil {
 		// Another goroutine may call the next hook for c, and must wait for Join.
 		c.announced = sched.NewCompletion()
 	}

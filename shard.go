@@ -210,7 +210,10 @@ func (s *shard[K, V]) lead(h uint64, key K) *flight[K, V] {
 		f.born = sched.Now()
 	}
 	s.register(f, h, key)
-	s.note(callLed, f, nil)
+	s.counts[callLed]++ // as note would: there is no edge
+	if s.group.hooks != nil {
+		s.enroll(f)
+	}
 	return f
 }
 
