@@ -128,9 +128,8 @@ type caller[K comparable, V any] struct {
 // newCaller returns a caller for a call of a form that has a context. It panics if ctx
 // or fn is nil.
 func newCaller[K comparable, V any](ctx context.Context, fn func(context.Context) (V, error)) caller[K, V] {
-	if ctx == nil || fn == nil {
-		panicNil(ctx == nil)
-	}
+	must(ctx != nil, "context")
+	must(fn != nil, "fn")
 	return caller[K, V]{ctx: ctx, fn: fn}
 }
 

@@ -164,9 +164,7 @@ type Result[V any] struct {
 //
 // For allocations, see “Cost” in the package documentation.
 func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err error) {
-	if fn == nil {
-		panicNil(false)
-	}
+	must(fn != nil, "fn")
 	gs := g.state.Load() // g.use, written out, as it is not inlined
 	if gs == nil {
 		gs = g.useSlow()
@@ -256,9 +254,7 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 // failure; such a caller should use Do. (The kernel's first attempt at
 // coalescing module loads answered in this way, with -ETXTBSY.)
 func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
-	if fn == nil {
-		panicNil(false)
-	}
+	must(fn != nil, "fn")
 	c := caller[K, V]{inline: true}
 	if c.arrive(g.use(), key, now, nil) != leads {
 		v, _, err = c.immediate()
@@ -368,11 +364,10 @@ func (g *Group[K, V]) useSlow() *groupState[K, V] {
 	return gs
 }
 
-// panicNil panics because of a nil context, or of a nil fn if ctx is false. It is called
-// before anything is changed.
-func panicNil(ctx bool) {
-	if ctx {
-		panic("coalesce: nil context")
+// must panics if an argument of the given name is nil. It is called before anything is
+// changed.
+func must(given bool, name string) {
+	if !given {
+		panic("coalesce: nil " + name)
 	}
-	panic("coalesce: nil fn")
 }

@@ -100,9 +100,7 @@ type flightKey struct{}
 //
 // Detach panics if ctx is nil.
 func Detach(ctx context.Context) context.Context {
-	if ctx == nil {
-		panicNil(true)
-	}
+	must(ctx != nil, "context")
 	return detachedContext{ctx}
 }
 

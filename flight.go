@@ -312,8 +312,10 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outco
 	}
 	e := s.end(f, how, v, err)
 	s.mu.Unlock()
+	if e.event != nil || e.untold {
+		defer e.tell(s.group.hooks) // even if a context's code exits in wake
+	}
 	e.wake(s.group.clone, !own) // a leader that ran fn itself is to return soon
-	e.tell(s.group.hooks)
 	return how
 }
 

@@ -88,9 +88,8 @@ type part[K comparable, V any] struct {
 // Shards are locked one after another. For allocations and memory, see “Cost”
 // in the package documentation.
 func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Context, []K) (map[K]V, error)) map[K]Result[V] {
-	if ctx == nil || fn == nil {
-		panicNil(ctx == nil)
-	}
+	must(ctx != nil, "context")
+	must(fn != nil, "fn")
 	gs := g.use()
 	results := make(map[K]Result[V], len(keys))
 	m := multi[K, V]{group: gs, ctx: ctx, fn: fn, parts: gs.distinct(keys, results), results: results}
@@ -238,13 +237,8 @@ func (m *multi[K, V]) announce() {
 		}
 	}()
 	each(0, len(m.parts), func(i int) {
-		if c := m.parts[i].caller; c != nil && c.joined != nil {
-			// leadQueued waits on this completion before it runs fn, even if Join is nil.
-			// The defer completes it also if the hook exits the goroutine.
-			if c.announced != nil {
-				defer sched.Complete(c.announced)
-			}
-			m.group.hooks.tell(m.group.hooks.Join, c.joined)
+		if c := m.parts[i].caller; c != nil {
+			c.announce()
 		}
 	})
 	normal = true
@@ -291,9 +285,8 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 		}
 	}
 	defer each(0, len(left), func(i int) { left[i].answerLeft(ctx) })
-	for _, c := range left {
-		c.cancelAbandoned(ctx) // of all keys, before a hook takes its time
-	}
+	// The contexts of all keys end before a hook takes its time.
+	each(0, len(left), func(i int) { left[i].cancelAbandoned(ctx) })
 }
 
 // dropEdges removes the edges of the call. It may be called again, and no lock may be

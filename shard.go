@@ -135,12 +135,10 @@ type shard[K comparable, V any] struct {
 // newGroupState returns the state of g, which its exported fields configure. It panics
 // if one of them is a negative number.
 func newGroupState[K comparable, V any](g *Group[K, V]) *groupState[K, V] {
-	for name, n := range map[string]int64{
-		"Shards": int64(g.Shards), "MaxWaiters": int64(g.MaxWaiters), "MaxAge": int64(g.MaxAge),
-		"Linger": int64(g.Linger), "LingerMax": int64(g.LingerMax),
-	} {
+	names := [...]string{"Shards", "MaxWaiters", "MaxAge", "Linger", "LingerMax"}
+	for i, n := range [...]int64{int64(g.Shards), int64(g.MaxWaiters), int64(g.MaxAge), int64(g.Linger), int64(g.LingerMax)} {
 		if n < 0 {
-			panic("coalesce: Group." + name + " is negative")
+			panic("coalesce: Group." + names[i] + " is negative")
 		}
 	}
 	nshards := g.Shards

@@ -43,9 +43,7 @@ import (
 // and concurrently. If it is called from inside fn, it waits for that fn, and so until
 // ctx ends. It panics if ctx is nil.
 func (g *Group[K, V]) Shutdown(ctx context.Context) error {
-	if ctx == nil {
-		panicNil(true)
-	}
+	must(ctx != nil, "context")
 	gs := g.use()
 	running := gs.close()
 	done := ctx.Done()

@@ -143,12 +143,16 @@ func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 		c.deliver(clone)
 	}
 	// All have their answers. unwatch may run code of a context's, which may block.
+	var watched []*caller[K, V]
 	for c := e.first; c != nil; {
 		next := c.next
 		c.links = links[*caller[K, V]]{} // c must not keep its neighbors
-		c.unwatch()
+		if c.stop != nil {
+			watched = append(watched, c)
+		}
 		c = next
 	}
+	each(0, len(watched), func(i int) { watched[i].unwatch() })
 }
 
 // rest yields to the goroutines that have been woken, while the memory that they need
