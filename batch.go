@@ -95,7 +95,7 @@ func (b *batch[K, V]) run() {
 	}()
 	// The Start hooks of all flights come before fn, which works for all of them.
 	if h := b.parts[0].cold.shard.group.hooks; h != nil {
-		each(0, len(b.parts), func(i int) { b.parts[i].cold.shard.tellStart(b.parts[i]) })
+		each(0, len(b.parts), func(i int) { b.parts[i].cold.shard.callStart(b.parts[i]) })
 		h.label(&b.ctx, b.parts[0].key)
 	}
 	m, err := fn(&b.ctx, keysOf(b.parts))
@@ -154,7 +154,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	if untold {
 		defer logUntold(keysOf(parts), err.(*PanicError))
 	}
-	each(0, len(endings), func(i int) { endings[i].tell(gs.hooks) })
+	each(0, len(endings), func(i int) { endings[i].report(gs.hooks) })
 }
 
 // keysOf returns the keys of flights of a batch, in the same order.
@@ -187,7 +187,7 @@ func (b *batch[K, V]) conclude() {
 // leave counts a call that leaves a flight of b, and reports whether its departure
 // abandons b: the call was the last of all flights, and fn has not returned (see
 // conclude). The lock of the flight's shard must be held.
-func (b *batch[K, V]) leave() bool {
+func (b *batch[K, V]) depart() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.callers--

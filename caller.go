@@ -16,19 +16,20 @@ import (
 // A follower of Do is a caller only while it arrives. After that its flight keeps a
 // count of it and nothing else.
 //
-// The way of a blocked call:
+// The way of a blocked call (a receiver's verdict may also be ended: its ctx ended just
+// before it could take part, and afterLeaving has answered it):
 //
 //	                  ┌─ leads ──▶ lead ──▶ run ───────┐
 //	arrive ──▶ admit ─┼─ joins ──▶ sit ───▶ announce ──┼─▶ await ──▶ result
 //	             │    └─ queues ─▶ queue ─▶ takeTurn ──┘     │
 //	             │                                           │ ctx ended first
-//	             │ answered, refused, ended                  ▼
+//	             │ answered, refused                         ▼
 //	             ▼                                         leave ──▶ afterLeaving
 //	         immediate
 //
-//  1. Before the lock, arrive hashes the key, asks ctx whether it has ended and for its
-//     Done channel, and looks for a success that lingers. A receiver begins to watch
-//     its ctx.
+//  1. Before the lock, arrive hashes the key, asks ctx whether it has ended, looks for a
+//     success that lingers, and asks ctx for its Done channel. A receiver begins to
+//     watch its ctx.
 //  2. Under the shard's lock, admit gives its verdict. A call that leads, joins or
 //     queues takes part in a flight from this critical section on.
 //  3. After the lock, a leader starts the goroutine that runs fn, a follower calls its
@@ -103,8 +104,8 @@ type caller[K comparable, V any] struct {
 	flight   *flight[K, V] // nil until the call takes part
 	seat     seat          // where a blocked call waits
 	listed   *caller[K, V] // itself from list to unlist, else nil (see depart)
-	leads    bool          // it leads; not set by lead if inline is, as nothing asks then
-	promoted bool          // was picked by hand: must start the flight or leave
+	leads    bool          // it leads; unset for a leader that runs fn itself and so cannot leave
+	promoted bool          // pick chose it: must start the flight or leave
 	gone     bool          // has left, or takes part in nothing
 	abandons bool          // was the last to leave while fn ran
 	shared   bool          // set when it leaves: another call has taken part
@@ -112,7 +113,7 @@ type caller[K comparable, V any] struct {
 	links[*caller[K, V]] // in the flight's list; guarded by the lock, or by W3
 
 	// Made in the critical section in which the caller is listed.
-	turn      sched.Completion // of a blocked call: complete when hand has picked it
+	turn      sched.Completion // of a blocked call: complete when pick has chosen it
 	answered  sched.Completion // of a DoMulti's key: complete when it has its answer
 	announced sched.Completion // of another listed call: complete when Join has returned
 
@@ -137,7 +138,9 @@ func newCaller[K comparable, V any](ctx context.Context, fn func(context.Context
 // way. If the verdict is leads, joins or queues, c takes part, and arrive returns with
 // c's shard locked. Otherwise c takes part in nothing; its answer is in success or err,
 // or, if the verdict is ended, has been sent by afterLeaving. If watch is not nil,
-// arrive calls it before c can take part. No lock may be held.
+// arrive calls it before c can take part; it is passed in, as a closure made here would
+// move every caller to the heap. The lock is released with shard.unlock(c.edge). No lock
+// may be held before.
 //
 // Hash and the methods of ctx are user code. All that the decision needs of it runs
 // here, before the lock.
@@ -260,7 +263,7 @@ func (c *caller[K, V]) announce() {
 			defer sched.Complete(c.announced)
 		}
 		h := c.shard.group.hooks
-		h.tell(h.Join, c.joined)
+		h.call(h.Join, c.joined)
 	})
 }
 
@@ -294,15 +297,15 @@ func (c *caller[K, V]) guard(code func()) {
 // answer. It panics if fn or Clone did. No lock may be held.
 func (c *caller[K, V]) await() (v V, shared bool, err error) {
 	if c.ended || !sched.WaitEither(c.seat.done, c.done) {
-		return c.withdrawn()
+		return c.awaitLeft()
 	}
 	c.edge.drop() // the fn that made the call waits no longer
 	return c.result()
 }
 
-// withdrawn is await for a call whose context has ended. If the flight had finished by
+// awaitLeft is await for a call whose context has ended. If the flight had finished by
 // then, it returns the result all the same (G5).
-func (c *caller[K, V]) withdrawn() (v V, shared bool, err error) {
+func (c *caller[K, V]) awaitLeft() (v V, shared bool, err error) {
 	if !c.withdraw(c.ctx) {
 		return c.result()
 	}
@@ -355,11 +358,11 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 	s.note(callLeft, f, c)
 	last, b := f.callers == 0, f.batch()
 	if b != nil {
-		last = b.leave() // a batch is abandoned as a whole
+		last = b.depart() // a batch is abandoned as a whole
 	}
 	switch {
 	case !last && f.state == promoted && c.promoted:
-		return f.hand() // it was c's turn, and c has not started the flight
+		return f.pick() // it was c's turn, and c has not started the flight
 	case !last:
 	case f.state != running:
 		return s.evaporate(f) // no call is left that could start it
@@ -423,7 +426,7 @@ func (c *caller[K, V]) answerLeft(ctx context.Context) {
 	}
 	if h := c.shard.group.hooks; c.left != nil && h.Leave != nil {
 		c.awaitAnnounced() // the hooks for one call are called in order
-		h.tell(h.Leave, c.left)
+		h.call(h.Leave, c.left)
 	}
 }
 

@@ -217,6 +217,14 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 		s.mu.Unlock()
 		return s.runInline(f, fn)
 	}
+	return s.doArrive(h, key, reflexive, fn)
+}
+
+// doArrive is doSlow for a call that may have to wait. It is outlined, as the frame of a
+// leader lies beneath fn. It is entered with s.mu held and releases it.
+//
+//go:noinline
+func (s *shard[K, V]) doArrive(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
 	c := caller[K, V]{shard: s, inline: true}
 	switch c.arriveLocked(h, key, reflexive, anything) {
 	case leads:
@@ -315,7 +323,7 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 	c.shard.unlock(c.edge)
 	c.announce()
 	if !sched.WaitEither(c.seat.done, c.done) {
-		return c.withdrawn()
+		return c.awaitLeft()
 	}
 	c.edge.drop()
 	return c.result()

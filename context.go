@@ -10,11 +10,11 @@ import (
 // This file holds the context that fn gets when it runs on a goroutine of the flight's
 // own. It ends in two steps:
 //
-//	mark   sets canceled. A shard's lock may be held. From here on Done, Err and Value
-//	       report the end. Each of them first closes the Done channel, if there is one
-//	       (settle), so that no goroutine can learn of the end and find it open.
-//	tell   closes the Done channel and calls the functions that AfterFunc registered,
-//	       with no lock held.
+//	mark       sets canceled. A shard's lock may be held. From here on Done, Err and
+//	           Value report the end. Each of them first closes the Done channel, if there
+//	           is one (settle), so that no goroutine can learn of the end and find it open.
+//	propagate  closes the Done channel and calls the functions that AfterFunc registered,
+//	           with no lock held.
 //
 // Rejected: context.WithCancelCause(context.WithoutCancel(ctx)), which makes three
 // allocations before fn asks for anything. A flightContext is one allocation, and its
@@ -106,7 +106,7 @@ func (c *flightContext) Done() <-chan struct{} {
 // Err implements [context.Context]. It returns [context.Canceled] once c has ended, and
 // [context.Cause] returns the cause.
 func (c *flightContext) Err() error {
-	if c.end() == nil {
+	if c.ended() == nil {
 		return nil
 	}
 	return context.Canceled
@@ -119,7 +119,7 @@ func (c *flightContext) Value(key any) any {
 	case any(flightKey{}):
 		return c
 	case canceledKey:
-		if end := c.end(); end != nil {
+		if end := c.ended(); end != nil {
 			return end.Value(key)
 		}
 		// The leader's context must not answer in place of c. After nil, package
@@ -134,7 +134,7 @@ func (c *flightContext) String() string { return "coalesce.Flight" }
 
 // end returns the standard context that has ended with c's cause, or nil if c has not
 // ended. c.mu must not be held.
-func (c *flightContext) end() context.Context {
+func (c *flightContext) ended() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settle()
@@ -190,7 +190,7 @@ func (c *flightContext) stop(a *afterFunc) bool {
 }
 
 // ending reports whether c has been marked. The Done channel may be open yet.
-func (c *flightContext) ending() bool {
+func (c *flightContext) marked() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.canceled != nil
@@ -207,7 +207,7 @@ func endedBy(cause error) context.Context {
 // It does nothing if c has been marked before. No lock may be held.
 func (c *flightContext) cancel(cause error) {
 	if c.mark(endedBy(cause)) {
-		c.tell()
+		c.propagate()
 	}
 }
 
@@ -251,10 +251,10 @@ func (c *flightContext) markUnfinished(end context.Context) bool {
 	return true
 }
 
-// tell closes the Done channel of c, which has been marked, and calls the functions that
+// propagate closes the Done channel of c, which has been marked, and calls the functions that
 // are registered. Only the goroutine whose mark has succeeded calls it. No lock may be
 // held.
-func (c *flightContext) tell() {
+func (c *flightContext) propagate() {
 	c.mu.Lock()
 	c.settle()
 	a := c.after.first

@@ -52,7 +52,7 @@ import (
 //  D4. The search does not follow an edge from or to a flight that has finished. Nor does
 //      it follow the edge of a call whose context has ended, or which was made by an fn
 //      whose context has been canceled: such a call is about to leave, though it may
-//      take a moment to wake up and remove the edge (see leaving). A call that leaves
+//      take a moment to wake up and remove the edge (see stale). A call that leaves
 //      removes its edge before that, or in the same critical section. Otherwise another
 //      call could be refused for a wait that is over.
 //  D5. No way leads to a node if no edge leads to it, nor to a flight queued behind it. A
@@ -135,7 +135,7 @@ func nestedIn(ctx context.Context) *edge {
 	return &edge{from: from, done: ctx.Done()}
 }
 
-// leaving reports whether the call of e is about to leave: its context has ended, or the
+// stale reports whether the call of e is about to leave: its context has ended, or the
 // context of the fn that made it has been canceled, which is about to end the call's
 // context as well. The call leaves as soon as it wakes up. graph must be held.
 //
@@ -146,8 +146,8 @@ func nestedIn(ctx context.Context) *edge {
 // time. From then on a cycle through this call is missed: another call that closes it is
 // admitted, and the flights of the cycle wait for each other until a call of the cycle
 // leaves. A call whose context can never end is not concerned: its edge counts.
-func (e *edge) leaving() bool {
-	return e.done != nil && (sched.IsComplete(e.done) || e.from.ending())
+func (e *edge) stale() bool {
+	return e.done != nil && (sched.IsComplete(e.done) || e.from.marked())
 }
 
 // point adds e to the graph, as an edge to f. It does nothing if e is nil, or if f has no
@@ -236,7 +236,7 @@ func (w *walk) find(target, from *flightContext) bool {
 		}
 		w.seen[n] = true
 		for e := n.edges.last; e != nil; e = e.prev {
-			if !e.leaving() && w.find(target, e.to) {
+			if !e.stale() && w.find(target, e.to) {
 				w.keys = append(w.keys, e.key)
 				return true
 			}

@@ -638,16 +638,16 @@ func TestDeadlock_CallOfACanceledFn(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithValue(&c, valueKey{}, 1))
 	defer cancel()
 	e, endless := nestedIn(ctx), nestedIn(context.WithoutCancel(&c))
-	if e.leaving() || endless.leaving() {
+	if e.stale() || endless.stale() {
 		t.Error("a call leaves before anything has ended")
 	}
 	go c.mark(endedBy(ErrClosed)) // the race detector judges, too
-	for begun := time.Now(); !e.leaving(); runtime.Gosched() {
+	for begun := time.Now(); !e.stale(); runtime.Gosched() {
 		if time.Since(begun) > 5*time.Second {
 			t.Fatal("the call is taken for one that stays")
 		}
 	}
-	if endless.leaving() {
+	if endless.stale() {
 		t.Error("a call that cannot leave is taken for one that does")
 	}
 }

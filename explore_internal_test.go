@@ -112,7 +112,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		},
 		"leave a batch": func() guard {
 			_, b, _ := batched()
-			return guard{&b.mu, func() any { return b.callers }, func() { b.leave() }}
+			return guard{&b.mu, func() any { return b.callers }, func() { b.depart() }}
 		},
 		"conclude a batch": func() guard {
 			_, b, _ := batched()

@@ -170,7 +170,7 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	// nil, which unwind takes for a Goexit.
 	err = ErrGoexit
 	if s.group.hooks != nil {
-		s.tellStart(f)
+		s.callStart(f)
 	}
 	v, err = fn()
 	normal = true
@@ -217,7 +217,7 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 	}()
 	c := f.cold
 	if h := s.group.hooks; h != nil {
-		s.tellStart(f)
+		s.callStart(f)
 		h.label(c.ctx, f.key)
 	}
 	v, err := c.fn(c.ctx)
@@ -265,7 +265,7 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //	              and runs fn itself            or fn has its own goroutine
 //	              --------------------------    ------------------------------------
 //	under s.mu    keep     lets v linger        keep   lets v linger
-//	              noteEnd  counts               end:   remove      unregisters f,
+//	              noteEnd  counts               end:   takeOut     unregisters f,
 //	              retire   unregisters f,                          promotes the successor
 //	                       keeps its record            setOutcome  writes the result
 //	              idle     may end a Shutdown          idle        may end a Shutdown
@@ -273,16 +273,16 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //	                                                   noteEnd     counts, makes the event
 //	after s.mu    idle is completed             wake   notifies the successor's caller,
 //	is released                                        completes idle, wakes the waiters
-//	                                            tell   calls Hooks.Finish, logs a panic
+//	                                            report calls Hooks.Finish, logs a panic
 //
 // Why in this order:
-//   - keep asks whether f is abandoned and whether it has a successor. remove and
+//   - keep asks whether f is abandoned and whether it has a successor. takeOut and
 //     setOutcome change the answers.
-//   - remove looks at the state that setOutcome overwrites.
-//   - keep, remove and setOutcome share one critical section. A call that gets the lock
+//   - takeOut looks at the state that setOutcome overwrites.
+//   - keep, takeOut and setOutcome share one critical section. A call that gets the lock
 //     before joins f; one that gets it later finds f gone, and the success in its place
 //     if v lingers.
-//   - idle asks whether f was the last, so it follows remove or retire.
+//   - idle asks whether f was the last, so it follows takeOut or retire.
 //   - noteEnd puts the outcome into its event, so it follows setOutcome. On the left it
 //     only counts: with hooks, known is set in every flight.
 //   - Waiters are woken when f is unregistered and the lock released. A caller that is
@@ -290,7 +290,7 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //     result it has just got. A caller that is woken under the lock may wait for it.
 //   - wake begins with the successor's caller, for which the calls of the next flight
 //     wait, and with Shutdown. The waiters come after them, as they may be many.
-//   - tell comes last. A hook or a log handler may block, or exit the goroutine.
+//   - report comes last. A hook or a log handler may block, or exit the goroutine.
 func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outcome {
 	if s.group.lingering != nil {
 		how = s.keep(f, how, v, err)
@@ -313,7 +313,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outco
 	e := s.end(f, how, v, err)
 	s.mu.Unlock()
 	if e.event != nil || e.untold {
-		defer e.tell(s.group.hooks) // even if a context's code exits in wake
+		defer e.report(s.group.hooks) // even if a context's code exits in wake
 	}
 	e.wake(s.group.clone, !own) // a leader that ran fn itself is to return soon
 	return how
@@ -355,7 +355,7 @@ func (e *ending[K, V]) concerns() bool {
 // critical section. rejectAll calls it for flights that have not started. s.mu must be
 // held.
 func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K, V] {
-	next := s.remove(f)
+	next := s.takeOut(f)
 	f.setOutcome(how, v, err)
 	e := ending[K, V]{flight: f, n: f.followers(), done: f.done, next: next, idle: s.idle()}
 	if c := f.cold; c != nil {
@@ -372,12 +372,12 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 	return e
 }
 
-// remove takes f, which is unfinished, out of the table, off the list of forgotten
+// takeOut takes f, which is unfinished, out of the table, off the list of forgotten
 // flights or from behind its predecessor. If f was registered, its successor takes its
-// place and is promoted: remove returns the caller to notify once the lock is released.
+// place and is promoted: takeOut returns the caller to notify once the lock is released.
 // Otherwise it returns nil, as only a registered flight has a successor (Q1). s.mu must
 // be held.
-func (s *shard[K, V]) remove(f *flight[K, V]) (next *caller[K, V]) {
+func (s *shard[K, V]) takeOut(f *flight[K, V]) (next *caller[K, V]) {
 	switch {
 	case f.state == queued:
 		f.cold.before.cold.queue = nil

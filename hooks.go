@@ -191,9 +191,9 @@ func (s *shard[K, V]) enrollStart(f *flight[K, V]) {
 	h.start, h.wait, h.waiters = s.events, time.Duration(f.born-h.born), f.followers()
 }
 
-// event returns a new event for f that happens now, or nil without hooks. s.mu must be
+// newEvent returns an event for f that happens now, or nil without hooks. s.mu must be
 // held.
-func (s *shard[K, V]) event(f *flight[K, V]) *Event[K] {
+func (s *shard[K, V]) newEvent(f *flight[K, V]) *Event[K] {
 	if s.group.hooks == nil {
 		return nil
 	}
@@ -203,11 +203,11 @@ func (s *shard[K, V]) event(f *flight[K, V]) *Event[K] {
 	}
 }
 
-// leaving returns the event for a call that leaves f, or nil without hooks. The call has
+// leaveEvent returns the event for a call that leaves f, or nil without hooks. The call has
 // taken part since the event of its joining or, if that is nil, since f started. s.mu
 // must be held.
-func (s *shard[K, V]) leaving(f *flight[K, V], joined *Event[K]) *Event[K] {
-	e := s.event(f)
+func (s *shard[K, V]) leaveEvent(f *flight[K, V], joined *Event[K]) *Event[K] {
+	e := s.newEvent(f)
 	if e != nil {
 		since := f.born
 		if joined != nil {
@@ -218,10 +218,10 @@ func (s *shard[K, V]) leaving(f *flight[K, V], joined *Event[K]) *Event[K] {
 	return e
 }
 
-// finishing returns the event for the end of f. The outcome of f must have been set,
+// finishEvent returns the event for the end of f. The outcome of f must have been set,
 // there must be hooks, and s.mu must be held.
-func (s *shard[K, V]) finishing(f *flight[K, V]) *Event[K] {
-	e := s.event(f)
+func (s *shard[K, V]) finishEvent(f *flight[K, V]) *Event[K] {
+	e := s.newEvent(f)
 	e.Wait, e.Err = f.cold.story.wait, f.err
 	switch f.outcome {
 	case panicked:
@@ -238,10 +238,10 @@ func (s *shard[K, V]) finishing(f *flight[K, V]) *Event[K] {
 	return e
 }
 
-// tell calls one of the hooks with an event, unless either is nil. It returns also if the
+// call calls one of the hooks with an event, unless the hook is nil. It returns also if the
 // hook panics, but not if the hook exits the goroutine. No lock may be held.
-func (h *hooks[K]) tell(hook func(Event[K]), e *Event[K]) {
-	if hook == nil || e == nil {
+func (h *hooks[K]) call(hook func(Event[K]), e *Event[K]) {
+	if hook == nil {
 		return
 	}
 	defer h.recovered()
@@ -250,14 +250,14 @@ func (h *hooks[K]) tell(hook func(Event[K]), e *Event[K]) {
 
 // each calls the function with all numbers from i up to but not including n. If a call
 // exits the goroutine, the remaining calls are made while the goroutine exits.
-func each(i, n int, tell func(i int)) {
+func each(i, n int, do func(i int)) {
 	defer func() {
 		if i < n {
-			each(i+1, n, tell)
+			each(i+1, n, do)
 		}
 	}()
 	for ; i < n; i++ {
-		tell(i)
+		do(i)
 	}
 }
 
@@ -273,35 +273,35 @@ func (h *hooks[K]) recovered() {
 	slog.Default().Error("coalesce: a hook panicked", "panic", r, "stack", string(stack))
 }
 
-// tellStart calls the Start hook for f, on the goroutine that runs fn, and then lets the
+// callStart calls the Start hook for f, on the goroutine that runs fn, and then lets the
 // leader call its Leave hook (see caller.awaitAnnounced). The completion is deferred: a
 // leader must not hang because the hook has exited. There must be hooks, and no lock may
 // be held.
-func (s *shard[K, V]) tellStart(f *flight[K, V]) {
+func (s *shard[K, V]) callStart(f *flight[K, V]) {
 	h, n := s.group.hooks, f.cold.story
 	if n.started != nil {
 		defer sched.Complete(n.started)
 	}
-	h.tell(h.Start, &Event[K]{Key: f.key, Flight: n.number, Seq: n.start, Waiters: n.waiters, Wait: n.wait})
+	h.call(h.Start, &Event[K]{Key: f.key, Flight: n.number, Seq: n.start, Waiters: n.waiters, Wait: n.wait})
 }
 
-// tell calls the Finish hook for a flight, and logs a panic that no caller received. It
+// report calls the Finish hook for a flight, and logs a panic that no caller received. It
 // comes last in the ending of a flight, because the hook and the log handler may exit the
 // goroutine.
-func (e ending[K, V]) tell(h *hooks[K]) {
+func (e ending[K, V]) report(h *hooks[K]) {
 	if e.untold {
 		defer logUntold(e.flight.key, e.flight.err.(*PanicError))
 	}
 	if e.event != nil {
-		h.tell(h.Finish, e.event)
+		h.call(h.Finish, e.event)
 	}
 }
 
 // label adds the labels from the Labels hook to the context c, and gives them to the
 // calling goroutine, which is about to run fn for key. fn does not have c yet, so its
-// values may still change. h may be nil. No lock may be held.
+// values may still change. No lock may be held.
 func (h *hooks[K]) label(c *flightContext, key K) {
-	if h == nil || h.Labels == nil {
+	if h.Labels == nil {
 		return
 	}
 	defer h.recovered()

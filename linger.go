@@ -115,7 +115,7 @@ func (l *successes[K, V]) hit(key K) *success[K, V] {
 
 // remaining returns the time for which p goes on lingering. It is not positive if p has
 // expired. A success that seems to come from the future was kept by another clock,
-// outside this testing/synctest bubble, and has expired. Not for Forever.
+// outside this testing/synctest bubble, and has expired. It must not be called if linger is Forever.
 func (l *successes[K, V]) remaining(p *success[K, V], now int64) time.Duration {
 	if now < p.since {
 		return 0

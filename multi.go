@@ -20,7 +20,7 @@ import (
 //
 //	leads       part.flight, a flight of the batch      batch.done
 //	joins       part.caller, with a seat                seat.done, closed at its end
-//	queues      part.caller, listed in the successor    answered, closed by deliver
+//	queues      part.caller, listed in the successor    answered, closed by deliver or answerLeft
 //	answered,   part.caller, without a flight           nothing
 //	refused
 //

@@ -3,7 +3,8 @@ package coalesce
 // This file holds the notes that are taken when a call or a flight takes a step: its
 // counter, its event for the hooks, and its edge in the graph of waits. The code that
 // makes the step notes it in the same critical section, so the three agree with each
-// other and with the state of the flight.
+// other and with the state of the flight. (The panic of a batch that is logged is noted
+// afterwards, when all flights have finished.)
 //
 // A counter counts steps, each when it happens, and no step is taken back: a queued
 // call that starts its flight does not stop having been queued. Stats works out the
@@ -12,7 +13,8 @@ package coalesce
 //
 // To add a counter:
 //  1. Add a step to the constants below, before steps. Each shard then counts it in a
-//     word of its counts, and Stats sums that over the shards.
+//     word of its counts, and Stats sums that over the shards. shardPadding gives that
+//     word back, so that a shard keeps its size. Steps may overlap.
 //  2. Call note with it where the step is made, under the lock of the shard. If it is
 //     one of the ways in which a flight ends, add it to noteEnd instead. If it has an
 //     event or an edge, or counts for more than one, add a case to note.
@@ -59,14 +61,14 @@ func (s *shard[K, V]) note(what step, f *flight[K, V], c *caller[K, V]) {
 		point(c.edge, f)
 	case callJoined:
 		c.flight = f // c takes part from here on
-		c.joined = s.event(f)
+		c.joined = s.newEvent(f)
 		point(c.edge, f)
 	case callStarted:
 		if hooked {
 			s.enrollStart(f) // its edge has been there since it was queued
 		}
 	case callLeft:
-		c.left = s.leaving(f, c.joined)
+		c.left = s.leaveEvent(f, c.joined)
 		c.edge.remove()
 	case flightAbandoned:
 		if b := f.batch(); b != nil { // all its flights are abandoned at once
@@ -90,5 +92,5 @@ func (s *shard[K, V]) noteEnd(f *flight[K, V], how outcome) *Event[K] {
 	if s.group.hooks == nil {
 		return nil
 	}
-	return s.finishing(f)
+	return s.finishEvent(f)
 }

@@ -15,7 +15,7 @@ import (
 //  1. admit makes the successor, and the calls that queue in it are listed there. A
 //     blocked call waits, in queue, for its turn, its seat's completion or its ctx.
 //  2. The flight in front goes: it finishes, or is detached by Forget or because of
-//     MaxAge. In that critical section promote registers the successor, and hand marks
+//     MaxAge. In that critical section promote registers the successor, and pick marks
 //     the first caller in its list as promoted.
 //  3. Once the lock is released, the same goroutine calls notify: it completes turn or,
 //     for a receiver or a key of a DoMulti, starts a goroutine with leadQueued.
@@ -36,10 +36,10 @@ import (
 // is sure to run.
 //
 //	                promoter             call A (first in the list)    call B (second)
-//	under the lock  promote, hand: A
+//	under the lock  promote, pick: A
 //	                notify A
 //	                                     takeTurn: ctx has ended
-//	under the lock                       leave: depart, hand: B
+//	under the lock                       leave: depart, pick: B
 //	                                     notify B
 //	under the lock                                                     takeTurn: running
 //	                                                                   fn
@@ -93,18 +93,18 @@ func (s *shard[K, V]) promote(f *flight[K, V]) *caller[K, V] {
 	q.dequeue()
 	q.state = promoted
 	s.link(q)
-	return q.hand()
+	return q.pick()
 }
 
-// hand picks the call that must start f, which is promoted and has a call: the one that
+// pick chooses the call that must start f, which is promoted and has a call: the one that
 // has waited longest. It returns the caller to notify. s.mu must be held.
-func (f *flight[K, V]) hand() *caller[K, V] {
+func (f *flight[K, V]) pick() *caller[K, V] {
 	c := f.cold.callers.first
 	c.promoted = true
 	return c
 }
 
-// notify wakes c, which hand picked, if it is a blocked call, and starts a goroutine
+// notify wakes c, which pick chose, if it is a blocked call, and starts a goroutine
 // for any other. It does not wait for c. If c has left meanwhile, this has no effect:
 // depart has handed the flight on. c may be nil. No lock may be held.
 func (c *caller[K, V]) notify() {
@@ -118,10 +118,10 @@ func (c *caller[K, V]) notify() {
 }
 
 // evaporate finishes f, which has not started and whose last call has just left, and
-// returns the caller to notify, as remove does. There is no call to wake, no event, and
+// returns the caller to notify, as takeOut does. There is no call to wake, no event, and
 // no Shutdown that waits for f, as Shutdown rejects such flights. s.mu must be held.
 func (s *shard[K, V]) evaporate(f *flight[K, V]) *caller[K, V] {
-	next := s.remove(f)
+	next := s.takeOut(f)
 	var zero V
 	f.setOutcome(rejected, zero, nil)
 	return next

@@ -18,7 +18,7 @@ import (
 //	                     allocation
 //
 // Invariants:
-//  R1. The record of a flight is used again if and only if known is unset when the
+//  R1. The record of a flight is used again only if known is unset when the
 //      flight finishes. In that case its leader keeps it: retire does so in the critical
 //      section that finishes the flight, giveBack when the leader has read the result.
 //      (The garbage collector gets the record nevertheless if the leader has left, or if

@@ -81,7 +81,7 @@ const (
 )
 
 // A groupState is the state of a Group from its first use: a copy of its configuration,
-// and its shards. newGroupState sets the fields and none changes later. The counter,
+// and its shards. newGroupState sets the configuration, which does not change. The counter,
 // the pool and the lingering successes can be used without another lock.
 type groupState[K comparable, V any] struct {
 	userHash   func(K) uint64   // Group.Hash; nil for the default

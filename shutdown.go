@@ -77,13 +77,13 @@ func (gs *groupState[K, V]) close() (running []sched.Completion) {
 	for _, e := range rejected {
 		e.wake(nil, true) // there is no value to clone
 	}
-	each(0, len(rejected), func(i int) { rejected[i].tell(gs.hooks) })
+	each(0, len(rejected), func(i int) { rejected[i].report(gs.hooks) })
 	return running
 }
 
-// awaitClosed blocks until close has closed all shards. A call that finds out by itself
-// that it is to get ErrClosed, under the lock of a shard, must call it before it
-// returns that error. No lock may be held.
+// awaitClosed blocks until all shards are closed. A call that reads s.closed under the
+// lock of its shard must call it before it returns ErrClosed. Until then a success that
+// lingers may still answer calls, which take no lock. No lock may be held.
 func (gs *groupState[K, V]) awaitClosed() {
 	gs.closing.Lock()
 	defer gs.closing.Unlock()
@@ -151,6 +151,6 @@ func (gs *groupState[K, V]) cancelAll() {
 		}
 	})
 	for _, c := range marked {
-		c.tell()
+		c.propagate()
 	}
 }

@@ -19,8 +19,8 @@ var bugs = []bug{
 		name: "woken before unlinked",
 		what: "waiters are woken before their flight is taken out of the table: who has been answered can join it again",
 		file: "flight.go",
-		old:  "\tnext := s.remove(f)\n\tf.setOutcome(how, v, err)\n",
-		new:  "\tif seeded(\"woken before unlinked\") && f.state == running && f.done != nil {\n\t\tf.outcome, f.val, f.err = how, v, err\n\t\ts.mu.Unlock()\n\t\tsched.Complete(f.done)\n\t\tsched.Yield()\n\t\ts.mu.Lock()\n\t\tf.done = nil\n\t}\n\tnext := s.remove(f)\n\tf.setOutcome(how, v, err)\n",
+		old:  "\tnext := s.takeOut(f)\n\tf.setOutcome(how, v, err)\n",
+		new:  "\tif seeded(\"woken before unlinked\") && f.state == running && f.done != nil {\n\t\tf.outcome, f.val, f.err = how, v, err\n\t\ts.mu.Unlock()\n\t\tsched.Complete(f.done)\n\t\tsched.Yield()\n\t\ts.mu.Lock()\n\t\tf.done = nil\n\t}\n\tnext := s.takeOut(f)\n\tf.setOutcome(how, v, err)\n",
 		by:   []string{explored},
 	},
 	{
@@ -59,17 +59,19 @@ var bugs = []bug{
 		name: "abandoned joined",
 		what: "a call joins a flight that everybody has left and whose context has ended",
 		file: "admit.go",
-		old:  "\tjoinable := wants != fresh && f.state == running && callers > 0 &&",
-		new:  "\tjoinable := wants != fresh && f.state == running && (callers > 0 || b == nil && seeded(\"abandoned joined\")) &&",
+		old:  "f.state == running && !abandoned && !s.overdue(f)\n",
+		new:  "f.state == running && (!abandoned || b == nil && seeded(\"abandoned joined\")) && !s.overdue(f)\n",
 		by:   []string{explored, tested},
 	},
 	{
 		name: "record used again",
 		what: "the record of a flight that was joined goes to the free list while followers have yet to read it",
 		file: "flight.go",
-		old:  "\te.wake(s.group.clone, !own)\n",
-		new:  "\te.wake(s.group.clone, !own)\n\tif f.joined && f.cold == nil && seeded(\"record used again\") {\n\t\ts.mu.Lock()\n\t\tf.callers, f.leading, f.state, f.joined, f.known, f.done, f.seated = 1, true, running, false, false, nil, 0\n\t\tf.next, s.free = s.free, f\n\t\ts.nfree++\n\t\ts.mu.Unlock()\n\t}\n",
-		by:   []string{explored, stormed},
+		old:  "\te.wake(s.group.clone, !own)",
+		new: "\tdefer func() {\n\t\tif f.joined && f.cold == nil && seeded(\"record used again\") {\n\t\t\ts.mu.Lock()\n" +
+			"\t\t\tf.callers, f.leading, f.state, f.joined, f.known, f.done, f.seated = 1, true, running, false, false, nil, 0\n" +
+			"\t\t\tf.next, s.free = s.free, f\n\t\t\ts.nfree++\n\t\t\ts.mu.Unlock()\n\t\t}\n\t}()\n\te.wake(s.group.clone, !own)",
+		by: []string{explored, stormed},
 	},
 	{
 		name: "record given back",
@@ -212,8 +214,8 @@ var bugs = []bug{
 		name: "context ended late",
 		what: "a Shutdown that is out of time ends the contexts of flights that have finished since it looked",
 		file: "shutdown.go",
-		old:  "\t\t\tif c := f.context(); c != nil && c.markUnfinished(end) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t})\n\tfor _, c := range marked {\n\t\tc.tell()\n",
-		new:  "\t\t\tif c := f.context(); c != nil && (seeded(\"context ended late\") || c.markUnfinished(end)) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t})\n\tfor _, c := range marked {\n\t\tc.mark(end)\n\t\tc.tell()\n",
+		old:  "\t\t\tif c := f.context(); c != nil && c.markUnfinished(end) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t})\n\tfor _, c := range marked {\n",
+		new:  "\t\t\tif c := f.context(); c != nil && (seeded(\"context ended late\") || c.markUnfinished(end)) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t})\n\tfor _, c := range marked {\n\t\tc.mark(end)\n",
 		by:   []string{explored},
 	},
 }
