@@ -27,7 +27,8 @@ import (
 
 // DoChan is like [Group.DoContext] but does not wait: it returns a channel that
 // receives exactly one Result and is never closed. The channel has room for the
-// Result, so the caller need not receive it.
+// Result, so the caller need not receive it. A ctx that has ended, or a success
+// that lingers, makes DoChan send the Result before it returns.
 //
 // If the call leads, fn runs on a goroutine of the flight's own, even if ctx
 // can never end. ctx governs the call as in DoContext: if it ends before the

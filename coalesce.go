@@ -336,7 +336,8 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 // If the key has a flight, calls of DoFresh queue behind it, all in one
 // successor. The successor starts when the flight ends, is forgotten or reaches
 // MaxAge; until then calls of the other forms go on joining the running flight.
-// A success that lingers does not answer a DoFresh. fn always runs on a
+// A success that lingers does not answer a DoFresh, and is dropped when the
+// execution that a DoFresh leads ends, with an error, too. fn always runs on a
 // goroutine of the flight's own, even if ctx can never end.
 //
 // For allocations, see “Cost” in the package documentation.

@@ -183,6 +183,7 @@
 //	  Do, DoContext, if it follows           0
 //	  Do, DoContext, DoFresh, if queued      2; the first makes the successor
 //	  DoChan                                 3
+//	  DoMulti, for eight keys that it joins  1
 //	  DoMulti, for each queued key           a few
 //	In addition
 //	  fn captures variables                  1, but 0 in Do and TryDo
@@ -193,21 +194,21 @@
 //	  each 128 waiters after the first 128   2, the first time 3
 //	  a leader with more than 16 waiters     1: a goroutine that wakes them
 //	  a success that lingers                 2
-//	  any hook is set                        3 to 5 for each flight, and 1 for
+//	  any hook is set                        2 to 5 for each flight, and 1 for
 //	                                         each call that joins, is queued
 //	                                         or leaves; 1 more for a DoChan
 //	                                         that joins or is queued
 //
-// While it lasts, a DoMulti takes some 200 bytes for each key (go test -run -
-// -bench Feature .). The memory of a success is freed when it has expired, at
-// the latest a sixteenth of Linger later. A context that fn derives from its
-// own costs no goroutine, unless a [context.WithValue] comes between the two:
-// then it costs one until it is canceled.
+// A DoMulti that leads 100 keys allocates 16 KB, the map of results included. The
+// memory of a success is freed when it has expired, at the latest a sixteenth of
+// Linger later. A context that fn derives from its own costs no goroutine,
+// unless a [context.WithValue] comes between the two: then it costs one until
+// it is canceled.
 //
-// With MaxAge, Linger or Hooks set, every flight has a record; otherwise most
-// flights of Do need none. MaxAge and Hooks also read the clock when a flight
-// starts, and Hooks read it again when a call joins or leaves and when the
-// flight ends.
+// MaxAge, Linger and Hooks put each flight into a hash table; without them, a
+// flight of Do that is alone in its shard needs none. MaxAge and Hooks also
+// read the clock when a flight starts, and Hooks read it again when a call joins
+// or leaves and when the flight ends.
 //
 // The check for deadlocks is free if the call's context is
 // [context.Background]. With any other context it looks up one value, and a

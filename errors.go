@@ -75,6 +75,20 @@ func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
 // find it in Result.Err. If fn panicked, all callers of the flight get the same
 // *PanicError.
 //
+// A recover in a caller therefore yields the *PanicError, not the value. A handler
+// whose fn panics with [net/http.ErrAbortHandler], which net/http compares with ==,
+// has to restore it:
+//
+//	defer func() {
+//		r := recover()
+//		if e, ok := r.(*coalesce.PanicError); ok && errors.Is(e, http.ErrAbortHandler) {
+//			r = http.ErrAbortHandler
+//		}
+//		if r != nil {
+//			panic(r)
+//		}
+//	}()
+//
 // A *PanicError that fn returns as its error is an error like any other.
 type PanicError struct {
 	// Value is the value that was passed to panic.

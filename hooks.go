@@ -75,8 +75,8 @@ type Hooks[K comparable] struct {
 	Join func(Event[K])
 
 	// Leave is called when a call has left because its context has ended, after
-	// its Join or Start has returned. DoContext and DoFresh call it before they
-	// return. In DoChan, another goroutine calls it, after the Result has been
+	// its Join or Start has returned: a slow one of these delays it. DoContext and
+	// DoFresh call it before they return. In DoChan, another goroutine calls it, after the Result has been
 	// sent. In DoMulti, another goroutine calls it for a queued key that was
 	// about to lead.
 	Leave func(Event[K])

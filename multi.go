@@ -80,6 +80,10 @@ type part[K comparable, V any] struct {
 // ctx ends, DoMulti returns at once. Keys whose flights have finished have
 // their results; the others have the error of ctx.
 //
+// The group reads the map when fn has returned; fn must not keep it and change it
+// later. With Clone set, the clones are made on the goroutine of the call. If keys is
+// empty, so is the result, and fn is not called.
+//
 // Keys are checked before anything is started: DoMulti panics if a key holds a
 // dynamic type that is not comparable, or if ctx or fn is nil. A key that does
 // not equal itself, such as NaN, is given to fn, but it cannot be found in a
