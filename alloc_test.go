@@ -70,7 +70,7 @@ func nestNothing(from, to int, inner func()) {
 
 // TestAllocs_DoContext: a leader whose ctx can end makes two allocations, fn's
 // context and the channel that it waits on, and fn's Done one more; one whose ctx
-// cannot makes none. DoChan's are the entry, the flight, fn's context, the
+// cannot makes none. DoChan's are the caller, the flight, fn's context, the
 // goroutine, the channel and, as the runtime has it, the channel's buffer.
 func TestAllocs_DoContext(t *testing.T) {
 	var g group

@@ -54,7 +54,7 @@ import (
 //     flight, or has left it when it was to start it. It sets c.promoted under the lock
 //     and calls notify after it.
 //   - AfterFunc's goroutine, for a receiver. It calls withdraw when ctx ends, perhaps
-//     before the call takes part, and perhaps when it has been answered.
+//     before the call takes part, and perhaps when it has its answer.
 //   - leadQueued's goroutine, for a receiver or a DoMulti's key that has been promoted.
 //     It runs the flight or, if ctx has ended, calls withdraw.
 //
@@ -68,6 +68,19 @@ import (
 // depend on: it gives up the seat, the place in the list and the edge, releases the
 // lock, and hands a promoted flight on. Only then does afterLeaving run such code, and
 // no other call waits.
+//
+// To add a form of call:
+//  1. Begin with newCaller and arrive. A new wish belongs into admit, with its column in
+//     the table there. Take up each verdict that arrive can return for that wish, like
+//     DoContext, which has them all but ended: that one occurs only with watch. DoFresh
+//     has no joins, as fresh never joins.
+//  2. Have the call answered: by run, await, queue and immediate if it blocks, as in
+//     DoContext; by a list and deliver if it does not, as in DoChan.
+//  3. Locks, timers, goroutines and the clock come from internal/sched, so that the
+//     explorer can take their place. User code runs outside of locks, and under guard
+//     while the call takes part.
+//  4. Add it to the lists of doc.go, and to the forms of the matrix, of the model and of
+//     the explorer's programs.
 //
 // Invariants, true whenever the shard's lock is not held:
 //  C1. A caller takes part in one flight at most: from arrive, or lead, until it has
