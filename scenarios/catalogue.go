@@ -158,11 +158,11 @@ var Catalogue = []Bug{
 	},
 	{
 		"B32", "The same key goes to different shards, as the hash has a new seed each time.",
-		"27 TestG11_EqualityDecides TestHashString TestTable_HashMixesUserHash", "",
+		"27 TestG11_EqualityDecides TestHashString TestGroupState_HashMixesUserHash", "",
 	},
 	{
 		"B33", "No shards, or no hash function: the first call crashes.",
-		"TestMisuse TestTable_Shards", "",
+		"TestMisuse TestGroupState_Shards", "",
 	},
 	{
 		"B34", "Keys that were made into strings collide.",
