@@ -210,21 +210,15 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 
 // doSlow is Do for a shard that has other flights or is not plain. It is a separate
 // function so that the code that most leaders run is short. It is entered with s.mu held
-// and releases it.
+// and releases it. What a call that follows needs is not split off: with one frame more,
+// its goroutine outgrows the stack that it began with, and the last of ten thousand
+// returned after twice the time (work=fan-in in benchmarks/).
 func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
 	if s.plain && s.lookup(h, key, reflexive) == nil {
 		f := s.lead(h, key) // admit would decide the same
 		s.mu.Unlock()
 		return s.runInline(f, fn)
 	}
-	return s.doArrive(h, key, reflexive, fn)
-}
-
-// doArrive is doSlow for a call that may have to wait. It is outlined, as the frame of a
-// leader lies beneath fn. It is entered with s.mu held and releases it.
-//
-//go:noinline
-func (s *shard[K, V]) doArrive(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
 	c := caller[K, V]{shard: s, inline: true}
 	switch c.arriveLocked(h, key, reflexive, anything) {
 	case leads:

@@ -361,7 +361,7 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 	if c := f.cold; c != nil {
 		// The lists belong to e from here on (W3). A caller may keep f for longer, which
 		// must not keep the other callers with it.
-		e.blocks, e.first = c.blocks.first, c.callers.first
+		e.blocks, e.first = c.blocks.last, c.callers.first
 		c.blocks, c.callers = list[*block]{}, list[*caller[K, V]]{}
 	}
 	e.event = s.noteEnd(f, how)

@@ -131,7 +131,7 @@ func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 		sched.Complete(e.done)
 	}
 	restless := mayDefer // no yield if the goroutine is to return or go on
-	for b := e.blocks; b != nil; b = b.next {
+	for b := e.blocks; b != nil; b = b.prev {
 		restless = restless || !rest()
 		sched.Complete(b.done)
 	}

@@ -43,8 +43,8 @@ var bugs = []bug{
 		name: "missed waiters",
 		what: "those who wait beyond the first block are not woken",
 		file: "flight.go",
-		old:  "\t\te.blocks, e.first = c.blocks.first, c.callers.first\n",
-		new:  "\t\te.blocks, e.first = c.blocks.first, c.callers.first\n\t\tif seeded(\"missed waiters\") {\n\t\t\te.blocks = nil\n\t\t}\n",
+		old:  "\t\te.blocks, e.first = c.blocks.last, c.callers.first\n",
+		new:  "\t\te.blocks, e.first = c.blocks.last, c.callers.first\n\t\tif seeded(\"missed waiters\") {\n\t\t\te.blocks = nil\n\t\t}\n",
 		by:   []string{tested},
 	},
 	{
