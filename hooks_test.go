@@ -557,6 +557,7 @@ func TestHooks_LeaveThatBlocks(t *testing.T) {
 		left := time.Now()
 		cancel()
 		time.Sleep(24 * time.Hour)
+		synctest.Wait()
 		if canceled != left {
 			t.Errorf("fn's context ended %v after the call had left", canceled.Sub(left))
 		}
