@@ -21,8 +21,8 @@ import (
 //	leads       part.flight, a flight of the batch      batch.done
 //	joins       part.caller, with a seat                seat.done, closed at its end
 //	queues      part.caller, listed in the successor    answered, closed by deliver or answerLeft
-//	answered,   part.caller, without a flight           nothing
-//	refused
+//	answered    part.success                            nothing
+//	refused     its Result in results                   nothing
 //
 // A key that the call leads has no caller as long as the call stays: the batch finishes
 // all flights that the call leads before it closes batch.done. If the call leaves early,

@@ -131,6 +131,7 @@ func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 		sched.Complete(e.done)
 	}
 	restless := mayDefer // no yield if the goroutine is to return or go on
+	// The newest block comes first: its stacks are still in the caches.
 	for b := e.blocks; b != nil; b = b.prev {
 		restless = restless || !rest()
 		sched.Complete(b.done)
