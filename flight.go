@@ -336,7 +336,7 @@ type ending[K comparable, V any] struct {
 	flight *flight[K, V]    // followed only to log its panic: see R1
 	n      int              // the followers: they wait on done, in blocks, or are listed
 	done   sched.Completion // the flight's; nil if no call has waited on it
-	blocks *block           // the first block of those beyond done
+	blocks *block           // the newest block of those beyond done
 	first  *caller[K, V]    // the first of the listed callers
 	next   *caller[K, V]    // the successor's, which must start it; or nil
 	idle   sched.Completion // a Shutdown waits on it, for this flight as the last; or nil
