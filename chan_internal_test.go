@@ -21,7 +21,7 @@ func TestDoChan_EndsBeforeItTakesPart(t *testing.T) {
 		r := &caller[int, int]{shard: g.use().shards[0], ch: make(chan Result[int]), ctx: ctx, fn: nothing}
 		go r.withdraw(ctx)
 		synctest.Wait()
-		if n := g.Stats().Ended; n != 1 {
+		if n := g.Stats().EndedOnEntry; n != 1 {
 			t.Errorf("%d calls are counted as ended before the receiver is told, want 1", n)
 		}
 		select {

@@ -587,7 +587,7 @@ func TestG6_EndedContextStartsNothing(t *testing.T) {
 				}
 				close(h.release)
 				synctest.Wait()
-				if st := g.Stats(); st.Ended != 1001 || st.Led != 1 || st.Joined != 0 {
+				if st := g.Stats(); st.EndedOnEntry != 1001 || st.Led != 1 || st.Joined != 0 {
 					t.Errorf("%+v", st)
 				}
 			})

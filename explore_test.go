@@ -156,7 +156,7 @@ func (w *world) atRest(clients []*storm.Client) {
 	for _, c := range clients {
 		calls += uint64(len(c.Calls))
 	}
-	if st := w.g.Stats(); st.Calls != calls || st.Calls != st.Led+st.Joined+st.Lingered+st.Rejected+st.Ended {
+	if st := w.g.Stats(); st.Calls != calls || st.Calls != st.Led+st.Joined+st.Lingered+st.Rejected+st.EndedOnEntry {
 		w.note("%d calls, and %+v", calls, st)
 	}
 }

@@ -61,7 +61,7 @@ func (d *driver) checkCounts() {
 		}
 	}
 	got := d.g.Stats()
-	if got.Calls != got.Led+got.Joined+got.Lingered+got.Rejected+got.Ended || got.Left+got.Ended != left {
+	if got.Calls != got.Led+got.Joined+got.Lingered+got.Rejected+got.EndedOnEntry || got.Left+got.EndedOnEntry != left {
 		d.errorf("%+v does not add up to %d calls that left", got, left)
 	}
 	if n := int(got.Forgotten); n < d.forgotten || n > d.forgotten+d.maybe {
@@ -70,10 +70,10 @@ func (d *driver) checkCounts() {
 	if n := got.Rejected - want.Rejected; n <= multi {
 		want.Rejected = got.Rejected
 	}
-	want.Joined, want.Ended, want.Left, want.Abandoned = got.Joined, got.Ended, got.Left, got.Abandoned
-	want.Forgotten, want.Untold = got.Forgotten, got.Untold
+	want.Joined, want.EndedOnEntry, want.Left, want.Abandoned = got.Joined, got.EndedOnEntry, got.Left, got.Abandoned
+	want.Forgotten, want.PanicsLogged = got.Forgotten, got.PanicsLogged
 	if d.is(fuzzAge) {
-		want.Overdue = got.Overdue
+		want.TakenOver = got.TakenOver
 	}
 	if d.is(fuzzLinger) {
 		want.Lingered = got.Lingered

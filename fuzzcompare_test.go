@@ -40,10 +40,10 @@ func (d *driver) compare() {
 	}
 	m := d.m.Stats
 	want := coalesce.Stats{
-		Calls: m.Led + m.Joined + m.Lingered + m.Rejected + m.Ended,
-		Led:   m.Led, Joined: m.Joined, Lingered: m.Lingered, Rejected: m.Rejected, Ended: m.Ended,
-		Left: m.Left, Abandoned: m.Abandoned, Forgotten: m.Forgotten, Overdue: m.Overdue,
-		Panics: m.Panics, Goexits: m.Goexits, Untold: m.Untold, Evicted: m.Evicted,
+		Calls: m.Led + m.Joined + m.Lingered + m.Rejected + m.EndedOnEntry,
+		Led:   m.Led, Joined: m.Joined, Lingered: m.Lingered, Rejected: m.Rejected, EndedOnEntry: m.EndedOnEntry,
+		Left: m.Left, Abandoned: m.Abandoned, Forgotten: m.Forgotten, TakenOver: m.TakenOver,
+		Panics: m.Panics, Goexits: m.Goexits, PanicsLogged: m.PanicsLogged, Evicted: m.Evicted,
 	}
 	if got := d.g.Stats(); got != want {
 		d.errorf("Stats() = %+v, want %+v", got, want)

@@ -45,7 +45,7 @@ func TestMaxAge_TimerOfOneThatEvaporated(t *testing.T) {
 			t.Error("the successor keeps its timer, or what it was queued behind")
 		}
 		s.expire(q)
-		if n := g.Stats().Overdue; n != 0 {
+		if n := g.Stats().TakenOver; n != 0 {
 			t.Errorf("%d flights were overdue, want none", n)
 		}
 		close(release)

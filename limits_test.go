@@ -198,7 +198,7 @@ func TestMaxAge_OneTakeoverPerAge(t *testing.T) {
 					synctest.Wait()
 					time.Sleep(time.Second)
 				}
-				if st := g.Stats(); runs != 12 || st.Overdue != 11 || st.Forgotten != 0 || g.Len() != 1 {
+				if st := g.Stats(); runs != 12 || st.TakenOver != 11 || st.Forgotten != 0 || g.Len() != 1 {
 					t.Errorf("%d executions, Len %d, %+v", runs, g.Len(), st)
 				}
 				close(release)
@@ -247,7 +247,7 @@ func TestMaxAge_ReleasesQueue(t *testing.T) {
 							t.Errorf("%+v after %v", a, a.at.Sub(start))
 						}
 					}
-					if st := g.Stats(); st.Overdue != 1 || g.Len() != 0 {
+					if st := g.Stats(); st.TakenOver != 1 || g.Len() != 0 {
 						t.Errorf("%+v, Len %d", st, g.Len())
 					}
 					close(h.release)
@@ -277,7 +277,7 @@ func TestMaxAge_StateTable(t *testing.T) {
 			overdue(t, func(t *testing.T, g *group) {
 				// DoFresh queues, which lets the timer take over at once.
 				a := f.call(t.Context(), g, "k", ctxValue(2))
-				if a.v != 2 || a.shared || a.err != nil || g.Stats().Overdue != 1 {
+				if a.v != 2 || a.shared || a.err != nil || g.Stats().TakenOver != 1 {
 					t.Errorf("%+v, %+v", a, g.Stats())
 				}
 			})
@@ -388,7 +388,7 @@ func TestMaxAge_QueueThatLeaves(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if st := g.Stats(); st.Overdue != 0 || g.Len() != 1 {
+		if st := g.Stats(); st.TakenOver != 0 || g.Len() != 1 {
 			t.Errorf("%+v", st)
 		}
 		close(h.release)
@@ -523,7 +523,7 @@ func TestLimits_Storm(t *testing.T) {
 			if answered.Load() != calls.Load() || int64(st.Calls) != calls.Load() || g.Len() != 0 {
 				t.Errorf("%d of %d answered, Len %d, %+v", answered.Load(), calls.Load(), g.Len(), st)
 			}
-			if st.Overdue == 0 || st.Rejected == 0 || st.Left == 0 {
+			if st.TakenOver == 0 || st.Rejected == 0 || st.Left == 0 {
 				t.Errorf("nothing happened: %+v", st)
 			}
 		})

@@ -391,7 +391,7 @@ func TestLinger_AnswersAReceiverInTheMoment(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 		runtime.Gosched()
-		if st := g.Stats(); st.Ended+st.Lingered != 1 || st.Led != 0 {
+		if st := g.Stats(); st.EndedOnEntry+st.Lingered != 1 || st.Led != 0 {
 			t.Fatalf("%+v, %+v", r, st)
 		}
 		select {

@@ -458,7 +458,7 @@ func TestLinger_EndedContext(t *testing.T) {
 	if r := <-g.DoChan(endedContext, "k", ctxValue(0)); r.Val != 0 || r.Err != context.Canceled {
 		t.Errorf("DoChan: %+v", r)
 	}
-	if st := g.Stats(); st.Ended != 2 || st.Lingered != 0 {
+	if st := g.Stats(); st.EndedOnEntry != 2 || st.Lingered != 0 {
 		t.Errorf("%+v", st)
 	}
 }

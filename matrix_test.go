@@ -241,7 +241,7 @@ func wantUsable(t *testing.T, g *group) {
 		t.Errorf("the next call: %v, %v, %v", v, shared, err)
 	}
 	st := g.Stats()
-	if st.Calls != st.Led+st.Joined+st.Rejected+st.Ended {
+	if st.Calls != st.Led+st.Joined+st.Rejected+st.EndedOnEntry {
 		t.Errorf("%+v does not add up", st)
 	}
 }
@@ -279,7 +279,7 @@ func TestG10_UntoldPanicIsLogged(t *testing.T) {
 						t.Errorf("no %q in the log: %s", want, log)
 					}
 				}
-				if st := g.Stats(); st.Panics != 1 || st.Untold != 1 {
+				if st := g.Stats(); st.Panics != 1 || st.PanicsLogged != 1 {
 					t.Errorf("%+v", st)
 				}
 				wantUsable(t, &g)

@@ -102,7 +102,7 @@ func testBatchCell(t *testing.T, e ending, cancelable bool, f form) {
 	synctest.Wait()
 	st := g.Stats()
 	n := map[bool]uint64{true: 4}
-	if st.Panics != n[told != nil] || st.Goexits != n[many.results["a"].Err == coalesce.ErrGoexit] || st.Untold != 0 {
+	if st.Panics != n[told != nil] || st.Goexits != n[many.results["a"].Err == coalesce.ErrGoexit] || st.PanicsLogged != 0 {
 		t.Errorf("%+v", st)
 	}
 	if log.Len() > 0 || g.Len() != 0 {
@@ -146,7 +146,7 @@ func TestDoMulti_UntoldPanicIsLogged(t *testing.T) {
 		if n := strings.Count(log.String(), "level="); n != 1 {
 			t.Errorf("logged %d times", n)
 		}
-		st := coalesce.Stats{Calls: 4, Led: 3, Joined: 1, Left: 4, Abandoned: 3, Forgotten: 1, Panics: 3, Untold: 1}
+		st := coalesce.Stats{Calls: 4, Led: 3, Joined: 1, Left: 4, Abandoned: 3, Forgotten: 1, Panics: 3, PanicsLogged: 1}
 		if got := g.Stats(); got != st || g.Len() != 0 {
 			t.Errorf("%+v, want %+v", got, st)
 		}
@@ -175,7 +175,7 @@ func TestDoMulti_ToldOfAPanicByOneKey(t *testing.T) {
 			if pe == nil || pe.Value != errTest || log.Len() > 0 {
 				t.Errorf("%+v, log: %s", a, log)
 			}
-			if st := g.Stats(); st.Panics != 3 || st.Untold != 0 || st.Abandoned != 0 {
+			if st := g.Stats(); st.Panics != 3 || st.PanicsLogged != 0 || st.Abandoned != 0 {
 				t.Errorf("%+v", st)
 			}
 		})
@@ -193,7 +193,7 @@ func TestDoMulti_EndedOnEntry(t *testing.T) {
 			return nil, nil
 		})
 		wantResults(t, "DoMulti", r, results{"a": {Err: context.Canceled}, "b": {Err: context.Canceled}, "c": {Err: context.Canceled}})
-		if st := g.Stats(); st != (coalesce.Stats{Calls: 4, Led: 1, Ended: 3}) || g.Len() != 1 {
+		if st := g.Stats(); st != (coalesce.Stats{Calls: 4, Led: 1, EndedOnEntry: 3}) || g.Len() != 1 {
 			t.Errorf("%+v, Len %d", st, g.Len())
 		}
 		close(h.release)

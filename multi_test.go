@@ -617,7 +617,7 @@ func TestDoMulti_MaxAge(t *testing.T) {
 		}
 		second := g.DoMulti(t.Context(), []string{"a", "b"}, loads(50))
 		wantResults(t, "second", second, results{"a": {Val: 50}, "b": {Val: 51}})
-		if st := g.Stats(); st.Overdue != 2 || st.Led != 3+1+2 || g.Len() != 1 {
+		if st := g.Stats(); st.TakenOver != 2 || st.Led != 3+1+2 || g.Len() != 1 {
 			t.Errorf("%+v, Len %d", st, g.Len())
 		}
 		close(h.release)

@@ -147,18 +147,18 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 				aloneBatched++ // its last caller may have left when others had finished
 			}
 			if c.Exec.How == history.ExitPanic && name(c.Token) == c.Token {
-				want.Untold++ // once for a batch
+				want.PanicsLogged++ // once for a batch
 			}
 			if c.Exec.How == history.ExitGoexit {
 				aloneExited++ // or received by followers who do not know it
 			}
 		}
 	}
-	if st.Calls != st.Led+st.Joined+st.Rejected+st.Ended {
+	if st.Calls != st.Led+st.Joined+st.Rejected+st.EndedOnEntry {
 		t.Errorf("the classes of %+v do not add up", st)
 	}
-	if left != st.Left+st.Ended {
-		t.Errorf("%d calls got their context's error, Stats has Left %d and Ended %d", left, st.Left, st.Ended)
+	if left != st.Left+st.EndedOnEntry {
+		t.Errorf("%d calls got their context's error, Stats has Left %d and Ended %d", left, st.Left, st.EndedOnEntry)
 	}
 	if st.Abandoned > alone || st.Abandoned+aloneBatched+min(aloneExited, namelessExits) < alone {
 		t.Errorf("nobody received %d executions, Stats has Abandoned %d", alone, st.Abandoned)
@@ -176,7 +176,7 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 	if st.Forgotten < forgets || st.Forgotten > forgets+unshared {
 		t.Errorf("%d flights were forgotten, and up to %d if unshared, Stats has Forgotten %d", forgets, unshared, st.Forgotten)
 	}
-	want.Joined, want.Ended, want.Left = st.Joined, st.Ended, st.Left
+	want.Joined, want.EndedOnEntry, want.Left = st.Joined, st.EndedOnEntry, st.Left
 	want.Abandoned, want.Forgotten = st.Abandoned, st.Forgotten
 	if st != want {
 		t.Errorf("Stats() = %+v, want %+v", st, want)
@@ -213,7 +213,7 @@ func TestStorm(t *testing.T) {
 						st := testStorm(t, &s, g, procs, stormHashes[hash].values)
 						total.Joined += st.Joined
 						total.Left += st.Left
-						total.Ended += st.Ended
+						total.EndedOnEntry += st.EndedOnEntry
 						total.Abandoned += st.Abandoned
 						total.Forgotten += st.Forgotten
 						total.Panics += st.Panics
@@ -221,14 +221,14 @@ func TestStorm(t *testing.T) {
 						total.Rejected += st.Rejected
 						total.Calls += st.Calls
 						total.Led += st.Led
-						total.Untold += st.Untold
+						total.PanicsLogged += st.PanicsLogged
 					})
 				}
 			}
 		}
 	}
 	t.Logf("%+v", total)
-	if min(total.Joined, total.Left, total.Ended, total.Abandoned, total.Forgotten, total.Panics, total.Goexits, total.Rejected) == 0 {
+	if min(total.Joined, total.Left, total.EndedOnEntry, total.Abandoned, total.Forgotten, total.Panics, total.Goexits, total.Rejected) == 0 {
 		t.Error("something never happened in any storm")
 	}
 }

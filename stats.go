@@ -17,7 +17,7 @@ import (
 // DoFresh and TryDo, too, and in DoMulti one call for each key. Forget is not a
 // call. A call that panicked because of misuse is not counted.
 type Stats struct {
-	Calls uint64 // Led + Joined + Lingered + Rejected + Ended
+	Calls uint64 // Led + Joined + Lingered + Rejected + EndedOnEntry
 
 	// Led counts the calls that led a flight. It is the number of executions of
 	// fn, but counts that of a DoMulti once for each key.
@@ -29,18 +29,18 @@ type Stats struct {
 	// number may go down.
 	Joined uint64
 
-	Lingered uint64 // calls that were answered by a success that lingers
-	Rejected uint64 // calls that got ErrInFlight, ErrSaturated, ErrClosed or *DeadlockError
-	Ended    uint64 // calls whose context had ended on entry
+	Lingered     uint64 // calls that were answered by a success that lingers
+	Rejected     uint64 // calls that got ErrInFlight, ErrSaturated, ErrClosed or *DeadlockError
+	EndedOnEntry uint64 // calls whose context had ended on entry
 
-	Left      uint64 // calls in Led or Joined that left because their context ended
-	Abandoned uint64 // flights that all callers left while fn ran
-	Forgotten uint64 // calls of Forget and ForgetUnshared that had anything to forget
-	Overdue   uint64 // flights that were taken over from because of MaxAge
-	Panics    uint64 // flights whose fn panicked
-	Goexits   uint64 // flights whose fn called runtime.Goexit
-	Untold    uint64 // panics that were logged, because no caller was left to receive them
-	Evicted   uint64 // successes that were dropped because of LingerMax
+	Left         uint64 // calls in Led or Joined that left because their context ended
+	Abandoned    uint64 // flights that all callers left while fn ran
+	Forgotten    uint64 // calls of Forget and ForgetUnshared that had anything to forget
+	TakenOver    uint64 // flights that were taken over from because of MaxAge
+	Panics       uint64 // flights whose fn panicked
+	Goexits      uint64 // flights whose fn called runtime.Goexit
+	PanicsLogged uint64 // panics that were logged, because no caller was left to receive them
+	Evicted      uint64 // successes that were dropped because of LingerMax
 
 	HookPanics uint64 // panics of hooks
 }
@@ -58,17 +58,17 @@ func (g *Group[K, V]) Stats() Stats {
 		}
 	})
 	st := Stats{
-		Led:       n[callLed] + n[callStarted],
-		Joined:    n[callJoined] - n[callStarted] - n[callClosed],
-		Rejected:  n[callRefused] + n[callClosed],
-		Ended:     uint64(gs.ended.Value()),
-		Left:      n[callLeft],
-		Abandoned: n[flightAbandoned],
-		Forgotten: n[flightForgotten],
-		Overdue:   n[flightTakenOver],
-		Panics:    n[flightPanicked],
-		Goexits:   n[flightExited],
-		Untold:    n[panicLogged],
+		Led:          n[callLed] + n[callStarted],
+		Joined:       n[callJoined] - n[callStarted] - n[callClosed],
+		Rejected:     n[callRefused] + n[callClosed],
+		EndedOnEntry: uint64(gs.ended.Value()),
+		Left:         n[callLeft],
+		Abandoned:    n[flightAbandoned],
+		Forgotten:    n[flightForgotten],
+		TakenOver:    n[flightTakenOver],
+		Panics:       n[flightPanicked],
+		Goexits:      n[flightExited],
+		PanicsLogged: n[panicLogged],
 	}
 	if l := gs.lingering; l != nil {
 		st.Lingered = uint64(l.hits.Value())
@@ -79,7 +79,7 @@ func (g *Group[K, V]) Stats() Stats {
 	if h := gs.hooks; h != nil {
 		st.HookPanics = uint64(h.panics.Value())
 	}
-	st.Calls = st.Led + st.Joined + st.Lingered + st.Rejected + st.Ended
+	st.Calls = st.Led + st.Joined + st.Lingered + st.Rejected + st.EndedOnEntry
 	return st
 }
 

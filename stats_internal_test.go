@@ -97,7 +97,7 @@ func TestStats_OfAMoment(t *testing.T) {
 		st.Evicted = 0
 		want := Stats{
 			Calls: 5 * n, Led: 2 * n, Joined: n, Rejected: 2 * n, Left: n, Abandoned: n, Forgotten: n,
-			Overdue: n, Panics: n, Goexits: n, Untold: n,
+			TakenOver: n, Panics: n, Goexits: n, PanicsLogged: n,
 		}
 		if st != want {
 			t.Errorf("got %+v, want %+v", st, want)

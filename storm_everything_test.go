@@ -280,8 +280,8 @@ func TestStorm_Everything(t *testing.T) {
 		}
 	}
 	t.Logf("%+v, %d deadlocks", sum, circles.Load())
-	if circles.Load() == 0 || sum.Led == 0 || sum.Joined == 0 || sum.Lingered == 0 || sum.Rejected == 0 || sum.Ended == 0 || sum.Left == 0 ||
-		sum.Overdue == 0 || sum.Evicted == 0 || sum.Abandoned == 0 {
+	if circles.Load() == 0 || sum.Led == 0 || sum.Joined == 0 || sum.Lingered == 0 || sum.Rejected == 0 || sum.EndedOnEntry == 0 || sum.Left == 0 ||
+		sum.TakenOver == 0 || sum.Evicted == 0 || sum.Abandoned == 0 {
 		t.Errorf("something did not happen: %+v", sum)
 	}
 }
@@ -328,12 +328,12 @@ func (s *sea) account(sum *coalesce.Stats) {
 	sum.Joined += st.Joined
 	sum.Lingered += st.Lingered
 	sum.Rejected += st.Rejected
-	sum.Ended += st.Ended
+	sum.EndedOnEntry += st.EndedOnEntry
 	sum.Left += st.Left
-	sum.Overdue += st.Overdue
+	sum.TakenOver += st.TakenOver
 	sum.Evicted += st.Evicted
 	sum.Abandoned += st.Abandoned
 	sum.Panics += st.Panics
 	sum.Goexits += st.Goexits
-	sum.Untold += st.Untold
+	sum.PanicsLogged += st.PanicsLogged
 }

@@ -178,7 +178,7 @@ func TestStorm_JoinAndLeave(t *testing.T) {
 		}
 	}
 	st := g.Stats()
-	if st.Led != 1 || st.Left+st.Ended != uint64(workers*(n+3)*500) || 10*st.Left < st.Ended {
+	if st.Led != 1 || st.Left+st.EndedOnEntry != uint64(workers*(n+3)*500) || 10*st.Left < st.EndedOnEntry {
 		t.Errorf("%+v after %d calls that left or had no chance to join", st, workers*(n+3)*500)
 	}
 	close(release)

@@ -113,12 +113,12 @@ func testMode(t *testing.T, m mode) {
 			g.Forget(key)
 		}
 		wantHashes(t, asked, m.keys, h.values)
-		t.Logf("%d calls, %d joined, %d left", st.Calls, st.Joined, st.Left+st.Ended)
-		if m.cancel == 0 && st.Left+st.Ended > 0 {
-			t.Errorf("%d calls left, though no context ended", st.Left+st.Ended)
+		t.Logf("%d calls, %d joined, %d left", st.Calls, st.Joined, st.Left+st.EndedOnEntry)
+		if m.cancel == 0 && st.Left+st.EndedOnEntry > 0 {
+			t.Errorf("%d calls left, though no context ended", st.Left+st.EndedOnEntry)
 		}
 		many := m.calls >= 500 // a smaller storm may have none of what is rare
-		if m.cancel > 0 && many && st.Left+st.Ended == 0 {
+		if m.cancel > 0 && many && st.Left+st.EndedOnEntry == 0 {
 			t.Error("nobody left, though contexts ended")
 		}
 		if m.forget == 0 && st.Forgotten > 0 || m.forget > 0 && m.keys == 1 && many && st.Forgotten == 0 {

@@ -26,7 +26,7 @@ func (g *Group) overdue(f *Flight) bool {
 // takeOver lets another flight start beside f, which is overdue, and drops what
 // lingers for its key.
 func (g *Group) takeOver(f *Flight) {
-	g.Stats.Overdue++
+	g.Stats.TakenOver++
 	g.drop(f.Key)
 	g.detach(f)
 }

@@ -11,8 +11,8 @@ import "slices"
 
 // Stats are the Group's counters of the same names.
 type Stats struct {
-	Led, Joined, Lingered, Rejected, Ended                                uint64
-	Left, Abandoned, Forgotten, Overdue, Panics, Goexits, Untold, Evicted uint64
+	Led, Joined, Lingered, Rejected, EndedOnEntry                                 uint64
+	Left, Abandoned, Forgotten, TakenOver, Panics, Goexits, PanicsLogged, Evicted uint64
 }
 
 // A Group is the model. The zero Group is ready to use. Its configuration is
@@ -69,7 +69,7 @@ func (g *Group) admit(c *Call) {
 	switch s := g.lingering(c.Key); {
 	case c.Ended:
 		c.answer(Left)
-		g.Stats.Ended++
+		g.Stats.EndedOnEntry++
 		return
 	case g.Closed:
 		g.reject(c, Closed)
@@ -175,7 +175,7 @@ func (g *Group) Resume(c *Call) {
 // Finish ends the execution of f, which runs or is abandoned.
 func (g *Group) Finish(f *Flight, how Exit) {
 	if how == Panic && f.deserted() {
-		g.Stats.Untold++
+		g.Stats.PanicsLogged++
 	}
 	for _, f := range f.Batch {
 		g.finish(f, how)

@@ -197,7 +197,7 @@ func TestGroup_Limits(t *testing.T) {
 		t.Errorf("the key has %+v", g.registered[0])
 	}
 	g.Tick()
-	if f := g.registered[0]; f.Leader != queue[0] || f.Since != 2 || !old.Flight.Forgotten || g.Stats.Overdue != 1 {
+	if f := g.registered[0]; f.Leader != queue[0] || f.Since != 2 || !old.Flight.Forgotten || g.Stats.TakenOver != 1 {
 		t.Errorf("at MaxAge the key has %+v", f)
 	}
 	g.Tick()

@@ -153,7 +153,7 @@ func (c *Client) look() {
 	if n := c.G.Len(); n < 0 || n > c.Keys {
 		note("%d of %d keys in flight", n, c.Keys)
 	}
-	if st := c.G.Stats(); st.Calls != st.Led+st.Joined+st.Lingered+st.Rejected+st.Ended {
+	if st := c.G.Stats(); st.Calls != st.Led+st.Joined+st.Lingered+st.Rejected+st.EndedOnEntry {
 		note("%+v", st)
 	}
 }
