@@ -136,7 +136,7 @@ func TestDeadlock_EdgesAreRemoved(t *testing.T) {
 	}
 }
 
-// TestDeadlock_NoEdges: a call whose answer nobody can wait for in a circle has
+// TestDeadlock_NoEdges: a call whose answer nobody can wait for in a cycle has
 // no edge: one that is answered by what lingers, one that is refused, and one
 // that follows a flight which has no context.
 func TestDeadlock_NoEdges(t *testing.T) {
@@ -322,7 +322,7 @@ func TestDeadlock_Walk(t *testing.T) {
 		for i := range n {
 			for j := range n {
 				if over[j] || over[i] {
-					continue // circle has looked at the one, the lock keeps the other
+					continue // cycle has looked at the one, the lock keeps the other
 				}
 				f := &flight[int, int]{key: i, cold: nodes[i]}
 				err := cycle(&edge{from: nodes[j].ctx}, f)
@@ -378,10 +378,10 @@ func TestDetach_LeavesNothing(t *testing.T) {
 	})
 }
 
-// TestDeadlock_SearchesWhereThereMayBeACircle: calls of flights that no other
+// TestDeadlock_SearchesWhereThereMayBeACycle: calls of flights that no other
 // waits for do not look at what the flight that they join waits for: many of them
 // would hold up all nested calls of the process.
-func TestDeadlock_SearchesWhereThereMayBeACircle(t *testing.T) {
+func TestDeadlock_SearchesWhereThereMayBeACycle(t *testing.T) {
 	to := &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}}
 	for range 1000 {
 		point(&edge{from: to.cold.ctx}, &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}})
@@ -478,7 +478,7 @@ func TestDeadlock_LeaverHasNoEdge(t *testing.T) {
 	})
 }
 
-// TestDeadlock_DoMultiWithHooks: a circle through a DoMulti is found where there
+// TestDeadlock_DoMultiWithHooks: a cycle through a DoMulti is found where there
 // are hooks, as it is where there are none.
 func TestDeadlock_DoMultiWithHooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -494,7 +494,7 @@ func TestDeadlock_DoMultiWithHooks(t *testing.T) {
 			return 0, nil
 		})
 		if _, ok := found.(*DeadlockError); !ok {
-			t.Errorf("the call that closes the circle gets %v", found)
+			t.Errorf("the call that closes the cycle gets %v", found)
 		}
 	})
 }

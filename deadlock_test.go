@@ -32,19 +32,19 @@ var nested = append(slices.Clone(forms[2:]), form{
 	},
 })
 
-// wantCircle checks that err tells of the circle of the given keys.
-func wantCircle(t *testing.T, err error, keys ...any) {
+// wantCycle checks that err tells of the cycle of the given keys.
+func wantCycle(t *testing.T, err error, keys ...any) {
 	t.Helper()
 	var e *coalesce.DeadlockError
 	switch {
 	case !errors.As(err, &e) || !errors.Is(err, coalesce.ErrDeadlock):
-		t.Errorf("told %v, want the circle %v", err, keys)
+		t.Errorf("told %v, want the cycle %v", err, keys)
 	case !reflect.DeepEqual(e.Keys, keys):
-		t.Errorf("told the circle %v, want %v", e.Keys, keys)
+		t.Errorf("told the cycle %v, want %v", e.Keys, keys)
 	}
 }
 
-// deadlocked reports whether err tells of a circle.
+// deadlocked reports whether err tells of a cycle.
 func deadlocked(err error) bool { return errors.Is(err, coalesce.ErrDeadlock) }
 
 // eachPair runs test in a bubble for each pair of nested forms: that by which a
@@ -71,7 +71,7 @@ func TestDeadlock_OwnKey(t *testing.T) {
 				t.Error("it led")
 				return 0, nil
 			})
-			wantCircle(t, a.err, "k", "k")
+			wantCycle(t, a.err, "k", "k")
 			if a.v != 0 || a.shared || a.panic != nil {
 				t.Errorf("%+v", a)
 			}
@@ -101,10 +101,10 @@ func TestDeadlock_TwoKeys(t *testing.T) {
 		a := outer.call(t.Context(), &g, "a", func(ctx context.Context) (int, error) {
 			a := outer.call(ctx, &other, "b", func(ctx context.Context) (int, error) {
 				a := inner.call(ctx, &g, "a", ctxValue(1))
-				wantCircle(t, a.err, "b", "a", "b")
+				wantCycle(t, a.err, "b", "a", "b")
 				return 2, a.err
 			})
-			wantCircle(t, a.err, "b", "a", "b") // the same: fn's errors are shared
+			wantCycle(t, a.err, "b", "a", "b") // the same: fn's errors are shared
 			return 3, nil
 		})
 		if a.v != 3 || a.shared || a.err != nil {
@@ -117,10 +117,10 @@ func TestDeadlock_TwoKeys(t *testing.T) {
 	})
 }
 
-// TestDeadlock_LongCircle: Keys has each flight of the circle once, in order, and
-// the one whose fn made the call at both ends. What only leads to the circle is
+// TestDeadlock_LongCycle: Keys has each flight of the cycle once, in order, and
+// the one whose fn made the call at both ends. What only leads to the cycle is
 // not in it.
-func TestDeadlock_LongCircle(t *testing.T) {
+func TestDeadlock_LongCycle(t *testing.T) {
 	const n = 100
 	for _, back := range []int{0, 1, n / 2, n - 2, n - 1} {
 		g := new(coalesce.Group[int, int])
@@ -143,11 +143,11 @@ func TestDeadlock_LongCircle(t *testing.T) {
 		for i := back; i < n; i++ {
 			want = append(want, i)
 		}
-		wantCircle(t, err, want...)
+		wantCycle(t, err, want...)
 	}
 }
 
-// TestDeadlock_Joined: a circle of flights that were led by callers of their
+// TestDeadlock_Joined: a cycle of flights that were led by callers of their
 // own, and joined. Others wait for some of them: they are not part of it, and
 // are answered.
 func TestDeadlock_Joined(t *testing.T) {
@@ -165,7 +165,7 @@ func TestDeadlock_Joined(t *testing.T) {
 				a := inner.call(ctx, &g, next[key], ctxValue(-1))
 				if deadlocked(a.err) {
 					told++
-					wantCircle(t, a.err, "d", "b", "c", "d")
+					wantCycle(t, a.err, "d", "b", "c", "d")
 					return 1, nil
 				}
 				if a.v != 1 || !a.shared || a.err != nil {
@@ -184,7 +184,7 @@ func TestDeadlock_Joined(t *testing.T) {
 	})
 }
 
-// TestDeadlock_Multi: a DoMulti is told for the keys that the circle goes
+// TestDeadlock_Multi: a DoMulti is told for the keys that the cycle goes
 // through; the others are loaded.
 func TestDeadlock_Multi(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -199,8 +199,8 @@ func TestDeadlock_Multi(t *testing.T) {
 		_, _, err := g.DoContext(t.Context(), "a", func(ctx context.Context) (int, error) {
 			r := <-g.DoChan(ctx, "b", func(ctx context.Context) (int, error) {
 				rs := g.DoMulti(ctx, []string{"x", "a", "y", "b", "x"}, load)
-				wantCircle(t, rs["a"].Err, "b", "a", "b")
-				wantCircle(t, rs["b"].Err, "b", "b")
+				wantCycle(t, rs["a"].Err, "b", "a", "b")
+				wantCycle(t, rs["b"].Err, "b", "b")
 				if len(rs) != 4 || rs["x"] != (coalesce.Result[int]{Val: 2}) || rs["y"] != rs["x"] {
 					t.Errorf("%v", rs)
 				}
@@ -215,7 +215,7 @@ func TestDeadlock_Multi(t *testing.T) {
 }
 
 // TestDeadlock_Batch: the flights of a batch wait together, as one fn loads them.
-// The circle names the key by which it comes back.
+// The cycle names the key by which it comes back.
 func TestDeadlock_Batch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g group
@@ -223,7 +223,7 @@ func TestDeadlock_Batch(t *testing.T) {
 		call := func(ctx context.Context, key string, want ...any) {
 			calls++
 			_, _, err := g.DoContext(ctx, key, ctxValue(0))
-			wantCircle(t, err, want...)
+			wantCycle(t, err, want...)
 		}
 		batch := func(ctx context.Context, fn func(context.Context), keys ...string) {
 			for key, r := range g.DoMulti(ctx, keys, func(ctx context.Context, keys []string) (map[string]int, error) {
@@ -259,7 +259,7 @@ func TestDeadlock_Batch(t *testing.T) {
 	})
 }
 
-// TestDeadlock_Groups: a circle may go through groups of different types, and
+// TestDeadlock_Groups: a cycle may go through groups of different types, and
 // Keys has each key with its own.
 func TestDeadlock_Groups(t *testing.T) {
 	type id struct{ dev, ino int }
@@ -279,8 +279,8 @@ func TestDeadlock_Groups(t *testing.T) {
 		})
 		return 0, fmt.Errorf("name: %w", err)
 	})
-	wantCircle(t, told, 3.5, "n", id{1, 2}, 3.5)
-	wantCircle(t, err, 3.5, "n", id{1, 2}, 3.5)
+	wantCycle(t, told, 3.5, "n", id{1, 2}, 3.5)
+	wantCycle(t, err, 3.5, "n", id{1, 2}, 3.5)
 	if want := "name: file: coalesce: deadlock: 3.5 → n → {1 2} → 3.5"; err.Error() != want {
 		t.Errorf("%q, want %q", err, want)
 	}
@@ -320,10 +320,10 @@ func TestDeadlock_Fresh(t *testing.T) {
 					synctest.Wait()
 				}
 				_, _, err := g.DoFresh(ctx, "k", ctxValue(0))
-				wantCircle(t, err, "k", "k")
+				wantCycle(t, err, "k", "k")
 				_, _, err = g.DoContext(ctx, "x", func(ctx context.Context) (int, error) {
 					_, _, err := g.DoFresh(ctx, "k", ctxValue(0))
-					wantCircle(t, err, "x", "k", "x")
+					wantCycle(t, err, "x", "k", "x")
 					return 0, nil
 				})
 				return 1, err
@@ -340,7 +340,7 @@ func TestDeadlock_Fresh(t *testing.T) {
 }
 
 // TestDeadlock_BehindAQueue: who waits for a successor waits for the flight in
-// front of it, too, whichever of the calls closes the circle.
+// front of it, too, whichever of the calls closes the cycle.
 func TestDeadlock_BehindAQueue(t *testing.T) {
 	for _, f := range nested {
 		for _, last := range []string{"the one in front", "the one in the queue", "in between"} {
@@ -372,11 +372,11 @@ func TestDeadlock_BehindAQueue(t *testing.T) {
 							told++
 							switch last {
 							case "the one in front":
-								wantCircle(t, a.err, "a", "x", "y", "a")
+								wantCycle(t, a.err, "a", "x", "y", "a")
 							case "the one in the queue":
-								wantCircle(t, a.err, "y", "a", "x", "y")
+								wantCycle(t, a.err, "y", "a", "x", "y")
 							case "in between":
-								wantCircle(t, a.err, "x", "y", "a", "x")
+								wantCycle(t, a.err, "x", "y", "a", "x")
 							}
 							return 0, nil
 						})
@@ -422,7 +422,7 @@ func TestDeadlock_OneOfAQueueLeaves(t *testing.T) {
 		leave()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		wantCircle(t, asked, "a", "x", "a")
+		wantCycle(t, asked, "a", "x", "a")
 	})
 }
 
@@ -457,7 +457,7 @@ func TestDeadlock_DerivedContexts(t *testing.T) {
 				_, _, err := g.DoContext(contextThatCanEnd(t), "k", func(ctx context.Context) (int, error) {
 					ctx, stop := derive(ctx)
 					defer stop()
-					wantCircle(t, f.call(ctx, &g, "k", ctxValue(0)).err, "k", "k")
+					wantCycle(t, f.call(ctx, &g, "k", ctxValue(0)).err, "k", "k")
 					return 0, nil
 				})
 				if err != nil {
@@ -595,7 +595,7 @@ func wantAnswer(t *testing.T, a answer, v int) {
 	}
 }
 
-// TestDeadlock_NotADiamond: two ways to one flight are no circle.
+// TestDeadlock_NotADiamond: two ways to one flight are no cycle.
 func TestDeadlock_NotADiamond(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.name, func(t *testing.T) {
@@ -609,7 +609,7 @@ func TestDeadlock_NotADiamond(t *testing.T) {
 								return 4, nil
 							})
 							if key == "d" {
-								wantCircle(t, a.err, "d", "d")
+								wantCycle(t, a.err, "d", "d")
 								return 4, nil
 							}
 							return a.v, a.err
@@ -623,7 +623,7 @@ func TestDeadlock_NotADiamond(t *testing.T) {
 	}
 }
 
-// TestDeadlock_NotASlowCall: waiting for long is no circle, nor is waiting for
+// TestDeadlock_NotASlowCall: waiting for long is no cycle, nor is waiting for
 // what others wait for.
 func TestDeadlock_NotASlowCall(t *testing.T) {
 	for _, f := range nested {
@@ -802,7 +802,7 @@ func TestDeadlock_NotAForgottenFlight(t *testing.T) {
 							// b waits for this one now.
 							a := f.call(ctx, &g, "b", func(ctx context.Context) (int, error) {
 								a := f.call(ctx, &g, "a", ctxValue(0))
-								wantCircle(t, a.err, "b", "a", "b")
+								wantCycle(t, a.err, "b", "a", "b")
 								return 6, nil
 							})
 							return a.v, a.err
@@ -811,7 +811,7 @@ func TestDeadlock_NotAForgottenFlight(t *testing.T) {
 						return 1, nil
 					})
 					wantAnswer(t, a, 1)
-					wantCircle(t, old, "a", "a")
+					wantCycle(t, old, "a", "a")
 				})
 			})
 		}
@@ -825,7 +825,7 @@ func TestDeadlock_FreshInAnAgedFlight(t *testing.T) {
 		g := group{MaxAge: time.Minute}
 		wantAnswer(t, forms[2].call(contextThatCanEnd(t), &g, "a", func(ctx context.Context) (int, error) {
 			for range 3 {
-				wantCircle(t, forms[4].call(ctx, &g, "a", ctxValue(0)).err, "a", "a")
+				wantCycle(t, forms[4].call(ctx, &g, "a", ctxValue(0)).err, "a", "a")
 				time.Sleep(time.Minute)
 			}
 			return 1, nil
@@ -848,7 +848,7 @@ func TestDeadlock_PromotedWaitsForNobody(t *testing.T) {
 			wantAnswer(t, a, 2)
 		}()
 		synctest.Wait()
-		wantCircle(t, forms[2].call(ctx, g, "b", ctxValue(0)).err, "a", "b", "a")
+		wantCycle(t, forms[2].call(ctx, g, "b", ctxValue(0)).err, "a", "b", "a")
 		g.Forget("a")
 		synctest.Wait()
 		time.AfterFunc(time.Second, func() { close(release) })
@@ -864,7 +864,7 @@ func TestDeadlock_NotWhatLingers(t *testing.T) {
 		for _, f := range nested {
 			a := f.call(ctx, &g, "a", ctxValue(0))
 			if f.name == "DoFresh" {
-				wantCircle(t, a.err, "a", "a")
+				wantCycle(t, a.err, "a", "a")
 			} else {
 				wantAnswer(t, a, 5)
 			}
@@ -874,13 +874,13 @@ func TestDeadlock_NotWhatLingers(t *testing.T) {
 }
 
 // TestDeadlock_RefusedLeavesNothing: a call that was refused is not waited by
-// anybody, does not join, and the next, which closes no circle, is not told.
+// anybody, does not join, and the next, which closes no cycle, is not told.
 func TestDeadlock_RefusedLeavesNothing(t *testing.T) {
 	within(t, func(t *testing.T, g *group, ctx context.Context) {
 		for _, f := range nested {
 			before := g.Stats()
 			for range 100 {
-				wantCircle(t, f.call(ctx, g, "a", ctxValue(0)).err, "a", "a")
+				wantCycle(t, f.call(ctx, g, "a", ctxValue(0)).err, "a", "a")
 			}
 			after := g.Stats()
 			if before.Rejected += 100; before.Calls+100 != after.Calls || before.Rejected != after.Rejected || after.Joined != 0 || after.Left != 0 {
@@ -897,7 +897,7 @@ func TestDeadlock_RefusedLeavesNothing(t *testing.T) {
 	})
 }
 
-// The next three tests state what is not seen: a circle goes on until a context
+// The next three tests state what is not seen: a cycle goes on until a context
 // ends it, and nobody is told.
 
 // TestDeadlock_BlindToDo: an fn of Do has no context that would tell.
@@ -924,7 +924,7 @@ func TestDeadlock_BlindToDo(t *testing.T) {
 	}
 }
 
-// TestDeadlock_BlindThroughDo: a circle of which one flight was led by a Do.
+// TestDeadlock_BlindThroughDo: a cycle of which one flight was led by a Do.
 func TestDeadlock_BlindThroughDo(t *testing.T) {
 	within(t, func(t *testing.T, g *group, ctx context.Context) {
 		start := time.Now()
@@ -948,11 +948,11 @@ func TestDeadlock_BlindThroughDo(t *testing.T) {
 
 // TestDeadlock_BlindWithoutCancel: a DoContext that runs fn on its caller's
 // goroutine gives it no context of its own: its calls count as those of the fn
-// around it, and it cannot be waited for in a circle.
+// around it, and it cannot be waited for in a cycle.
 func TestDeadlock_BlindWithoutCancel(t *testing.T) {
 	within(t, func(t *testing.T, g *group, ctx context.Context) {
 		v, _, err := g.DoContext(context.WithoutCancel(ctx), "b", func(ctx context.Context) (int, error) {
-			wantCircle(t, forms[2].call(ctx, g, "a", ctxValue(0)).err, "a", "a")
+			wantCycle(t, forms[2].call(ctx, g, "a", ctxValue(0)).err, "a", "a")
 			limit, cancel := context.WithTimeout(ctx, time.Minute)
 			defer cancel()
 			start := time.Now()
@@ -978,12 +978,12 @@ func TestDetach_NotWaited(t *testing.T) {
 					if detach {
 						ctx = coalesce.Detach(ctx)
 					}
-					check := func(a answer, v int, circle ...any) {
+					check := func(a answer, v int, cycle ...any) {
 						t.Helper()
 						if detach {
 							wantAnswer(t, a, v)
 						} else {
-							wantCircle(t, a.err, circle...)
+							wantCycle(t, a.err, cycle...)
 						}
 					}
 					for _, ctx := range []context.Context{ctx, context.WithValue(ctx, ctxKey{}, 1)} {
@@ -995,7 +995,7 @@ func TestDetach_NotWaited(t *testing.T) {
 						a := forms[2].call(ctx, g, "a", ctxValue(0))
 						check(a, 1, "b", "a", "b")
 						// The flight that was led with it counts like any other.
-						wantCircle(t, f.call(ctx, g, "b", ctxValue(0)).err, "b", "b")
+						wantCycle(t, f.call(ctx, g, "b", ctxValue(0)).err, "b", "b")
 						return 0, nil
 					})
 					time.Sleep(time.Second)
@@ -1104,7 +1104,7 @@ func TestDeadlock_SlowValue(t *testing.T) {
 				var inValue atomic.Int32
 				slow := &valueContext{ctx, func() {
 					if inValue.Add(1) == 1 {
-						wantCircle(t, f.call(ctx, g, "a", ctxValue(0)).err, "a", "a")
+						wantCycle(t, f.call(ctx, g, "a", ctxValue(0)).err, "a", "a")
 						wantAnswer(t, f.call(ctx, g, "d", ctxValue(4)), 4)
 						time.Sleep(time.Hour)
 					}
@@ -1139,7 +1139,7 @@ func TestDeadlock_PanickingValue(t *testing.T) {
 				if got := g.Stats(); got != before || g.Len() != 1 {
 					t.Errorf("%+v, Len %d", got, g.Len())
 				}
-				wantCircle(t, f.call(ctx, g, "a", ctxValue(0)).err, "a", "a")
+				wantCycle(t, f.call(ctx, g, "a", ctxValue(0)).err, "a", "a")
 				wantAnswer(t, f.call(ctx, g, "b", ctxValue(3)), 3)
 			})
 		})
@@ -1151,15 +1151,15 @@ func TestDeadlock_PanickingValue(t *testing.T) {
 func TestDeadlock_ForeignContext(t *testing.T) {
 	within(t, func(t *testing.T, g *group, ctxA context.Context) {
 		_, _, err := g.DoContext(ctxA, "b", func(ctxB context.Context) (int, error) {
-			wantCircle(t, forms[2].call(ctxA, g, "a", ctxValue(0)).err, "a", "a")
-			wantCircle(t, forms[2].call(ctxB, g, "a", ctxValue(0)).err, "b", "a", "b")
-			// As a's, this is no circle: it would be told as b's.
+			wantCycle(t, forms[2].call(ctxA, g, "a", ctxValue(0)).err, "a", "a")
+			wantCycle(t, forms[2].call(ctxB, g, "a", ctxValue(0)).err, "b", "a", "b")
+			// As a's, this is no cycle: it would be told as b's.
 			limit, cancel := context.WithTimeout(ctxA, time.Minute)
 			defer cancel()
 			if a := forms[2].call(limit, g, "b", ctxValue(0)); a.err != context.DeadlineExceeded {
 				t.Errorf("%+v", a)
 			}
-			wantCircle(t, forms[2].call(ctxB, g, "b", ctxValue(0)).err, "b", "b")
+			wantCycle(t, forms[2].call(ctxB, g, "b", ctxValue(0)).err, "b", "b")
 			return 0, nil
 		})
 		if err != nil {
@@ -1174,7 +1174,7 @@ type web struct {
 	t       *testing.T
 	groups  [2]coalesce.Group[int, int]
 	keys    int
-	ordered bool // fns call for greater keys only: there is no circle
+	ordered bool // fns call for greater keys only: there is no cycle
 	flows   bool // calls leave, flights are forgotten, work is detached
 
 	mu   sync.Mutex
@@ -1288,24 +1288,24 @@ func (w *web) do(ctx context.Context, form int, keys []int, depth int) map[int]c
 	return map[int]coalesce.Result[int]{key: res}
 }
 
-// judge checks that each of the keys of a circle has an execution that waits for
+// judge checks that each of the keys of a cycle has an execution that waits for
 // the next one. w.mu must be held.
-func (w *web) judge(r *webRun, key int, circle []any) {
+func (w *web) judge(r *webRun, key int, cycle []any) {
 	w.told++
-	first, last := circle[0], circle[len(circle)-1]
-	if first != last || circle[1] != any(key) || !slices.Contains(r.keys, first.(int)) {
-		w.t.Errorf("fn of %v asked for %d and was told %v", r.keys, key, circle)
+	first, last := cycle[0], cycle[len(cycle)-1]
+	if first != last || cycle[1] != any(key) || !slices.Contains(r.keys, first.(int)) {
+		w.t.Errorf("fn of %v asked for %d and was told %v", r.keys, key, cycle)
 	}
 	if w.flows {
 		return // the others may have left, or been promoted, since
 	}
-	for i := 1; i+1 < len(circle); i++ {
+	for i := 1; i+1 < len(cycle); i++ {
 		found := false
 		for r := range w.runs {
-			found = found || slices.Contains(r.keys, circle[i].(int)) && r.asked[circle[i+1].(int)] > 0
+			found = found || slices.Contains(r.keys, cycle[i].(int)) && r.asked[cycle[i+1].(int)] > 0
 		}
 		if !found {
-			w.t.Errorf("told %v, but no fn of %v waits for %v", circle, circle[i], circle[i+1])
+			w.t.Errorf("told %v, but no fn of %v waits for %v", cycle, cycle[i], cycle[i+1])
 		}
 	}
 }
@@ -1336,10 +1336,10 @@ func (w *web) run(callers int) {
 	}
 }
 
-// TestDeadlock_RandomCircles: whatever waits for whatever, all calls end, and who
-// is told of a circle is told of one that is there. In a bubble, a circle that
+// TestDeadlock_RandomCycles: whatever waits for whatever, all calls end, and who
+// is told of a cycle is told of one that is there. In a bubble, a cycle that
 // was missed ends the test at once.
-func TestDeadlock_RandomCircles(t *testing.T) {
+func TestDeadlock_RandomCycles(t *testing.T) {
 	setProcs(t, 4)
 	told := 0
 	for round := range 150 {
@@ -1359,7 +1359,7 @@ func TestDeadlock_RandomCircles(t *testing.T) {
 	t.Logf("%d calls were told", told)
 }
 
-// TestDeadlock_RandomOrder: where there is no circle, nobody is told of one,
+// TestDeadlock_RandomOrder: where there is no cycle, nobody is told of one,
 // though calls leave, flights are abandoned, forgotten and taken over from.
 func TestDeadlock_RandomOrder(t *testing.T) {
 	setProcs(t, 4)
@@ -1374,7 +1374,7 @@ func TestDeadlock_RandomOrder(t *testing.T) {
 	}
 }
 
-// TestDeadlock_RandomFlow: with all of that, and circles, nothing hangs but what
+// TestDeadlock_RandomFlow: with all of that, and cycles, nothing hangs but what
 // a context ends.
 func TestDeadlock_RandomFlow(t *testing.T) {
 	setProcs(t, 4)

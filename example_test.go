@@ -376,9 +376,9 @@ func ExampleDeadlockError() {
 	fmt.Println(errors.Is(err, coalesce.ErrDeadlock))
 	fmt.Println(err)
 
-	var circle *coalesce.DeadlockError
-	if errors.As(err, &circle) {
-		fmt.Println(len(circle.Keys)-1, "templates, starting with", circle.Keys[0])
+	var cycle *coalesce.DeadlockError
+	if errors.As(err, &cycle) {
+		fmt.Println(len(cycle.Keys)-1, "templates, starting with", cycle.Keys[0])
 	}
 	// Output:
 	// true

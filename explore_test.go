@@ -744,10 +744,10 @@ func TestExplore_Linger(t *testing.T) {
 	sum.log(t, began)
 }
 
-// TestExplore_Circles: where two fns call for each other's keys, in whatever order
+// TestExplore_Cycles: where two fns call for each other's keys, in whatever order
 // and form, one of them is told or they never met; nobody waits for ever, and an
-// answer that is no deadlock is the value. Where there is no circle, nobody is told.
-func TestExplore_Circles(t *testing.T) {
+// answer that is no deadlock is the value. Where there is no cycle, nobody is told.
+func TestExplore_Cycles(t *testing.T) {
 	unlogged(t)
 	type group = coalesce.Group[int, int]
 	forms := map[string]func(ctx context.Context, g *group, key int, fn func(context.Context) (int, error)) error{
@@ -775,12 +775,12 @@ func TestExplore_Circles(t *testing.T) {
 	told := 0
 	for name, first := range forms {
 		for nestedName, nested := range forms {
-			for _, circle := range []bool{true, false} {
+			for _, cycle := range []bool{true, false} {
 				run := func() error {
 					g := &group{Shards: 1, Hash: func(key int) uint64 { return uint64(key) }}
 					var errs [2]error
 					for i, keys := range [][2]int{{1, 2}, {2, 1}} {
-						if !circle {
+						if !cycle {
 							keys = [2]int{1 + i, 3}
 						}
 						sched.Go(func() {
@@ -792,8 +792,8 @@ func TestExplore_Circles(t *testing.T) {
 					sched.Join()
 					for _, err := range errs {
 						if errors.Is(err, coalesce.ErrDeadlock) {
-							if !circle {
-								return fmt.Errorf("where there is no circle: %w", err)
+							if !cycle {
+								return fmt.Errorf("where there is no cycle: %w", err)
 							}
 							told++
 						} else if err != nil {
@@ -807,8 +807,8 @@ func TestExplore_Circles(t *testing.T) {
 				}
 				for _, releases := range []bool{false, true} {
 					if rep := (sched.Explorer{Delays: 2, Releases: releases}).Explore(run); rep.Err != nil {
-						t.Fatalf("%s that calls %s, circle %v: after %d schedules: %v\n%s",
-							name, nestedName, circle, rep.Runs, rep.Err, rep.Trace)
+						t.Fatalf("%s that calls %s, cycle %v: after %d schedules: %v\n%s",
+							name, nestedName, cycle, rep.Runs, rep.Err, rep.Trace)
 					}
 				}
 			}

@@ -384,7 +384,7 @@ func TestStorm_ShutdownOutOfTime(t *testing.T) {
 }
 
 // TestStorm_OppositeOrders checks that calls of DoMulti for the same keys in
-// opposite orders, from many goroutines, wait for each other in no circle, load
+// opposite orders, from many goroutines, wait for each other in no cycle, load
 // no key twice at a time, and give each key its own value and never one that
 // somebody had before.
 func TestStorm_OppositeOrders(t *testing.T) {

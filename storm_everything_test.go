@@ -14,7 +14,7 @@ import (
 )
 
 // This file holds the storm with every feature on at once: limits, lingering
-// successes, clones, hooks, batches, and fns that call each other in circles.
+// successes, clones, hooks, batches, and fns that call each other in cycles.
 
 // A loot is the value of that storm. Everybody must get one of their own.
 type loot struct {
@@ -33,7 +33,7 @@ type sea struct {
 	got   atomic.Int64 // answers
 	loose atomic.Int64 // goroutines that an fn has left behind
 
-	circles *atomic.Int64 // deadlocks told of
+	cycles *atomic.Int64 // deadlocks told of
 
 	mu      sync.Mutex
 	seqs    map[uint64]string           // the hook that was told of each number
@@ -203,7 +203,7 @@ func (s *sea) check(ctx context.Context, key int, r coalesce.Result[*loot]) {
 	case err == nil, err == errStorm, err == coalesce.ErrGoexit, err == coalesce.ErrAbsent,
 		err == coalesce.ErrSaturated, err == coalesce.ErrClosed:
 	case errors.Is(err, coalesce.ErrDeadlock):
-		s.circles.Add(1)
+		s.cycles.Add(1)
 	case errors.As(err, &e) && e.Value == errStorm:
 	case err == context.Canceled, err == context.DeadlineExceeded: // its own, or what fn returned
 	default:
@@ -219,10 +219,10 @@ func TestStorm_Everything(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	rounds := 4 * stormScale(t)
 	var sum coalesce.Stats
-	var circles atomic.Int64
+	var cycles atomic.Int64
 	for round := range rounds {
 		s := &sea{
-			t: t, keys: 1 + round%2*15, circles: &circles,
+			t: t, keys: 1 + round%2*15, cycles: &cycles,
 			seqs: map[uint64]string{}, flights: map[uint64]map[string]int{}, last: map[uint64]map[string]int64{},
 		}
 		s.g = coalesce.Group[int, *loot]{
@@ -279,8 +279,8 @@ func TestStorm_Everything(t *testing.T) {
 			t.Fatalf("in round %d", round)
 		}
 	}
-	t.Logf("%+v, %d deadlocks", sum, circles.Load())
-	if circles.Load() == 0 || sum.Led == 0 || sum.Joined == 0 || sum.Lingered == 0 || sum.Rejected == 0 || sum.EndedOnEntry == 0 || sum.Left == 0 ||
+	t.Logf("%+v, %d deadlocks", sum, cycles.Load())
+	if cycles.Load() == 0 || sum.Led == 0 || sum.Joined == 0 || sum.Lingered == 0 || sum.Rejected == 0 || sum.EndedOnEntry == 0 || sum.Left == 0 ||
 		sum.TakenOver == 0 || sum.Evicted == 0 || sum.Abandoned == 0 {
 		t.Errorf("something did not happen: %+v", sum)
 	}

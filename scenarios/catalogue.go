@@ -226,7 +226,7 @@ var Catalogue = []Bug{
 	},
 	{
 		"B49", "fn calls for its own key, or two fns for each other's, and they hang.",
-		"12 13 TestDeadlock_OwnKey TestDeadlock_TwoKeys TestDeadlock_LongCircle", "",
+		"12 13 TestDeadlock_OwnKey TestDeadlock_TwoKeys TestDeadlock_LongCycle", "",
 	},
 	{
 		"B50", "An execution starts after the group was closed.",

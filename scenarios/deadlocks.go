@@ -8,7 +8,7 @@ import (
 
 // This file holds the scenarios about fns that wait for themselves.
 
-// waits is what becomes of a circle where it is not found and callers give up.
+// waits is what becomes of a cycle where it is not found and callers give up.
 const waits = "it is waited for until the deadline; no call of these keys is ever answered again"
 
 var deadlocks = []Scenario{
@@ -30,20 +30,20 @@ var deadlocks = []Scenario{
 
 func ownKey(_ *testing.T, p *Peer) error {
 	var f faults
-	inCircle(&f, p, []string{"k"}, false)
-	inCircle(&f, p, []string{"k"}, true)
+	inCycle(&f, p, []string{"k"}, false)
+	inCycle(&f, p, []string{"k"}, true)
 	return f.err()
 }
 
 func twoKeys(_ *testing.T, p *Peer) error {
 	var f faults
-	inCircle(&f, p, []string{"a", "b"}, false)
+	inCycle(&f, p, []string{"a", "b"}, false)
 	return f.err()
 }
 
-// inCircle makes a call for the first key, whose fn calls for the next, and so
+// inCycle makes a call for the first key, whose fn calls for the next, and so
 // on, and that of the last for the first.
-func inCircle(f *faults, p *Peer, keys []string, fromGoroutine bool) {
+func inCycle(f *faults, p *Peer, keys []string, fromGoroutine bool) {
 	g := p.New()
 	if p.Has&Contexts == 0 {
 		var fnOf func(i int) func() (any, error)

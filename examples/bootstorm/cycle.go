@@ -46,12 +46,12 @@ const (
 	cycleDepth = 64
 )
 
-// How the load of a circle ends.
+// How the load of a cycle ends.
 const (
 	cycleEndless = "endless" // each load makes another one
 	cycleBusy    = "busy"    // a load was refused because of another
 	cycleHung    = "hung"    // all wait for each other
-	cycleTold    = "told"    // a load was refused because of the circle
+	cycleTold    = "told"    // a load was refused because of the cycle
 	cycleFailed  = "failed"  // otherwise
 )
 
@@ -64,7 +64,7 @@ var (
 	errCycleLimit = fmt.Errorf("no answer in %v", cycleLimit)
 )
 
-// cycleOutcomes tells what is known to become of a circle under each policy.
+// cycleOutcomes tells what is known to become of a cycle under each policy.
 var cycleOutcomes = map[string]string{
 	"none": cycleEndless, "etxtbsy": cycleBusy, "seed": cycleHung, "coalesce": cycleTold,
 }
@@ -81,8 +81,8 @@ type cycleReport struct {
 type cycleResult struct {
 	Policy      string   `json:"policy"`
 	Outcome     string   `json:"outcome"`
-	Circle      []string `json:"circle,omitempty"` // if told: each needs the next
-	Loads       int64    `json:"loads"`            // files read
+	Cycle       []string `json:"cycle,omitempty"` // if told: each needs the next
+	Loads       int64    `json:"loads"`           // files read
 	LiveModules int      `json:"live_modules"`
 	WallSeconds float64  `json:"wall_seconds"`
 	Error       string   `json:"error"` // what the worker got
@@ -181,13 +181,13 @@ func (s *moduleSet) loadCycle(ctx context.Context, name string) cycleResult {
 		return res
 	}
 	res.Error = err.Error()
-	var circle *coalesce.DeadlockError
+	var cycle *coalesce.DeadlockError
 	switch {
-	case errors.As(err, &circle):
-		res.Outcome, res.Circle = cycleTold, s.pathsOf(circle.Keys)
+	case errors.As(err, &cycle):
+		res.Outcome, res.Cycle = cycleTold, s.pathsOf(cycle.Keys)
 		// The keys are identities of files; people know them by their paths.
-		res.Error = strings.Replace(res.Error, circle.Error(),
-			coalesce.ErrDeadlock.Error()+": "+arrows(res.Circle), 1)
+		res.Error = strings.Replace(res.Error, cycle.Error(),
+			coalesce.ErrDeadlock.Error()+": "+arrows(res.Cycle), 1)
 	case errors.Is(err, errEndless):
 		res.Outcome = cycleEndless
 	case errors.Is(err, errBusy):
@@ -211,7 +211,7 @@ func (s *moduleSet) pathsOf(ids []any) (paths []string) {
 	return paths
 }
 
-// arrows returns the paths as a circle is written.
+// arrows returns the paths as a cycle is written.
 func arrows(paths []string) string { return strings.Join(paths, " → ") }
 
 // A cycleLoader loads modules, and what they need while they come up.
@@ -310,7 +310,7 @@ func (rep cycleReport) problems() (problems []string) {
 	for _, r := range rep.Results {
 		want := cycleOutcomes[r.Policy]
 		if r.Outcome != want {
-			problems = append(problems, fmt.Sprintf("%s: the circle is %s instead of %s: %s",
+			problems = append(problems, fmt.Sprintf("%s: the cycle is %s instead of %s: %s",
 				r.Policy, r.Outcome, want, r.Error))
 		}
 		if r.LiveModules != 0 {
@@ -358,7 +358,7 @@ func (rep cycleReport) explain(r cycleResult) string {
 		return fmt.Sprintf("each load waited for the other, for ever; the demonstration freed them after %v.",
 			seconds(rep.Patience))
 	case cycleTold:
-		return "the circle was told instead of entered: " + arrows(r.Circle) + ".\n" +
+		return "the cycle was told instead of entered: " + arrows(r.Cycle) + ".\n" +
 			"    The worker got: " + r.Error + "\n" +
 			"    (Group.DoContext, given the context of the load that needs the file; Group.Do has\n" +
 			"    no context to tell it, and would hang like the seed.)"

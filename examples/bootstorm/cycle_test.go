@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The text is for people: it must name the circle, and what does not see it.
+// The text is for people: it must name the cycle, and what does not see it.
 func TestCycle_Text(t *testing.T) {
 	status, stdout, stderr := command(t, "-cycle")
 	if status != exitOK || stderr != "" {
@@ -30,7 +30,7 @@ coalesce  told     2           0/2   WALL
 none: each load made another one; stopped when 64 ran inside one another.
 etxtbsy: the worker was told to come again (b.ko: a.ko: b.ko: text file busy: somebody else is loading it). That would never have helped.
 seed: each load waited for the other, for ever; the demonstration freed them after 250ms.
-coalesce: the circle was told instead of entered: a.ko → b.ko → a.ko.
+coalesce: the cycle was told instead of entered: a.ko → b.ko → a.ko.
     The worker got: b.ko: a.ko: b.ko: coalesce: deadlock: a.ko → b.ko → a.ko
     (Group.DoContext, given the context of the load that needs the file; Group.Do has
     no context to tell it, and would hang like the seed.)
@@ -56,10 +56,10 @@ func TestCycle_JSON(t *testing.T) {
 		t.Errorf("%+v", rep)
 	}
 	r := rep.Results[0]
-	if r.Outcome != "told" || !slices.Equal(r.Circle, []string{"a.ko", "b.ko", "a.ko"}) || r.Loads != 2 {
+	if r.Outcome != "told" || !slices.Equal(r.Cycle, []string{"a.ko", "b.ko", "a.ko"}) || r.Loads != 2 {
 		t.Errorf("%+v", r)
 	}
-	if r := rep.Results[1]; r.Outcome != "busy" || r.Circle != nil {
+	if r := rep.Results[1]; r.Outcome != "busy" || r.Cycle != nil {
 		t.Errorf("%+v", r)
 	}
 }
@@ -84,7 +84,7 @@ func TestCycle_OnlyTheSeedHangs(t *testing.T) {
 	}
 }
 
-// A load whose context ends is no circle.
+// A load whose context ends is no cycle.
 func TestCycle_Cancelled(t *testing.T) {
 	set, err := writeCycle(t.Context(), t.TempDir())
 	if err != nil {
@@ -97,8 +97,8 @@ func TestCycle_Cancelled(t *testing.T) {
 	}
 }
 
-// Without a circle, the same loader makes both modules live.
-func TestCycle_NoCircle(t *testing.T) {
+// Without a cycle, the same loader makes both modules live.
+func TestCycle_NoCycle(t *testing.T) {
 	for _, name := range policyNames {
 		set, err := writeCycle(t.Context(), t.TempDir())
 		if err != nil {
@@ -116,7 +116,7 @@ func TestCycle_NoCircle(t *testing.T) {
 	}
 }
 
-// A circle is a circle of files, whatever the paths: one that is not known is
+// A cycle is a cycle of files, whatever the paths: one that is not known is
 // told as it is.
 func TestCycle_UnknownFile(t *testing.T) {
 	set := &moduleSet{modules: []module{{path: "a.ko", id: fileID{1, 2}}}}
@@ -131,7 +131,7 @@ func TestCycle_LinkRefusesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := link(depFile, entries); err == nil || !strings.Contains(err.Error(), "circle") {
+	if _, err := link(depFile, entries); err == nil || !strings.Contains(err.Error(), "cycle") {
 		t.Errorf("link: %v", err)
 	}
 }

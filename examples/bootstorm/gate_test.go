@@ -137,7 +137,7 @@ func TestCommonOrder(t *testing.T) {
 		{"agreeing", [][]int{{0, 2, 3}, {1, 2}, {0, 3}}, true},
 		{"repeated", [][]int{{0, 1, 0, 2, 1}}, true},
 		{"two contradicting", [][]int{{0, 1}, {1, 0}}, false},
-		{"a circle of three", [][]int{{0, 1}, {1, 2}, {2, 3, 0}}, false},
+		{"a cycle of three", [][]int{{0, 1}, {1, 2}, {2, 3, 0}}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			place, ok := commonOrder(tt.lists, 4)

@@ -147,7 +147,7 @@ func link(source string, entries []entry) (*moduleSet, error) {
 		}
 	}
 	if _, ok := commonOrder(set.dependencyChains(), len(entries)); !ok {
-		return nil, fmt.Errorf("%s: some modules need each other in a circle", source)
+		return nil, fmt.Errorf("%s: some modules need each other in a cycle", source)
 	}
 	return set, nil
 }

@@ -36,7 +36,7 @@ type options struct {
 	seed     uint64  // of the arrivals, for poisson
 	init     time.Duration
 	policies []string
-	cycle    bool // demonstrate a circle instead of a storm
+	cycle    bool // demonstrate a cycle instead of a storm
 	json     bool
 }
 
@@ -64,7 +64,7 @@ func newFlags(o *options, policies, modules *string) *flag.FlagSet {
 		"policies to compare, separated by commas")
 	fs.BoolVar(&o.cycle, "cycle", false,
 		"instead of a storm, load two modules that need each other, and show which policy\n"+
-			"tells, with the circle, and which hangs (takes -policy and -json only)")
+			"tells, with the cycle, and which hangs (takes -policy and -json only)")
 	fs.BoolVar(&o.json, "json", false, "write one JSON document instead of the table")
 	return fs
 }

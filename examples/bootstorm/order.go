@@ -3,7 +3,7 @@ package main
 // commonOrder looks for one order of the numbers below n in which every list is
 // increasing, and returns the place of each number in it. A number that a list
 // has more than once counts where it is first. There is no such order if the
-// lists contradict each other, be it in a circle of many.
+// lists contradict each other, be it in a cycle of many.
 func commonOrder(lists [][]int, n int) (place []int, ok bool) {
 	after := make([][]int, n) // what comes later in some list
 	before := make([]int, n)  // how many links point here

@@ -153,7 +153,7 @@ func (s *storm) settleOrder() error {
 	}
 	place, ok := commonOrder(renumber(chains, file), len(file))
 	if !ok {
-		return errors.New("links make some modules need each other in a circle:" +
+		return errors.New("links make some modules need each other in a cycle:" +
 			" they cannot overlap, but try -arrivals burst")
 	}
 	changed := 0

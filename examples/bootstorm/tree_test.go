@@ -55,7 +55,7 @@ func TestTree_BadModulesDepExits2(t *testing.T) {
 		{"no module", "a.ko: b.txt\n", `modules.dep:1: "b.txt" is no module file`},
 		{"listed twice", "a.ko:\nb.ko:\na.ko:\n", "modules.dep:3: a.ko is listed twice, first in line 1"},
 		{"needs itself", "a.ko: a.ko\n", "modules.dep:1: a.ko needs itself"},
-		{"a circle", "a.ko: b.ko\nb.ko: a.ko\n", "need each other in a circle"},
+		{"a cycle", "a.ko: b.ko\nb.ko: a.ko\n", "need each other in a cycle"},
 		{"all compressed", "a.ko.xz:\nb.ko.zst: a.ko.xz\n", "all 2 modules are compressed"},
 		{"a missing module", "a.ko:\nmissing.ko:\n", "missing.ko: no such file"},
 	} {

@@ -141,7 +141,7 @@ func stages() (quick, thorough []mutate.Stage) {
 	if *explore != 0 {
 		thorough = append(thorough, mutate.Stage{
 			Name: "explore", Flag: "-tags=coalesceexplore", Timeout: *explore,
-			Args: []string{"-test.run=^TestExplore_(Releases|Linger|MaxAge|Circles)", "-test.cpu=1"},
+			Args: []string{"-test.run=^TestExplore_(Releases|Linger|MaxAge|Cycles)", "-test.cpu=1"},
 		})
 	}
 	return quick, thorough
