@@ -380,7 +380,7 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 func (s *shard[K, V]) takeOut(f *flight[K, V]) (next *caller[K, V]) {
 	switch {
 	case f.state == queued:
-		f.cold.before.cold.queue = nil
+		s.front(f).cold.queue = nil
 		f.dequeue()
 	case f.detached:
 		s.detached.remove(f)

@@ -144,7 +144,13 @@ func (d *driver) compareRun(c *fuzzCall) {
 func (d *driver) compareFlights() {
 	type flight = coalesce.Flight[int]
 	var got, want []flight
+	ids := map[uint64]bool{0: true}
 	for f := range d.g.Flights() {
+		if ids[f.ID] {
+			d.errorf("two flights have the ID %d, or it is 0", f.ID)
+		}
+		ids[f.ID] = true
+		f.ID, f.AtLeast = 0, false // the model has neither
 		got = append(got, f)
 	}
 	states := map[model.State]coalesce.FlightState{

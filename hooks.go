@@ -101,7 +101,7 @@ type Hooks[K comparable] struct {
 type Event[K comparable] struct {
 	Key K
 
-	// Flight is the number of the flight. No other flight of the group has it.
+	// Flight is the ID of the flight, as in the description that Flights gives of it.
 	Flight uint64
 
 	// Seq is greater than that of all earlier events of the same key. No two
@@ -162,7 +162,6 @@ func newHooks[K comparable](h Hooks[K]) *hooks[K] {
 // A story is the data that a flight keeps for the hooks. It is written under the shard's
 // lock, except that the goroutine that runs fn completes started.
 type story struct {
-	number  uint64           // Event.Flight
 	born    int64            // sched.Now when the flight was registered or queued
 	start   uint64           // Event.Seq of the Start
 	wait    time.Duration    // Event.Wait of the Start
@@ -170,13 +169,13 @@ type story struct {
 	started sched.Completion // complete when Start has returned or exited; nil if no Leave waits for it
 }
 
-// enroll gives f, which is new, a number and a story. If f starts at once, that number is
-// also the Seq of its Start; if it is queued, enrollStart sets another. There must be
-// hooks, and s.mu must be held.
+// enroll gives f, which is new, an ID and a story, with the Seq of its Start if f starts
+// at once; if it is queued, enrollStart sets another. There must be hooks, and s.mu must
+// be held.
 func (s *shard[K, V]) enroll(f *flight[K, V]) {
-	s.events += uint64(len(s.group.shards)) // a residue class of its own for each shard
 	f.born = sched.Now()
-	n := &story{number: s.events, born: f.born, start: s.events}
+	s.idOf(f) // moves s.events on
+	n := &story{born: f.born, start: s.events}
 	if h := s.group.hooks; h.Start != nil && h.Leave != nil {
 		n.started = sched.NewCompletion()
 	}
@@ -199,7 +198,7 @@ func (s *shard[K, V]) newEvent(f *flight[K, V]) *Event[K] {
 	}
 	s.events += uint64(len(s.group.shards))
 	return &Event[K]{
-		Key: f.key, Flight: f.cold.story.number, Seq: s.events, Waiters: f.followers(), at: sched.Now(),
+		Key: f.key, Flight: f.cold.id, Seq: s.events, Waiters: f.followers(), at: sched.Now(),
 	}
 }
 
@@ -282,7 +281,7 @@ func (s *shard[K, V]) callStart(f *flight[K, V]) {
 	if n.started != nil {
 		defer sched.Complete(n.started)
 	}
-	h.call(h.Start, &Event[K]{Key: f.key, Flight: n.number, Seq: n.start, Waiters: n.waiters, Wait: n.wait})
+	h.call(h.Start, &Event[K]{Key: f.key, Flight: f.cold.id, Seq: n.start, Waiters: n.waiters, Wait: n.wait})
 }
 
 // report calls the Finish hook for a flight, and logs a panic that no caller received. It

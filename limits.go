@@ -70,7 +70,7 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 		s.mu.Unlock()
 		return
 	}
-	f := q.cold.before
+	f := s.front(q)
 	if f.state == promoted || s.remaining(f) > 0 {
 		// f was still promoted when the timer was armed, and starts later than assumed.
 		s.watchAge(f, q)

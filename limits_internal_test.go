@@ -41,7 +41,7 @@ func TestMaxAge_TimerOfOneThatEvaporated(t *testing.T) {
 		s.mu.Unlock()
 		cancel()
 		synctest.Wait()
-		if x := q.cold; x.timer != nil || x.before != nil {
+		if x := q.cold; x.timer != nil {
 			t.Error("the successor keeps its timer, or what it was queued behind")
 		}
 		s.expire(q)

@@ -46,7 +46,8 @@ import (
 //
 // Invariants, true whenever the shard's lock is not held:
 //  Q1. A queued flight is the successor of one flight, which is registered; it is not
-//      in the table itself, and nothing is queued behind it.
+//      in the table itself, and nothing is queued behind it. As its key has no other
+//      registered flight, front finds that one.
 //  Q2. Every call in a flight that is queued or promoted is listed there, in order of
 //      arrival, and such a flight has at least one call.
 //  Q3. A promoted flight is in the table (or forgotten), and one of its callers is
@@ -58,7 +59,6 @@ func (s *shard[K, V]) succeed(f *flight[K, V]) *flight[K, V] {
 	q := s.takeOwn(nil)
 	q.key, q.hash = f.key, f.hash
 	q.state = queued
-	q.cold.before = f
 	q.cold.ctx.ahead.Store(f.context()) // in the graph of waits, q waits for f
 	if s.group.hooks != nil {
 		s.enroll(q)
@@ -68,12 +68,16 @@ func (s *shard[K, V]) succeed(f *flight[K, V]) *flight[K, V] {
 	return q
 }
 
+// front returns the flight that q, which is queued, is queued behind. s.mu must be held.
+func (s *shard[K, V]) front(q *flight[K, V]) *flight[K, V] {
+	return s.lookup(uint64(q.hash), q.key, true)
+}
+
 // dequeue clears the fields of f that only a queued flight has, and stops its timer.
 // f's predecessor must no longer refer to it, and f must get another state before the
 // shard's lock, which must be held, is released: a timer that has already fired then
 // does nothing.
 func (f *flight[K, V]) dequeue() {
-	f.cold.before = nil
 	f.cold.ctx.ahead.Store(nil)
 	if f.cold.timer != nil {
 		f.cold.timer.Stop()

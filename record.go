@@ -30,7 +30,7 @@ import (
 //        - join, when a second call takes part: its caller keeps a pointer;
 //        - extend, when the cold part is asked for: to list a caller, to queue a
 //          successor, to seat a waiter beyond the first 128, to forget the flight, or
-//          to number it for hooks;
+//          to give it an ID or a story for hooks;
 //        - reveal, when a call or Flights looks at a lone flight: the key is in the
 //          record from then on (S4), and clearLone would leave it there.
 //      Other looks at a flight begin and end under the lock, and keep no pointer.
@@ -83,9 +83,8 @@ type cold[K comparable, V any] struct {
 	// flight is registered.
 	batch *batch[K, V]
 
-	queue  *flight[K, V] // the successor behind this flight, or nil
-	timer  sched.Timer   // queued, with MaxAge: fires when before reaches that age
-	before *flight[K, V] // queued: the flight that this one is queued behind
+	queue *flight[K, V] // the successor behind this flight, or nil
+	timer sched.Timer   // queued, with MaxAge: fires when the flight in front reaches it
 
 	// When the flight finishes, end takes both lists, and they belong to the goroutine
 	// that wakes the waiters.
@@ -94,7 +93,8 @@ type cold[K comparable, V any] struct {
 
 	forgotten links[*flight[K, V]] // the neighbors in shard.detached, if forgotten
 
-	story *story // the flight's number and times, for hooks; nil without hooks
+	id    uint64 // see I1
+	story *story // the flight's times, for hooks; nil without hooks
 }
 
 // An ownFlight is a flight and its cold part in one allocation.

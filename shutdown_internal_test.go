@@ -27,7 +27,7 @@ func TestShutdown_RejectedIsNotKept(t *testing.T) {
 		}
 		s.mu.Unlock()
 		x := q.cold
-		if x.timer == nil || x.before == nil || q.cold.ctx.ahead.Load() == nil {
+		if x.timer == nil || q.cold.ctx.ahead.Load() == nil {
 			t.Fatal("nothing is queued behind the flight")
 		}
 		go g.Shutdown(t.Context())
@@ -35,7 +35,7 @@ func TestShutdown_RejectedIsNotKept(t *testing.T) {
 		if q.state != finished {
 			t.Error("the successor has not been rejected")
 		}
-		if x.timer != nil || x.before != nil || q.cold.ctx.ahead.Load() != nil {
+		if x.timer != nil || q.cold.ctx.ahead.Load() != nil {
 			t.Error("the successor keeps its timer, or what it was queued behind")
 		}
 		close(release)

@@ -141,15 +141,21 @@ func nameOf[T ~uint8](x T, names ...string) string {
 type Flight[K comparable] struct {
 	Key K
 
+	// ID is the number of the flight, for [Group.ForgetFlight]. It is never 0,
+	// no other flight of the group has it, and a flight that is queued keeps it
+	// when it starts. It has no order.
+	ID uint64
+
 	// Age is how long the flight has been running. In state queued, it is how
 	// long ago the first call was queued.
-	//
-	// If fn runs on the goroutine of a caller that led at once, and the group
-	// has neither MaxAge nor Hooks, Age is only a lower bound: it counts from
-	// the moment when another call first joined the flight or Flights first
-	// looked at it. Reading the clock at the start would cost as much as a
-	// whole Do.
 	Age time.Duration
+
+	// AtLeast reports that Age is only a lower bound: it counts from the moment
+	// when another call first joined the flight or Flights first looked at it.
+	// That is so if fn runs on the goroutine of a caller that led at once, and
+	// the group has neither MaxAge nor Hooks, because reading the clock at the
+	// start would cost as much as a whole Do.
+	AtLeast bool
 
 	// Waiters is the number of calls that wait for the flight, not counting its
 	// leader. A flight that is queued has no leader yet, and all its calls
@@ -195,23 +201,25 @@ func (s *shard[K, V]) appendFlights(to []Flight[K]) []Flight[K] {
 	}
 	now := sched.Now()
 	for f := range s.all() {
-		to = append(to, f.describe(now))
+		to = append(to, s.describe(f, now))
 		if f.queue() != nil {
-			to = append(to, f.cold.queue.describe(now))
+			to = append(to, s.describe(f.cold.queue, now))
 		}
 	}
 	return to
 }
 
 // describe returns the description of f for Flights. now is the time. If the clock has
-// not been read for f before, its age counts from now on. The shard's lock must be held.
-func (f *flight[K, V]) describe(now int64) Flight[K] {
+// not been read for f before, its age counts from now on. s.mu must be held.
+func (s *shard[K, V]) describe(f *flight[K, V], now int64) Flight[K] {
 	if f.born == 0 {
 		f.born = now
 	}
 	d := Flight[K]{
 		Key:       f.key,
+		ID:        s.idOf(f),
 		Age:       time.Duration(max(0, now-f.born)),
+		AtLeast:   f.context() == nil && s.group.maxAge == 0 && s.group.hooks == nil,
 		Waiters:   f.followers(),
 		Forgotten: f.detached,
 	}
