@@ -88,9 +88,9 @@ func (b *batch[K, V]) run() {
 			return
 		}
 		if r := recover(); r != nil {
-			b.finish(panicked, nil, newPanicError(r))
+			b.finish(answers[K, V]{how: panicked, err: newPanicError(r)})
 		} else {
-			b.finish(exited, nil, ErrGoexit)
+			b.finish(answers[K, V]{how: exited, err: ErrGoexit})
 		}
 	}()
 	// The Start hooks of all flights come before fn, which works for all of them.
@@ -98,19 +98,19 @@ func (b *batch[K, V]) run() {
 		each(0, len(b.parts), func(i int) { b.parts[i].cold.shard.callStart(b.parts[i]) })
 		h.label(&b.ctx, b.parts[0].key)
 	}
-	m, err := fn(&b.ctx, keysOf(b.parts))
+	a := returnedBy(fn(&b.ctx, keysOf(b.parts)))
 	normal = true
-	b.finish(returned, m, err)
+	b.finish(a)
 }
 
-// finish ends all flights of b with the given outcome, and then wakes all callers. m
-// holds the values if fn returned. No lock may be held.
+// finish ends all flights of b with the given outcomes, and then wakes all callers. No
+// lock may be held.
 //
 // Every flight is ended in a critical section of its own: two shards are never locked at
 // once (S3). Between two of these sections other calls go on as usual. A call may join a
 // flight that has not ended yet, or leave it; or find the key of an ended one free, and
 // lead the next flight for it.
-func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
+func (b *batch[K, V]) finish(a answers[K, V]) {
 	parts := b.parts
 	b.parts = nil
 	// Once b.done is complete, the DoMulti takes its results, and gives back the records
@@ -120,11 +120,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	var endings []ending[K, V]
 	b.conclude()
 	for _, f := range parts {
-		v, ok := m[f.key]
-		how, err := how, err
-		if how == returned && err == nil && !ok {
-			how, err = absent, ErrAbsent
-		}
+		how, v, err := a.of(f.key)
 		s := f.cold.shard
 		s.mu.Lock()
 		if gs.lingering != nil {
@@ -138,7 +134,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 	}
 	// A panic that no caller receives is logged once for the whole batch. In Stats.Panics
 	// each of its flights counts.
-	untold := how == panicked && b.alone()
+	untold := a.how == panicked && b.alone()
 	if untold {
 		s := parts[0].cold.shard
 		s.mu.Lock()
@@ -152,7 +148,7 @@ func (b *batch[K, V]) finish(how outcome, m map[K]V, err error) {
 		e.wake(gs.clone, true)
 	}
 	if untold {
-		defer logUntold(keysOf(parts), err.(*PanicError))
+		defer logUntold(keysOf(parts), a.err.(*PanicError))
 	}
 	each(0, len(endings), func(i int) { endings[i].report(gs.hooks) })
 }

@@ -33,7 +33,7 @@ var (
 	ErrGoexit = errors.New("coalesce: fn called runtime.Goexit")
 
 	// ErrAbsent is returned to the calls for a key that is missing from the map
-	// which the fn of [Group.DoMulti] returned, if fn returned no error.
+	// which the fn of [Group.DoMulti] returned, if fn returned no error for it.
 	ErrAbsent = errors.New("coalesce: fn returned no value for this key")
 
 	// ErrDeadlock matches every *[DeadlockError] in [errors.Is].

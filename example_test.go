@@ -130,6 +130,32 @@ func ExampleGroup_DoMulti() {
 	// sea: "About the sea", <nil>
 }
 
+// One bad key does not spoil the others.
+func ExampleKeyErrors() {
+	users := coalesce.Group[int, string]{Linger: time.Minute}
+	load := func(_ context.Context, ids []int) (map[int]string, error) {
+		names, failed := map[int]string{}, coalesce.KeyErrors[int]{}
+		for _, id := range ids {
+			if id > 20 {
+				failed[id] = errors.New("no such shard")
+			} else {
+				names[id] = fmt.Sprint("user ", id)
+			}
+		}
+		return names, failed // no error, if it is empty
+	}
+
+	ids := []int{1, 2, 21}
+	user := users.DoMulti(context.Background(), ids, load)
+	for _, id := range ids {
+		fmt.Printf("%d: %q, %v\n", id, user[id].Val, user[id].Err)
+	}
+	// Output:
+	// 1: "user 1", <nil>
+	// 2: "user 2", <nil>
+	// 21: "", no such shard
+}
+
 // A writer must not get what was read before it wrote.
 func ExampleGroup_DoFresh() {
 	var g coalesce.Group[string, string]

@@ -65,10 +65,11 @@ type part[K comparable, V any] struct {
 // fn gets the keys that it must load, each once, in the order of keys, in a
 // slice of its own, and returns a map with their values. A key that is missing
 // from the map gets [ErrAbsent]. If fn returns an error, all keys that it was
-// given get that error, together with the values that the map holds for them.
-// All errors are in Result.Err: a panic of fn as a *[PanicError], a Goexit as
-// [ErrGoexit], and [ErrClosed], [ErrSaturated] or a *[DeadlockError] for those
-// keys that they concern. If no key needs to be loaded, fn is not called.
+// given get that error, together with the values that the map holds for them. To
+// give single keys errors of their own, fn returns a [KeyErrors]. All errors are
+// in Result.Err: a panic of fn as a *[PanicError], a Goexit as [ErrGoexit], and
+// [ErrClosed], [ErrSaturated] or a *[DeadlockError] for those keys that they
+// concern. If no key needs to be loaded, fn is not called.
 //
 // A key whose flight is abandoned is queued behind it, as in DoContext. If the
 // call comes to lead the successor, fn is called for that key alone, possibly
@@ -221,9 +222,9 @@ var errLacking = errors.New("absent")
 // lead.
 func single[K comparable, V any](key K, fn func(context.Context, []K) (map[K]V, error)) func(context.Context) (V, error) {
 	return func(ctx context.Context) (V, error) {
-		m, err := fn(ctx, []K{key})
-		v, ok := m[key]
-		if !ok && err == nil {
+		a := returnedBy(fn(ctx, []K{key}))
+		how, v, err := a.of(key)
+		if how == absent {
 			err = errLacking
 		}
 		return v, err

@@ -149,9 +149,9 @@ var bugs = []bug{
 		name: "batch key left dead",
 		what: "after a panic the last key of a batch is not finished",
 		file: "batch.go",
-		old:  "\tfor _, f := range parts {\n\t\tv, ok := m[f.key]\n",
-		new: "\tif how == panicked && len(parts) > 1 && seeded(\"batch key left dead\") {\n\t\tparts = parts[:len(parts)-1]\n\t}\n" +
-			"\tfor _, f := range parts {\n\t\tv, ok := m[f.key]\n",
+		old:  "\tfor _, f := range parts {\n\t\thow, v, err := a.of(f.key)\n",
+		new: "\tif a.how == panicked && len(parts) > 1 && seeded(\"batch key left dead\") {\n\t\tparts = parts[:len(parts)-1]\n\t}\n" +
+			"\tfor _, f := range parts {\n\t\thow, v, err := a.of(f.key)\n",
 		by: []string{explored, tested},
 	},
 	{
