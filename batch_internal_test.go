@@ -10,7 +10,7 @@ import (
 // a call that comes joins, and values linger.
 func TestBatch_ConcludedIsNotAbandoned(t *testing.T) {
 	g := Group[int, int]{Shards: 1, Linger: Forever}
-	s := g.use().shards[0]
+	s := g.use().at(0)
 	ctx := context.Background()
 	b := newBatch[int, int](ctx, func(context.Context, []int) (map[int]int, error) { return nil, nil }, 1)
 	c := caller[int, int]{shard: s, ctx: ctx, leads: true}

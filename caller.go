@@ -159,13 +159,13 @@ func newCaller[K comparable, V any](ctx context.Context, fn func(context.Context
 // here, before the lock.
 func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch func()) verdict {
 	h, reflexive := gs.hash(key) // may panic, when nothing has been counted or begun
-	c.shard = gs.shard(h)
 	if c.ctx != nil {
 		if c.err = c.ctx.Err(); c.err != nil {
-			gs.ended.Inc()
+			gs.ended.add(1)
 			return refused
 		}
 	}
+	c.shard = gs.shard(h)
 	if wants != fresh && gs.lingering != nil && c.lingering(key) {
 		return answered // no lock, no edge, and no Done channel that has to be made
 	}
@@ -333,7 +333,7 @@ func (c *caller[K, V]) result() (v V, shared bool, err error) {
 		gs.awaitClosed() // Shutdown may still be closing the other shards
 	}
 	v, shared, err = f.result(gs.clone)
-	gs.giveBack(f) // c was the last to need the record, unless it is known (R1)
+	f.giveBack() // c was the last to need the record, unless it is known (R1)
 	return v, shared, err
 }
 
@@ -429,7 +429,7 @@ func (c *caller[K, V]) cancelAbandoned(ctx context.Context) {
 // the Leave hook. No lock may be held.
 func (c *caller[K, V]) answerLeft(ctx context.Context) {
 	if c.flight == nil { // a receiver that never took part: no step in a shard counts it
-		c.shard.group.ended.Inc()
+		c.shard.group.ended.add(1)
 	}
 	switch {
 	case c.answered != nil:

@@ -18,7 +18,7 @@ func TestDoChan_EndsBeforeItTakesPart(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		// What DoChan has made when it begins to watch ctx, but for the channel's room.
-		r := &caller[int, int]{shard: g.use().shards[0], ch: make(chan Result[int]), ctx: ctx, fn: nothing}
+		r := &caller[int, int]{shard: g.use().at(0), ch: make(chan Result[int]), ctx: ctx, fn: nothing}
 		go r.withdraw(ctx)
 		synctest.Wait()
 		if n := g.Stats().EndedOnEntry; n != 1 {

@@ -28,7 +28,8 @@ import (
 // DoChan. The compiler reports “channel element type too large” at a line of
 // this package or of the standard library, and not at the line that uses the
 // Group. If you see this message, look at the size of V, and use a pointer
-// instead.
+// instead. A V of more than about a hundred bytes costs memory, too; see “Cost”
+// in the package documentation.
 //
 // In the terminology of [the Go memory model], the return of fn “synchronizes
 // before” the return of every call that shares its result, and before a nil
@@ -40,8 +41,9 @@ type Group[K comparable, V any] struct {
 	// Shards is the number of locks over which the keys are spread. It is
 	// rounded up to a power of two. Zero means sixteen times GOMAXPROCS; a
 	// negative number panics at first use. On a 64-bit machine each shard takes
-	// 256 bytes at most, apart from its hash table, if K has up to 16 bytes, as
-	// a string has. With a larger K it takes more.
+	// 8 bytes from the first use of the group. When a call first comes to one of
+	// its keys, it takes another 256 bytes, apart from its hash table, if K has
+	// up to 16 bytes, as a string has. With a larger K it takes more.
 	Shards int
 
 	// Hash determines where a key is placed. Equal keys must have equal hashes.
@@ -175,7 +177,10 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 		}
 	}
 	h, reflexive := gs.hash(key)
-	s := gs.shard(h)
+	s := gs.shards[h>>gs.shift].Load() // gs.shard, written out, as it is not inlined
+	if s == nil {
+		s = gs.makeShard(h)
+	}
 	s.mu.Lock()
 	if !s.empty() {
 		return s.doSlow(h, key, reflexive, fn)

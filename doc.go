@@ -173,6 +173,7 @@
 // The table lists allocations, apart from those made by fn, Clone, the hooks
 // and the methods of contexts. The tests TestAllocs_* check the commonest.
 //
+//	The first call of a group                4 more, with no option set
 //	A call that leads
 //	  Do, TryDo                              0
 //	  DoContext, if ctx can never end        0
@@ -191,6 +192,7 @@
 //	  DoChan, if ctx can end                 3 with a ctx of package context
 //	  a call with the context of an fn       2 for each key
 //	  a flight that is joined                2, in a batch up to 3
+//	  a flight for which no record is kept   1, 2 on a goroutine of its own
 //	  each 128 waiters after the first 128   2, the first time 3
 //	  a leader with more than 16 waiters     1: a goroutine that wakes them
 //	  a success that lingers                 2
@@ -199,7 +201,18 @@
 //	                                         or leaves; 1 more for a DoChan
 //	                                         that joins or is queued
 //
-// A DoMulti that leads 100 keys allocates 16 KB, the map of results included. The
+// A group costs what it is used for. Its first call allocates 8 bytes for each
+// of its [Group.Shards] and less than 1.5 KiB for the rest; a shard is made when
+// a call first comes to one of its keys.
+//
+// A flight has a record, which holds a V. When no flight is left, each shard that
+// was used keeps at most four records for use again, and keeps more than one only
+// if they have 512 bytes or less together. So with a V of 32 KiB an idle group
+// keeps 32 KiB and more for each of these shards, and each flight that begins while
+// another of its shard runs allocates as much. A pointer to a large value costs
+// none of this.
+//
+// A DoMulti that leads 100 keys allocates 25 KB, the map of results included. The
 // memory of a success is freed when it has expired, at the latest a sixteenth of
 // Linger later. A context that fn derives from its own costs no goroutine,
 // unless a [context.WithValue] comes between the two: then it costs one until

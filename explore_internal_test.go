@@ -58,14 +58,14 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 	batched := func() (*shard[int, int], *batch[int, int], *flight[int, int]) {
 		g := &Group[int, int]{Shards: 1}
 		b := newBatch[int, int](context.Background(), func(context.Context, []int) (map[int]int, error) { panic("fn") }, 2)
-		s := g.use().shards[0]
+		s := g.use().at(0)
 		c := caller[int, int]{shard: s}
 		return s, b, c.leadIn(b, 0, key)
 	}
 	// received returns a receiver with an ended context that leads a flight, called
 	// by the fn of another.
 	received := func() *caller[int, int] {
-		s := (&Group[int, int]{Shards: 1}).use().shards[0]
+		s := (&Group[int, int]{Shards: 1}).use().at(0)
 		r := &caller[int, int]{
 			shard: s, ch: make(chan Result[int], 1), ctx: endedBy(ErrClosed),
 			edge: &edge{from: new(flightContext)},

@@ -12,7 +12,7 @@ import (
 func TestFlight_EndedKeepsNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1}
-		s := g.use().shards[0]
+		s := g.use().at(0)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		// Some of these share a bucket. Each is joined, so that its record is not used
@@ -93,7 +93,7 @@ func TestFlight_RetiredKeepsNoKey(t *testing.T) {
 		v, _, err := g.Do(2, func() (int, error) { return 2, nil })
 		return v, err
 	})
-	f := g.use().shards[0].free
+	f := g.use().at(0).free
 	if f == nil {
 		t.Fatal("no record is kept")
 	}
@@ -114,7 +114,7 @@ func TestForget_EndedKeepsNoNeighbor(t *testing.T) {
 			synctest.Wait()
 			g.Forget(1)
 		}
-		middle := g.use().shards[0].detached.first.cold.forgotten.next
+		middle := g.use().at(0).detached.first.cold.forgotten.next
 		close(release[1])
 		synctest.Wait()
 		if middle.state != finished {
@@ -134,7 +134,7 @@ func TestFlight_WithEntriesKeepsNoNeighbor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1, Hash: func(int) uint64 { return 1 }}
 		tab := g.use()
-		s := tab.shards[0]
+		s := tab.at(0)
 		var release [3]chan struct{} // the first is alone, the others are in the table
 		var f *flight[int, int]
 		for key := range release {

@@ -47,7 +47,10 @@ func (g *Group[K, V]) ForgetUnshared(key K) bool {
 func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 	gs := g.use()
 	h, reflexive := gs.hash(key)
-	s := gs.shard(h)
+	s := gs.made(h)
+	if s == nil {
+		return false, false
+	}
 	s.mu.Lock()
 	f := s.lookup(h, key, reflexive)
 	if f != nil && f.joined && !shared && !f.abandoned() {

@@ -7,8 +7,6 @@ import (
 	"runtime/pprof"
 	"time"
 
-	"github.com/puzpuzpuz/xsync/v3"
-
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
@@ -148,7 +146,7 @@ func (o Outcome) String() string { return nameOf(o, "returned", "panicked", "goe
 // hooks are the Hooks of a group that has any, and the counter of those that panicked.
 type hooks[K comparable] struct {
 	Hooks[K]
-	panics *xsync.Counter // for Stats.HookPanics
+	panics counter // for Stats.HookPanics
 }
 
 // newHooks returns the hooks of a group, nil if all fields of h are nil.
@@ -156,7 +154,7 @@ func newHooks[K comparable](h Hooks[K]) *hooks[K] {
 	if h.Start == nil && h.Join == nil && h.Leave == nil && h.Finish == nil && h.Labels == nil {
 		return nil
 	}
-	return &hooks[K]{h, xsync.NewCounter()}
+	return &hooks[K]{Hooks: h}
 }
 
 // A story is the data that a flight keeps for the hooks. It is written under the shard's
@@ -266,7 +264,7 @@ func (h *hooks[K]) recovered() {
 	if r == nil {
 		return
 	}
-	h.panics.Inc()
+	h.panics.add(1)
 	stack := debug.Stack()
 	defer func() { _ = recover() }() // of the user's log handler
 	slog.Default().Error("coalesce: a hook panicked", "panic", r, "stack", string(stack))

@@ -20,7 +20,7 @@ func TestLinger_TakesNoLock(t *testing.T) {
 	fn := func() (int, error) { return 1, nil }
 	withContext := func(context.Context) (int, error) { return 1, nil }
 	_, _, _ = g.Do("k", fn)
-	s := g.use().shards[0]
+	s := g.use().at(0)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, call := range map[string]func(){
@@ -366,7 +366,7 @@ func TestLinger_AnswersAReceiverInTheMoment(t *testing.T) {
 	for i := range 200 {
 		g := Group[int, int]{Linger: Forever, Shards: 1}
 		tab := g.use()
-		s := tab.shards[0]
+		s := tab.at(0)
 		w := &watchedContext{
 			Context: t.Context(), done: make(chan struct{}), watched: make(chan func(), 1), stopped: make(chan struct{}),
 		}
@@ -496,7 +496,7 @@ func TestLinger_FinishingBatchIsNotAbandoned(t *testing.T) {
 	unfollow()
 	// Stats would need the lock of the first flight's shard.
 	for left := false; !left; runtime.Gosched() {
-		s := tab.shards[1]
+		s := tab.at(1)
 		s.mu.Lock()
 		left = s.counts[callLeft] == 2
 		s.mu.Unlock()

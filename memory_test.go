@@ -184,33 +184,105 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestG12_StormLeavesLittle: after a hundred thousand keys in flight at once,
-// the tables are small again and the free lists bounded.
+// TestG12_StormLeavesLittle: after a hundred thousand keys in flight at once, on 64 Ps,
+// the tables are small again and few records are kept for use again.
 func TestG12_StormLeavesLittle(t *testing.T) {
-	var g coalesce.Group[int, int]
-	g.Do(0, value(0))
-	before := heap()
-	nest(&g, 0, 100_000, func() {
-		if n := g.Len(); n != 100_000 {
-			t.Errorf("Len = %d", n)
-		}
+	const n = 100_000
+	var ints coalesce.Group[int, int]
+	var pages coalesce.Group[int, [1024]byte]
+	for name, tt := range map[string]struct {
+		limit int64
+		storm func()
+		len   func() int
+	}{
+		"Do":                  {2_500_000, func() { nest(&ints, 0, n, func() { wantLen(t, &ints, n) }) }, ints.Len},
+		"DoMulti":             {2_500_000, func() { doMany(&ints, n, func() { wantLen(t, &ints, n) }) }, ints.Len},
+		"Do, V of 1 KiB":      {7_000_000, func() { nest(&pages, 0, n/4, func() { wantLen(t, &pages, n/4) }) }, pages.Len},
+		"DoMulti, V of 1 KiB": {7_000_000, func() { doMany(&pages, n, func() { wantLen(t, &pages, n) }) }, pages.Len},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tt.limit > 5_000_000 && testing.Short() {
+				t.Skip("takes 400 MB")
+			}
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(64))
+			before := heap()
+			tt.storm()
+			if grown := heap() - before; grown > tt.limit {
+				t.Errorf("got %d kB that are left, want at most %d", grown/1000, tt.limit/1000)
+			}
+			tt.len() // keeps the group
+		})
+	}
+}
+
+func wantLen[V any](t *testing.T, g *coalesce.Group[int, V], want int) {
+	t.Helper()
+	if n := g.Len(); n != want {
+		t.Errorf("Len = %d, want %d", n, want)
+	}
+}
+
+// doMany calls DoMulti for n keys, and inner inside its fn.
+func doMany[V any](g *coalesce.Group[int, V], n int, inner func()) {
+	keys := make([]int, n)
+	for i := range keys {
+		keys[i] = i
+	}
+	g.DoMulti(context.Background(), keys, func(context.Context, []int) (map[int]V, error) {
+		inner()
+		return nil, nil
 	})
-	limit := int64(1<<20 + runtime.GOMAXPROCS(0)*64<<10) // each shard has a free list
-	if grown := heap() - before; grown > limit {
-		t.Errorf("%d KiB are left", grown>>10)
+}
+
+// TestG12_LargeValues: of records that hold a large value, an idle group keeps one for
+// each shard, however many flights there were at once.
+func TestG12_LargeValues(t *testing.T) {
+	type large = [32 << 10]byte
+	const shards, n = 4, 100
+	for name, storm := range map[string]func(g *coalesce.Group[int, large]){
+		"Do": func(g *coalesce.Group[int, large]) {
+			var all sync.WaitGroup
+			arrived, end := make(chan struct{}, n), make(chan struct{})
+			for i := range n {
+				all.Go(func() {
+					g.Do(i, func() (v large, err error) {
+						arrived <- struct{}{}
+						<-end
+						return v, nil
+					})
+				})
+			}
+			for range n {
+				<-arrived
+			}
+			close(end)
+			all.Wait()
+		},
+		"DoMulti": func(g *coalesce.Group[int, large]) { doMany(g, n, func() {}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := coalesce.Group[int, large]{Shards: shards}
+			before := heap()
+			storm(&g)
+			limit := int64(shards*(40<<10) + 96<<10) // an object of that size takes 40 KiB
+			if grown := heap() - before; grown > limit {
+				t.Errorf("got %d KiB that are left, want at most %d", grown>>10, limit>>10)
+			}
+			g.Len() // keeps g
+		})
 	}
 }
 
 // nest calls Do for keys from…to-1, each inside the fn of the one before, and
 // inner inside them all.
-func nest(g *coalesce.Group[int, int], from, to int, inner func()) {
+func nest[V any](g *coalesce.Group[int, V], from, to int, inner func()) {
 	if from == to {
 		inner()
 		return
 	}
-	g.Do(from, func() (int, error) {
+	g.Do(from, func() (v V, err error) {
 		nest(g, from+1, to, inner)
-		return 0, nil
+		return v, nil
 	})
 }
 

@@ -99,7 +99,7 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	results := make(map[K]Result[V], len(keys))
 	m := multi[K, V]{group: gs, ctx: ctx, fn: fn, parts: gs.distinct(keys, results), results: results}
 	if err := ctx.Err(); err != nil {
-		gs.ended.Add(int64(len(m.parts)))
+		gs.ended.add(int64(len(m.parts)))
 		for i := range m.parts {
 			results[m.parts[i].key] = Result[V]{Err: err}
 		}
@@ -328,6 +328,6 @@ func (m *multi[K, V]) answer(p *part[K, V]) (r Result[V]) {
 		gs.awaitClosed() // Shutdown may still be closing the other shards
 	}
 	r = f.report(gs.clone)
-	gs.giveBack(f)
+	f.giveBack()
 	return r
 }

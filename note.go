@@ -1,5 +1,11 @@
 package coalesce
 
+import (
+	"github.com/puzpuzpuz/xsync/v3"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
+)
+
 // This file holds the notes that are taken when a call or a flight takes a step: its
 // counter, its event for the hooks, and its edge in the graph of waits. The code that
 // makes the step notes it in the same critical section, so the three agree with each
@@ -22,7 +28,7 @@ package coalesce
 //     If it is a new class of calls, add it to the sum of Calls.
 //
 // Not noted here: leadAlone, on the fastest path, counts callLed itself. Steps that are
-// made without a shard's lock have counters of package xsync (groupState.ended,
+// made without a shard's lock have counters of their own (groupState.ended,
 // successes.hits and hooks.panics), and successes.evicted is under a lock of its own.
 
 // A step is one in the life of a call or a flight. Each shard counts them.
@@ -93,4 +99,30 @@ func (s *shard[K, V]) noteEnd(f *flight[K, V], how outcome) *Event[K] {
 		return nil
 	}
 	return s.finishEvent(f)
+}
+
+// A counter counts steps that are made without a shard's lock. The zero counter is ready
+// to use. An xsync.Counter takes 64 bytes for each P, so it is made at the first step.
+type counter struct {
+	striped sched.SetOnce[xsync.Counter]
+}
+
+// add adds n to c. No lock need be held.
+func (c *counter) add(n int64) {
+	s := c.striped.Load()
+	if s == nil {
+		s = xsync.NewCounter()
+		if !c.striped.CompareAndSwap(nil, s) {
+			s = c.striped.Load()
+		}
+	}
+	s.Add(n)
+}
+
+// value returns the sum of all that was added.
+func (c *counter) value() int64 {
+	if s := c.striped.Load(); s != nil {
+		return s.Value()
+	}
+	return 0
 }

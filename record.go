@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"context"
+	"unsafe"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
@@ -11,10 +12,10 @@ import (
 //
 //	fn runs on           the record is         made by   kept for use again by
 //	-------------------  --------------------  --------  ---------------------------
-//	its leader's         a flight without a    take      retire, in the shard, under
-//	goroutine            cold part                       its lock
-//	another goroutine,   a flight and its      takeOwn   giveBack, in a sync.Pool of
-//	or may do so         cold part, in one               the group's, without a lock
+//	its leader's         a flight without a    take      retire, in shard.free or as
+//	goroutine            cold part                       shard.lone
+//	another goroutine,   a flight and its      takeOwn   giveBack, in shard.freeOwn
+//	or may do so         cold part, in one
 //	                     allocation
 //
 // Invariants:
@@ -22,7 +23,7 @@ import (
 //      flight finishes. In that case its leader keeps it: retire does so in the critical
 //      section that finishes the flight, giveBack when the leader has read the result.
 //      (The garbage collector gets the record nevertheless if the leader has left, or if
-//      the list or the pool has no room.) All other records go to the garbage collector.
+//      R3 leaves no room for it.) All other records go to the garbage collector.
 //      So no references are counted, and no pointer leads to a record that has become
 //      another flight.
 //
@@ -43,19 +44,30 @@ import (
 //      context, and those derived from it, may outlast the flight, its result and its
 //      callers. The context of a batch is a part of the batch, which refers to no record
 //      once its flights have finished.
+//  R3. A shard keeps at most maxKept records: lone, and those in free and freeOwn. If it
+//      keeps more than one, they have at most maxKeptBytes together. So a group that is
+//      idle keeps little, however many shards it has, and however large V is. If records
+//      with a cold part and without one do not fit together, it keeps the kind that was
+//      used last.
 //
-// Rejected: to keep the records of takeOwn in the shards, too. A leader that gives one
-// back does not hold the shard's lock, and would have to take it once more for each
-// flight. A sync.Pool is not deterministic, but that does not matter to the explorer:
-// which record a flight gets changes no order that could be observed.
+// Rejected: a sync.Pool for the records of takeOwn, which giveBack could use without the
+// lock. A pool takes 128 bytes for each P, so that the first DoContext of a group would
+// allocate 18 KB on 128 of them; and what it keeps has no bound. The lock costs a
+// DoContext nothing that exceeds the noise (go test -run - -bench DoContext .).
 //
 // Rejected: the flights of a batch in one array. A pointer to one of them would keep the
 // values of all.
 
-// freeFlights bounds a shard's list of free records. The garbage collector gets the
-// others when a storm is over. With 16 or 256, the workloads parallel, hot and zipf of
-// benchmarks/ took within 3 % of their time with 64.
-const freeFlights = 64
+const (
+	// maxKept bounds the records that a shard keeps for use again. The garbage collector
+	// gets the others when a storm is over. With 64, a call of a thousand goroutines takes
+	// up to 3 % less time, and with 1 it takes 5 to 15 % more
+	// (work=parallel in benchmarks/, with an fn that yields).
+	maxKept = 4
+
+	// maxKeptBytes bounds the memory of these records, if they are more than one.
+	maxKeptBytes = 512
+)
 
 // cold is the part of a flight that most flights do without. takeOwn allocates it
 // together with the flight; extend adds it to a flight that starts without it. The
@@ -116,6 +128,22 @@ func (s *shard[K, V]) take() *flight[K, V] {
 	return f
 }
 
+// takeLone is take for s.lone, which must be nil, and sets that. s.mu must be held.
+func (s *shard[K, V]) takeLone() *flight[K, V] {
+	f := s.take()
+	s.makeRoom()
+	s.lone = f
+	return f
+}
+
+// makeRoom drops the records of takeOwn if there is no room for one of take beside them.
+// s.mu must be held.
+func (s *shard[K, V]) makeRoom() {
+	if !s.hasRoom(unsafe.Sizeof(flight[K, V]{})) {
+		s.freeOwn, s.nfreeOwn = nil, 0
+	}
+}
+
 // retire unregisters f, whose fn has run on its leader's goroutine and which no other
 // goroutine knows (R1), and keeps its record. It leaves the record as take returns it:
 // callers and leading stay as they are, register overwrites hash, and all other fields
@@ -126,7 +154,10 @@ func (s *shard[K, V]) retire(f *flight[K, V]) {
 		return
 	}
 	s.unregister(f)
-	if s.nfree == freeFlights {
+	if s.free == nil && s.lone == nil {
+		s.makeRoom()
+	}
+	if !s.hasRoom(unsafe.Sizeof(*f)) {
 		return
 	}
 	var zero K
@@ -139,11 +170,13 @@ func (s *shard[K, V]) retire(f *flight[K, V]) {
 
 // takeOwn returns a record, zero but for its cold part, for a flight that belongs to the
 // batch with context c or, if c is nil, for one that may run on a goroutine of its own.
-// The caller must set its key, hash and callers. It needs no lock, but all callers hold
-// s.mu.
+// The caller must set its key, hash and callers. s.mu must be held.
 func (s *shard[K, V]) takeOwn(c *flightContext) *flight[K, V] {
-	f, _ := s.group.records.Get().(*flight[K, V])
-	if f == nil {
+	f := s.freeOwn
+	if f != nil {
+		s.freeOwn, f.next = f.next, nil
+		s.nfreeOwn--
+	} else {
 		o := new(ownFlight[K, V])
 		o.cold = &o.part
 		f = &o.flight
@@ -159,15 +192,43 @@ func (s *shard[K, V]) takeOwn(c *flightContext) *flight[K, V] {
 // finished. Any call that stayed to its end may call giveBack when it has read the
 // result: if known is unset, the leader is the only one. known does not change once f
 // has finished, so giveBack reads it without the lock. The caller must not use f
-// afterwards.
-func (gs *groupState[K, V]) giveBack(f *flight[K, V]) {
+// afterwards. No lock may be held.
+func (f *flight[K, V]) giveBack() {
 	if f.known {
 		return
 	}
 	c := f.cold
+	s := c.shard
 	*c = cold[K, V]{run: c.run}
 	*f = flight[K, V]{cold: c}
-	gs.records.Put(f)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := unsafe.Sizeof(ownFlight[K, V]{})
+	if s.freeOwn == nil && !s.hasRoom(size) { // as makeRoom, for the other kind
+		s.free, s.nfree = nil, 0
+		if !s.alone {
+			s.lone = nil
+		}
+	}
+	if s.hasRoom(size) {
+		f.next = s.freeOwn
+		s.freeOwn = f
+		s.nfreeOwn++
+	}
+}
+
+// hasRoom reports whether s may keep one more record, which has the given size (R3).
+// s.mu must be held.
+func (s *shard[K, V]) hasRoom(size uintptr) bool {
+	plain, own := uintptr(s.nfree), uintptr(s.nfreeOwn)
+	if s.lone != nil {
+		plain++
+	}
+	if plain+own == 0 {
+		return true
+	}
+	kept := plain*unsafe.Sizeof(flight[K, V]{}) + own*unsafe.Sizeof(ownFlight[K, V]{})
+	return plain+own < maxKept && kept+size <= maxKeptBytes
 }
 
 // self returns the links of f in the list of forgotten flights.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 )
 
 // TestRecord_UsedAgain: the record of a flight that nobody joined is given back by
@@ -50,28 +51,23 @@ func TestRecord_UsedAgain(t *testing.T) {
 			})
 		},
 	} {
-		for try := range 100 { // the race detector has a pool lose some
-			var g Group[int, *int]
-			ctx, cancel := context.WithCancel(t.Context())
-			lead(ctx, &g)
-			cancel()
-			f, _ := g.use().records.Get().(*flight[int, *int])
-			if f == nil {
-				if try == 99 {
-					t.Errorf("%s: there is no record", name)
-				}
-				continue
-			}
-			c := f.cold
-			if run := c.run; run != nil {
-				c.run = nil
-			} else if name != "DoMulti" {
-				t.Errorf("%s: its goroutine is not kept", name)
-			}
-			if *f != (flight[int, *int]{cold: c}) || !reflect.ValueOf(*c).IsZero() {
-				t.Errorf("%s: %+v, %+v", name, f, c)
-			}
-			break
+		g := Group[int, *int]{Shards: 1}
+		ctx, cancel := context.WithCancel(t.Context())
+		lead(ctx, &g)
+		cancel()
+		f := g.use().at(0).freeOwn
+		if f == nil {
+			t.Errorf("%s: there is no record", name)
+			continue
+		}
+		c := f.cold
+		if run := c.run; run != nil {
+			c.run = nil
+		} else if name != "DoMulti" {
+			t.Errorf("%s: its goroutine is not kept", name)
+		}
+		if *f != (flight[int, *int]{cold: c}) || !reflect.ValueOf(*c).IsZero() {
+			t.Errorf("%s: %+v, %+v", name, f, c)
 		}
 	}
 }
@@ -106,7 +102,7 @@ func TestRecord_LeftToOthers(t *testing.T) {
 		"forgotten": func(_ context.Context, g *Group[int, int], _ func(context.Context) (int, error)) { g.Forget(1) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			var g Group[int, int]
+			g := Group[int, int]{Shards: 1}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			started, release := make(chan struct{}), make(chan struct{})
@@ -128,9 +124,89 @@ func TestRecord_LeftToOthers(t *testing.T) {
 			close(release)
 			<-done
 			synctest.Wait()
-			if f := g.use().records.Get(); f != nil {
+			if f := g.use().at(0).freeOwn; f != nil {
 				t.Errorf("%s: its record is used again", name)
 			}
 		})
+	}
+}
+
+// kept returns how many records s keeps for use again, and their size.
+func (s *shard[K, V]) kept() (n int, size uintptr) {
+	if s.lone != nil {
+		n, size = 1, unsafe.Sizeof(*s.lone)
+	}
+	for f := s.free; f != nil; f = f.next {
+		n, size = n+1, size+unsafe.Sizeof(*f)
+	}
+	for f := s.freeOwn; f != nil; f = f.next {
+		n, size = n+1, size+unsafe.Sizeof(ownFlight[K, V]{})
+	}
+	return n, size
+}
+
+// TestRecord_Kept: a shard keeps few records, and little memory if it keeps more than one,
+// whatever has happened, and whatever the size of V (R3). It keeps one of the kind that
+// was used last.
+func TestRecord_Kept(t *testing.T) {
+	t.Run("8", func(t *testing.T) { testKept[[8]byte](t, 4) })
+	t.Run("100", func(t *testing.T) { testKept[[100]byte](t, 2) })
+	t.Run("1000", func(t *testing.T) { testKept[[1000]byte](t, 1) })
+	t.Run("32768", func(t *testing.T) { testKept[[32768]byte](t, 1) })
+}
+
+func testKept[V any](t *testing.T, most int) {
+	g := Group[int, V]{Shards: 1}
+	s := g.use().at(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var zero V
+	ways := map[string]func(n int){
+		"Do": func(n int) {
+			var nested func(key int) (V, error)
+			nested = func(key int) (V, error) {
+				if key < n {
+					_, _, _ = g.Do(key, func() (V, error) { return nested(key + 1) })
+				}
+				return zero, nil
+			}
+			_, _ = nested(0)
+		},
+		"DoContext": func(n int) {
+			var nested func(ctx context.Context, key int) (V, error)
+			nested = func(ctx context.Context, key int) (V, error) {
+				if key < n {
+					_, _, _ = g.DoContext(Detach(ctx), key, func(context.Context) (V, error) { return nested(ctx, key+1) })
+				}
+				return zero, nil
+			}
+			_, _ = nested(ctx, 0)
+		},
+		"DoMulti": func(n int) {
+			keys := make([]int, n)
+			for i := range keys {
+				keys[i] = i
+			}
+			g.DoMulti(ctx, keys, func(context.Context, []int) (map[int]V, error) { return nil, nil })
+		},
+	}
+	largest := 0
+	for _, n := range []int{1, 2, 3, 10} {
+		for range 3 {
+			for name, way := range ways { // in a random order
+				way(n)
+				kept, size := s.kept()
+				if kept > 4 || kept > 1 && size > 512 {
+					t.Errorf("%d at once in %s: got %d records of %d bytes kept, want 4 of 512 bytes at most, or one", n, name, kept, size)
+				}
+				if own := s.freeOwn != nil; s.alone || name == "Do" && s.lone == nil || name != "Do" && !own {
+					t.Errorf("%d at once in %s: got no record of that kind kept, want one", n, name)
+				}
+				largest = max(largest, kept)
+			}
+		}
+	}
+	if largest != most {
+		t.Errorf("got %d records kept at most, want %d", largest, most)
 	}
 }

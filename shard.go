@@ -2,12 +2,10 @@ package coalesce
 
 import (
 	"hash/maphash"
+	"iter"
 	"math/bits"
 	"runtime"
-	"sync"
 	"time"
-
-	"github.com/puzpuzpuz/xsync/v3"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
@@ -15,16 +13,17 @@ import (
 // This file holds the shards of a Group: which lock owns which key, and how a flight is
 // registered.
 //
-//	Group ──▶ groupState        the options; a pool of records (record.go);
-//	          │                 the successes that linger (linger.go)
+//	Group ──▶ groupState        the options; the successes that linger (linger.go)
+//	          │
 //	          ▼
-//	          shard, shard, …   the high bits of a key's hash pick one
+//	          shard, nil, …     the high bits of a key's hash pick one
 //
 //	shard     mu, the lock
 //	├─ lone ──▶ flight                               registered, if alone is set
 //	├─ table ── bucket ──▶ flight ──▶ flight         registered; one chain in a bucket
 //	├─ detached ─────────▶ flight ◀──▶ flight        forgotten and unfinished
-//	└─ free ─────────────▶ flight ──▶ flight         records to use again
+//	├─ free ─────────────▶ flight ──▶ flight         records to use again (record.go)
+//	└─ freeOwn ──────────▶ flight                    and those with a cold part
 //
 //	flight    key, state, result, number of callers
 //	├─ done                                          the first 128 waiters
@@ -37,6 +36,12 @@ import (
 // A waiter on done or on a block is a blocked call. The flight counts it and has no
 // pointer to it. Only the listed callers are found from their flight: to be sent the
 // result, or to lead the successor (waiter.go).
+//
+// A shard is made when a call first comes to one of its keys, and stays. So a group costs
+// what it is used for, however many shards it may come to have. Code that only looks,
+// such as Forget and Stats, makes none, as a shard that has not been made has no flight.
+// Shutdown puts one closed shard, the stand-in, into all places that are empty: a call
+// that comes to one of them later finds it closed.
 //
 // Most flights are alone in their shard: fn returns before another call comes to it.
 // Such a flight is not linked into the table, and its record stays in the shard when
@@ -56,6 +61,8 @@ import (
 //      goroutine uses.
 //  S5. Once closed is set, all flights of the shard are running: none is queued or
 //      promoted, and no other is registered.
+//  S6. A place in groupState.shards changes once, from nil to its shard or to the
+//      stand-in. None is nil once a Shutdown has closed the group.
 //
 // Locks are taken in this order: closing (shutdown.go) or graph (deadlock.go), a shard's,
 // a batch's (batch.go) or that of the successes (linger.go), a context's (context.go).
@@ -65,6 +72,14 @@ import (
 // a record that is written is one more cache line that moves between them: 25 ns with
 // the key in the record, 19.5 ns with the key in the shard
 // (go test -run - -bench Do/key=string .).
+//
+// Rejected: to make the shards in chunks of four. On 64 Ps the first call of a group then
+// allocates 4 KB instead of 10; but it takes 1.7 times as long on two Ps, and each later
+// call 4 to 11 % longer, as there is one more pointer to follow.
+//
+// Rejected: to begin with few shards and to add others as the group grows. A shard cannot
+// be split while it has flights, so that each form of call would have to be ready to
+// begin again in another one.
 
 const (
 	// shardsPerProc is the number of shards that a group has by default for each P.
@@ -77,12 +92,13 @@ const (
 	// next one. On 64-bit machines it also makes a shard with keys of 16 bytes 256 bytes
 	// long, a size that the allocator aligns. On two cores, no padding and 128 bytes
 	// more made no difference that exceeded the noise.
-	shardPadding = 32
+	shardPadding = 24
 )
 
 // A groupState is the state of a Group from its first use: a copy of its configuration,
-// and its shards. newGroupState sets the configuration, which does not change. The counter,
-// the pool and the lingering successes can be used without another lock.
+// and its shards. newGroupState sets the configuration, which does not change. The
+// places of the shards, the counter and the lingering successes can be used without
+// another lock.
 type groupState[K comparable, V any] struct {
 	userHash   func(K) uint64   // Group.Hash; nil for the default
 	clone      func(V) V        // nil without Clone
@@ -91,13 +107,12 @@ type groupState[K comparable, V any] struct {
 	lingering  *successes[K, V] // nil without Linger
 	hooks      *hooks[K]        // nil without Hooks
 
-	seed   maphash.Seed   // for maphash.Comparable
-	mix    uint64         // the secret that the results of userHash are mixed with
-	shift  uint           // 64 - log2(len(shards)): leaves the bits that pick a shard
-	shards []*shard[K, V] // each allocated by itself, for its alignment
-	ended  *xsync.Counter // calls whose context had ended on entry
-
-	records sync.Pool // of *flight[K, V], for takeOwn
+	plain  bool                         // its shards begin plain
+	seed   maphash.Seed                 // for maphash.Comparable
+	mix    uint64                       // the secret that the results of userHash are mixed with
+	shift  uint                         // 64 - log2(len(shards)): leaves the bits that pick a shard
+	shards []sched.SetOnce[shard[K, V]] // see S6; each allocated by itself, for its alignment
+	ended  counter                      // calls whose context had ended on entry
 
 	// closing is held while Shutdown closes the shards. Shards' locks are taken under
 	// it, one at a time.
@@ -106,7 +121,7 @@ type groupState[K comparable, V any] struct {
 
 // A shard owns the keys whose hashes begin with its index.
 type shard[K comparable, V any] struct {
-	mu sched.Mutex // guards all fields below, except group, which does not change
+	mu sched.Mutex // guards all fields below, except group and standIn, which do not change
 
 	// A Do that leads a lone flight writes only these fields, and of counts only the
 	// first, callLed. They share the cache line of the lock, unless keys are long.
@@ -114,6 +129,7 @@ type shard[K comparable, V any] struct {
 	alone    bool
 	plain    bool // flights may be alone: no MaxAge, Linger or Hooks, and not closed
 	closed   bool // by Shutdown; never reset
+	standIn  bool // Shutdown's, for all shards that had not been made; it has no flight
 	loneHash uint32
 	loneKey  K
 	counts   [steps]uint64 // how often each step was taken
@@ -124,8 +140,10 @@ type shard[K comparable, V any] struct {
 	// events is the last number that an event or a flight got. It grows by the number of
 	// shards and begins with the shard's index, so that no two shards use the same.
 	events   uint64
-	free     *flight[K, V]       // records to use again, linked by next
-	nfree    int                 // how many, at most freeFlights
+	free     *flight[K, V]       // records to use again without a cold part, linked by next
+	freeOwn  *flight[K, V]       // and those with one
+	nfree    uint8               // how many are in free (R3)
+	nfreeOwn uint8               // how many are in freeOwn
 	detached list[*flight[K, V]] // forgotten flights that have not finished
 	drained  sched.Completion    // made by Shutdown; complete when nothing runs
 
@@ -155,30 +173,82 @@ func newGroupState[K comparable, V any](g *Group[K, V]) *groupState[K, V] {
 		seed:       maphash.MakeSeed(),
 		mix:        sched.Random(),
 		shift:      uint(64 - log),
-		shards:     make([]*shard[K, V], 1<<log),
-		ended:      xsync.NewCounter(),
+		shards:     make([]sched.SetOnce[shard[K, V]], 1<<log),
 	}
 	gs.lingering = newSuccesses(g, gs.seed)
-	plain := g.MaxAge == 0 && g.Linger == 0 && gs.hooks == nil
-	for i := range gs.shards {
-		gs.shards[i] = &shard[K, V]{group: gs, plain: plain, events: uint64(i)}
-	}
+	gs.plain = g.MaxAge == 0 && g.Linger == 0 && gs.hooks == nil
 	return gs
 }
 
-// each calls look for each shard in turn, with that shard's lock held. No shard's lock
-// may be held.
+// shard returns the shard that owns the keys with hash h. It makes the shard if that is
+// the first call for one of them.
+func (gs *groupState[K, V]) shard(h uint64) *shard[K, V] {
+	s := gs.made(h)
+	if s == nil {
+		s = gs.makeShard(h)
+	}
+	return s
+}
+
+// made returns the shard that owns the keys with hash h, or nil if it has not been made:
+// then none of these keys has a flight, or an outcome that lingers.
+func (gs *groupState[K, V]) made(h uint64) *shard[K, V] {
+	return gs.shards[h>>gs.shift].Load()
+}
+
+// makeShard is shard for a shard that has not been made. It is a separate function to
+// keep its callers short.
+//
+//go:noinline
+func (gs *groupState[K, V]) makeShard(h uint64) *shard[K, V] {
+	i := h >> gs.shift
+	s := &shard[K, V]{group: gs, plain: gs.plain, events: i}
+	if !gs.shards[i].CompareAndSwap(nil, s) {
+		s = gs.shards[i].Load() // another call, or Shutdown, was first
+	}
+	return s
+}
+
+// closeUnmade puts the stand-in, which is closed, into the places of all shards that have
+// not been made. closing must be held.
+func (gs *groupState[K, V]) closeUnmade() {
+	var s *shard[K, V] // made once, as a second Shutdown finds no empty place
+	for i := range gs.shards {
+		if gs.shards[i].Load() != nil {
+			continue
+		}
+		if s == nil {
+			s = &shard[K, V]{group: gs, standIn: true, closed: true}
+		}
+		gs.shards[i].CompareAndSwap(nil, s)
+	}
+}
+
+// all iterates over the shards that have been made. The stand-in comes once.
+func (gs *groupState[K, V]) all() iter.Seq[*shard[K, V]] {
+	return func(yield func(*shard[K, V]) bool) {
+		stoodIn := false
+		for i := range gs.shards {
+			s := gs.shards[i].Load()
+			if s == nil || s.standIn && stoodIn {
+				continue
+			}
+			stoodIn = stoodIn || s.standIn
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// each calls look for each shard that has been made, with that shard's lock held. No
+// shard's lock may be held.
 func (gs *groupState[K, V]) each(look func(*shard[K, V])) {
-	for _, s := range gs.shards {
+	for s := range gs.all() {
 		s.mu.Lock()
 		look(s)
 		s.mu.Unlock()
 	}
-}
-
-// shard returns the shard that owns the keys with hash h.
-func (gs *groupState[K, V]) shard(h uint64) *shard[K, V] {
-	return gs.shards[h>>gs.shift]
 }
 
 // lookup returns the flight that is registered for key, or nil. It returns nil for a key
@@ -237,8 +307,7 @@ func (s *shard[K, V]) leadAlone(h uint64, key K) *flight[K, V] {
 	s.counts[callLed]++
 	f := s.lone
 	if f == nil {
-		f = s.take()
-		s.lone = f
+		f = s.takeLone()
 	}
 	s.alone, s.loneHash, s.loneKey = true, uint32(h), key
 	return f

@@ -1,9 +1,12 @@
 package coalesce
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 )
@@ -27,8 +30,8 @@ func TestShard_Size(t *testing.T) {
 		t.Errorf("shards of %d and %d bytes", a, b)
 	}
 	tab := newGroupState(&Group[string, string]{Shards: 16})
-	for _, s := range tab.shards {
-		if a := uintptr(unsafe.Pointer(s)); a%128 != 0 {
+	for i := range tab.shards {
+		if a := uintptr(unsafe.Pointer(tab.at(i))); a%128 != 0 {
 			t.Errorf("a shard is at %#x", a)
 		}
 	}
@@ -40,6 +43,9 @@ func TestFlight_Size(t *testing.T) {
 		t.Errorf("a flight has %d bytes", n)
 	}
 }
+
+// at returns the shard with index i. It makes the shard if there is none.
+func (gs *groupState[K, V]) at(i int) *shard[K, V] { return gs.shard(uint64(i) << gs.shift) }
 
 // check reports what of S1, S2, S4 and the counts does not hold.
 func (s *shard[K, V]) check() error {
@@ -71,7 +77,7 @@ func (s *shard[K, V]) check() error {
 			return fmt.Errorf("a used flight is free: %+v", f)
 		}
 	}
-	if free != int(s.nfree) || free > freeFlights {
+	if free != int(s.nfree) || free > maxKept {
 		return fmt.Errorf("%d free flights, counted %d", free, s.nfree)
 	}
 	return nil
@@ -172,7 +178,7 @@ func TestShard_MillionKeys(t *testing.T) {
 	perKey := float64(heapInUse()-before) / n
 	longest, used := 0, 0
 	for i := range tab.shards {
-		s := tab.shards[i]
+		s := tab.at(i)
 		if err := s.check(); err != nil {
 			t.Fatal(err)
 		}
@@ -306,5 +312,125 @@ func TestTable_ShrunkKeepNothing(t *testing.T) {
 		if f != nil {
 			t.Errorf("a flight is kept %d beyond the end", i)
 		}
+	}
+}
+
+// TestFirstUse_LooksMakeNoShard: a call makes the shard of its key and no other; code that
+// only looks, and a call whose context has ended, make none.
+func TestFirstUse_LooksMakeNoShard(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	var g Group[int, int]
+	count := func() (n int) {
+		for range g.use().all() {
+			n++
+		}
+		return n
+	}
+	for name, look := range map[string]func(){
+		"Stats":          func() { g.Stats() },
+		"Len":            func() { g.Len() },
+		"Flights":        func() { g.Flights()(func(Flight[int]) bool { return true }) },
+		"Forget":         func() { wantForgot(t, "Forget", g.Forget(1), false) },
+		"ForgetUnshared": func() { wantForgot(t, "ForgetUnshared", g.ForgetUnshared(1), true) },
+		"ended on entry": func() { _, _, _ = g.DoContext(ended, 1, nothing) },
+		"ended, DoMulti": func() {
+			g.DoMulti(ended, []int{1}, func(context.Context, []int) (map[int]int, error) { return nil, nil })
+		},
+	} {
+		if look(); count() != 0 {
+			t.Fatalf("%s: got %d shards, want none", name, count())
+		}
+	}
+	for range 2 {
+		if _, _, _ = g.DoContext(t.Context(), 1, nothing); count() != 1 {
+			t.Errorf("got %d shards after calls for one key, want 1", count())
+		}
+	}
+	if st := g.Stats(); st.EndedOnEntry != 2 || st.Led != 2 || st.Calls != 4 {
+		t.Errorf("got %+v, want two that ended on entry and two that led", st)
+	}
+}
+
+func wantForgot(t *testing.T, form string, got, want bool) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s of a key without a shard: got %v, want %v", form, got, want)
+	}
+}
+
+// TestFirstUse_Shutdown: a call for a key whose shard had not been made before Shutdown
+// is refused, and counted once.
+func TestFirstUse_Shutdown(t *testing.T) {
+	g := Group[int, int]{Shards: 64}
+	_, _, _ = g.Do(0, func() (int, error) { return 0, nil })
+	for range 2 {
+		if err := g.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const n = 1000 // keys in all shards
+	for key := range n {
+		if _, _, err := g.Do(key, func() (int, error) { return 0, nil }); err != ErrClosed {
+			t.Fatalf("key %d: got error %v, want ErrClosed", key, err)
+		}
+	}
+	shards := 0
+	for s := range g.use().all() {
+		shards++
+		if !s.closed || s.plain {
+			t.Error("got a shard that is open, want all closed")
+		}
+	}
+	if st := g.Stats(); shards != 2 || st.Rejected != n || st.Led != 1 {
+		t.Errorf("got %d shards and %+v, want the one that was used, the stand-in and %d refused calls", shards, st, n)
+	}
+	if g.Forget(1) || g.Len() != 0 {
+		t.Error("the stand-in has a flight")
+	}
+}
+
+// TestFirstUse_ShutdownMeanwhile: of a Shutdown and a call that makes a shard at the same
+// moment, one is first: either the call leads, and Shutdown waits for it, or it is refused.
+func TestFirstUse_ShutdownMeanwhile(t *testing.T) {
+	for range 500 {
+		g := Group[int, int]{Shards: 4}
+		var led atomic.Int64
+		var wg sync.WaitGroup
+		for key := range 8 {
+			wg.Go(func() {
+				_, _, err := g.Do(key, func() (int, error) { led.Add(1); return 0, nil })
+				if err != nil && err != ErrClosed {
+					t.Errorf("got error %v, want none or ErrClosed", err)
+				}
+			})
+		}
+		if err := g.Shutdown(context.Background()); err != nil {
+			t.Errorf("got error %v, want none", err)
+		}
+		before := led.Load()
+		wg.Wait()
+		if st := g.Stats(); led.Load() != before || st.Led != uint64(before) || st.Calls != 8 {
+			t.Fatalf("got %d executions, of which %d after Shutdown; %+v", led.Load(), led.Load()-before, st)
+		}
+	}
+}
+
+// TestFirstUse_Numbers: no two flights and no two events have the same number, whenever
+// their shards were made.
+func TestFirstUse_Numbers(t *testing.T) {
+	seen := map[uint64]bool{}
+	note := func(e Event[int]) {
+		if seen[e.Seq] {
+			t.Errorf("got the number %d twice, want each once", e.Seq)
+		}
+		seen[e.Seq] = true
+	}
+	g := Group[int, int]{Shards: 8, Hooks: Hooks[int]{Start: note, Finish: note}}
+	for key := range 200 {
+		_, _, _ = g.Do(key%(key/10+1), func() (int, error) { return 0, nil })
+	}
+	if len(seen) != 400 {
+		t.Errorf("got %d numbers, want 400", len(seen))
 	}
 }

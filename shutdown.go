@@ -8,9 +8,10 @@ import (
 
 // This file holds the end of a group.
 //
-//  1. With closing held, Shutdown closes one shard after the other, under the lock of
-//     each. In the same critical section it finishes the flights of that shard that
-//     have not started. Calls that come to the shard later get ErrClosed.
+//  1. With closing held, Shutdown puts a closed shard into the places of those that have
+//     not been made, and then closes one shard after the other, under the lock of each.
+//     In the same critical section it finishes the flights of that shard that have not
+//     started. Calls that come to the shard later get ErrClosed.
 //  2. Still with closing held, it drops the successes that linger. No more are kept, as
 //     all shards are closed.
 //  3. It releases closing, and then wakes the calls of the flights that it has
@@ -63,7 +64,8 @@ func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 func (gs *groupState[K, V]) close() (running []sched.Completion) {
 	var rejected []ending[K, V]
 	gs.closing.Lock()
-	for _, s := range gs.shards {
+	gs.closeUnmade()
+	for s := range gs.all() {
 		drained, unstarted := s.close()
 		if drained != nil {
 			running = append(running, drained)

@@ -19,7 +19,7 @@ func TestShutdown_RejectedIsNotKept(t *testing.T) {
 		synctest.Wait()
 		go g.DoFresh(t.Context(), 1, nothing)
 		synctest.Wait()
-		s := g.use().shards[0]
+		s := g.use().at(0)
 		var q *flight[int, int]
 		s.mu.Lock()
 		for f := range s.all() {
@@ -47,7 +47,7 @@ func TestShutdown_RejectedIsNotKept(t *testing.T) {
 func TestShutdown_BusyAtAnyMoment(t *testing.T) {
 	g := Group[int, int]{Shards: 1}
 	tab := g.use()
-	s := tab.shards[0]
+	s := tab.at(0)
 	s.count = 1
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -98,7 +98,7 @@ func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
 			g := &Group[int, int]{Shards: 2}
 			tab := g.use()
 			key := 0
-			for h, _ := tab.hash(key); tab.shard(h) != tab.shards[0]; h, _ = tab.hash(key) {
+			for h, _ := tab.hash(key); tab.shard(h) != tab.at(0); h, _ = tab.hash(key) {
 				key++
 			}
 			release, begun := make(chan struct{}), make(chan struct{})
@@ -122,16 +122,16 @@ func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
 					runtime.Gosched()
 				}
 			}
-			tab.shards[1].mu.Lock()
+			tab.at(1).mu.Lock()
 			wg.Go(func() {
 				if err := g.Shutdown(context.Background()); err != nil {
 					t.Errorf("Shutdown() = %v", err)
 				}
 			})
 			for closed := false; !closed; runtime.Gosched() {
-				tab.shards[0].mu.Lock()
-				closed = tab.shards[0].closed
-				tab.shards[0].mu.Unlock()
+				tab.at(0).mu.Lock()
+				closed = tab.at(0).closed
+				tab.at(0).mu.Unlock()
 			}
 			if call.queued {
 				cancel()
@@ -145,7 +145,7 @@ func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
 			if early {
 				t.Error("the call is told while a shard is open")
 			}
-			tab.shards[1].mu.Unlock()
+			tab.at(1).mu.Unlock()
 			if err := <-told; err != ErrClosed {
 				t.Errorf("the call is told %v", err)
 			}
@@ -193,7 +193,7 @@ func TestG14_ShutdownAgain(t *testing.T) {
 			t.Errorf("Shutdown() = %v", err)
 		}
 	})
-	for _, s := range g.use().shards {
+	for s := range g.use().all() {
 		if drained, _ := s.close(); drained != nil {
 			t.Fatal("another Shutdown would wait on a channel of the bubble's")
 		}

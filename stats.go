@@ -61,7 +61,7 @@ func (g *Group[K, V]) Stats() Stats {
 		Led:          n[callLed] + n[callStarted],
 		Joined:       n[callJoined] - n[callStarted] - n[callClosed],
 		Rejected:     n[callRefused] + n[callClosed],
-		EndedOnEntry: uint64(gs.ended.Value()),
+		EndedOnEntry: uint64(gs.ended.value()),
 		Left:         n[callLeft],
 		Abandoned:    n[flightAbandoned],
 		Forgotten:    n[flightForgotten],
@@ -77,7 +77,7 @@ func (g *Group[K, V]) Stats() Stats {
 		l.mu.Unlock()
 	}
 	if h := gs.hooks; h != nil {
-		st.HookPanics = uint64(h.panics.Value())
+		st.HookPanics = uint64(h.panics.value())
 	}
 	st.Calls = st.Led + st.Joined + st.Lingered + st.Rejected + st.EndedOnEntry
 	return st
@@ -180,8 +180,8 @@ func (g *Group[K, V]) Flights() iter.Seq[Flight[K]] {
 	return func(yield func(Flight[K]) bool) {
 		gs := g.use()
 		var seen []Flight[K]
-		for i := range gs.shards {
-			seen = gs.shards[i].appendFlights(seen[:0])
+		for s := range gs.all() {
+			seen = s.appendFlights(seen[:0])
 			for _, f := range seen {
 				if !yield(f) {
 					return

@@ -35,7 +35,7 @@ func untilLocked(t *testing.T, name string) {
 // TestStats_ReadUnderTheLock: Stats and Len look at nothing before they have the lock.
 func TestStats_ReadUnderTheLock(t *testing.T) {
 	g := Group[int, int]{Shards: 1, Linger: Forever}
-	s, l := g.use().shards[0], g.use().lingering
+	s, l := g.use().at(0), g.use().lingering
 	stats, length := make(chan Stats), make(chan int)
 
 	s.mu.Lock()
@@ -70,7 +70,7 @@ func TestStats_ReadUnderTheLock(t *testing.T) {
 // cannot be seen, the race detector judges.
 func TestStats_OfAMoment(t *testing.T) {
 	g := Group[int, int]{Shards: 1, Linger: Forever}
-	s, l := g.use().shards[0], g.use().lingering
+	s, l := g.use().at(0), g.use().lingering
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -112,7 +112,7 @@ func TestStats_OfAMoment(t *testing.T) {
 // goes from the first bucket to the last and back is there once.
 func TestFlights_OfAMoment(t *testing.T) {
 	g := Group[int, int]{Shards: 1}
-	s := g.use().shards[0]
+	s := g.use().at(0)
 	const last = 99
 	flights := make([]flight[int, int], last+2)
 	for i := range flights {

@@ -155,7 +155,7 @@ func TestWaking_LeaderReturns(t *testing.T) {
 			for range waiters {
 				calls.Go(func() { g.Do(1, func() (int, error) { return 0, nil }) })
 			}
-			s := g.use().shards[0]
+			s := g.use().at(0)
 			for joined := uint64(0); joined < uint64(waiters); runtime.Gosched() {
 				joined = g.Stats().Joined
 			}
@@ -294,7 +294,7 @@ func TestWaiter_BatchLeaderHasNoSeat(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
-		s := g.use().shards[0]
+		s := g.use().at(0)
 		s.mu.Lock()
 		for f := range s.all() {
 			if f.seated != 1 || f.callers != 1 {

@@ -11,9 +11,9 @@
 // [Explorer.Releases] is set: a goroutine that accesses the data of a lock only under
 // that lock does nothing visible to others between a release and its next point.
 //
-// Three things are not controlled: channels that values are sent on, which the core does
-// not wait on; the concurrent map and the counters of package xsync; and [sync.Pool]. An
-// operation on one of these is as if atomic, because no other goroutine runs meanwhile.
+// Two things are not controlled: channels that values are sent on, which the core does
+// not wait on; and the concurrent map and the counters of package xsync. An operation on
+// one of these is as if atomic, because no other goroutine runs meanwhile.
 package sched
 
 import (

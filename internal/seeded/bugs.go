@@ -78,7 +78,7 @@ var bugs = []bug{
 		what: "the record of a flight that was joined is given back by its leader while followers have yet to read it",
 		file: "record.go",
 		old:  "\tif f.known {\n\t\treturn\n",
-		new:  "\tif f.known && !(f.joined && f.cold != nil && seeded(\"record given back\")) {\n\t\treturn\n",
+		new:  "\tif f.known && !(f.joined && f.cold != nil && f.cold.shard != nil && seeded(\"record given back\")) {\n\t\treturn\n",
 		by:   []string{explored, stormed},
 	},
 	{

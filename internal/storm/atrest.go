@@ -13,10 +13,9 @@ import (
 
 // AtRest returns an error if g, a pointer to a Group that nobody is using, keeps
 // anything of the calls that it has answered, but what lingers: a flight that is
-// not in a free list or in the pool, one in there that refers to anything, an entry, a
-// block of waiters, an edge, a batch. It goes through all that the package's types
-// refer to; what only a function, a channel or another package's struct refers to,
-// but for that pool, it does not see.
+// not in a free list, one in there that refers to anything, an entry, a block of
+// waiters, an edge, a batch. It goes through all that the package's types refer to; what
+// only a function, a channel or another package's struct refers to, it does not see.
 func AtRest(g any) error {
 	w := walk{seen: map[visit]bool{}}
 	w.value(reflect.ValueOf(g))
@@ -107,17 +106,19 @@ func (w *walk) fields(v reflect.Value) {
 	if typ.name == "" {
 		return // another package's
 	}
+	kept := []string{} // records to use again
+	if typ.name == "shard" {
+		kept = []string{"lone", "free", "freeOwn"}
+	}
 	for i, field := range typ.fields {
-		if typ.name != "shard" || field != "free" && field != "lone" {
+		if !slices.Contains(kept, field) {
 			w.into(v.Field(i), field)
 		}
 	}
-	switch typ.name {
-	case "shard":
+	if typ.name == "shard" {
 		w.lone(v)
 		w.free(v)
-	case "groupState":
-		w.pool(v)
+		w.freeOwn(v)
 	}
 }
 
@@ -145,30 +146,26 @@ func (w *walk) lone(shard reflect.Value) {
 
 // free checks the free list of a shard.
 func (w *walk) free(shard reflect.Value) {
-	var n int64
+	var n uint64
 	for f := shard.FieldByName("free"); !f.IsNil(); f = f.Elem().FieldByName("next") {
 		n++
 		w.clean(f.Elem(), "free list", "next", "hash", "callers", "leading") // refer to nothing, but next
 	}
-	if kept := shard.FieldByName("nfree").Int(); n != kept {
+	if kept := shard.FieldByName("nfree").Uint(); n != kept {
 		w.fail("has %d records in its free list, and counts %d", n, kept)
 	}
 }
 
-// pool checks the records that leaders have given back, and leaves them there.
-func (w *walk) pool(table reflect.Value) {
-	pool := reflect.NewAt(reflect.TypeFor[sync.Pool](), table.FieldByName("records").Addr().UnsafePointer()).Interface().(*sync.Pool)
-	var records []any
-	defer func() {
-		for _, f := range records {
-			pool.Put(f)
-		}
-	}()
-	for f := pool.Get(); f != nil; f = pool.Get() {
-		records = append(records, f)
-		record := reflect.ValueOf(f).Elem()
-		w.clean(record, "pool", "cold")
-		w.clean(record.FieldByName("cold").Elem(), "pool", "run") // which refers to the record
+// freeOwn checks the records that leaders have given back.
+func (w *walk) freeOwn(shard reflect.Value) {
+	var n uint64
+	for f := shard.FieldByName("freeOwn"); !f.IsNil(); f = f.Elem().FieldByName("next") {
+		n++
+		w.clean(f.Elem(), "list of given back", "next", "cold")
+		w.clean(f.Elem().FieldByName("cold").Elem(), "list of given back", "run") // which refers to the record
+	}
+	if kept := shard.FieldByName("nfreeOwn").Uint(); n != kept {
+		w.fail("has %d records that were given back, and counts %d", n, kept)
 	}
 }
 
