@@ -13,7 +13,7 @@ import (
 // together:
 //
 //	DoMulti    newBatch, leadIn for each key, then a goroutine for run
-//	run        the Start hooks, fn, then finish
+//	run        the Start hook, fn, then finish
 //	finish     conclude         from here on, a departure does not cancel fn's context
 //	           end              each flight, under the lock of its own shard
 //	           complete done    the DoMulti goes on
@@ -93,10 +93,8 @@ func (b *batch[K, V]) run() {
 			b.finish(answers[K, V]{how: exited, err: ErrGoexit})
 		}
 	}()
-	// The Start hooks of all flights come before fn, which works for all of them.
-	if h := b.parts[0].cold.shard.group.hooks; h != nil {
-		each(0, len(b.parts), func(i int) { b.parts[i].cold.shard.callStart(b.parts[i]) })
-		h.label(&b.ctx, b.parts[0].key)
+	if s := b.parts[0].cold.shard; s.group.hooks != nil {
+		s.callStartOwn(b.parts[0], &b.ctx) // once for all of them
 	}
 	a := returnedBy(fn(&b.ctx, keysOf(b.parts)))
 	normal = true

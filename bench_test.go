@@ -163,7 +163,8 @@ func BenchmarkFeature(b *testing.B) {
 		keys[i] = fmt.Sprintf("key-%06d", i)
 	}
 	told := 0
-	tell := func(coalesce.Event[string]) { told++ }
+	start := func(context.Context, coalesce.Event[string]) context.Context { told++; return nil }
+	finish := func(context.Context, coalesce.Event[string]) { told++ }
 	groups := []struct {
 		name string
 		g    func() *coalesce.Group[string, int]
@@ -172,7 +173,7 @@ func BenchmarkFeature(b *testing.B) {
 		{"MaxWaiters", func() *group { return &group{MaxWaiters: 100} }},
 		{"Clone", func() *group { return &group{Clone: func(v int) int { return v }} }},
 		{"MaxAge", func() *group { return &group{MaxAge: time.Hour} }},
-		{"Hooks", func() *group { return &group{Hooks: coalesce.Hooks[string]{Start: tell, Finish: tell}} }},
+		{"Hooks", func() *group { return &group{Hooks: coalesce.Hooks[string]{Start: start, Finish: finish}} }},
 	}
 	for _, x := range groups {
 		b.Run("Do/with="+x.name, func(b *testing.B) {

@@ -256,28 +256,41 @@ func (c *caller[K, V]) run() (v V, shared bool, err error) {
 }
 
 // runInline runs the flight that c leads on c's goroutine and returns c's answer. If fn
-// is nil, c.fn is run, with c's own ctx. No lock may be held.
+// is nil, c.fn is run, with c's own ctx, or with the values of the context that the Start
+// hook has returned. No lock may be held.
 func (c *caller[K, V]) runInline(fn func() (V, error)) (v V, shared bool, err error) {
+	s, ctx := c.shard, c.ctx
 	if fn == nil {
-		fn = func() (V, error) { return c.fn(c.ctx) }
+		fn = func() (V, error) { return c.fn(ctx) }
 	}
-	return c.shard.runInline(c.flight, fn)
+	if s.group.hooks == nil {
+		return s.runInline(c.flight, fn)
+	}
+	return s.runInline(c.flight, func() (V, error) {
+		// The hook is called in here because its exit counts as one of fn.
+		if returned := s.callStart(c.flight, ctx); returned != nil && ctx != nil {
+			ctx = context.WithoutCancel(returned) // of which fn gets the values only
+		}
+		return fn()
+	})
 }
 
 // announce calls the Join hook if c has joined a flight or is queued in one. The hook
 // runs on the caller's goroutine before it waits. No lock may be held.
 func (c *caller[K, V]) announce() {
-	if c.joined == nil {
-		return
+	if c.joined != nil {
+		c.guard(c.callJoin)
 	}
-	c.guard(func() {
-		if c.announced != nil {
-			// Deferred in here, before guard makes c leave: afterLeaving waits for it.
-			defer sched.Complete(c.announced)
-		}
-		h := c.shard.group.hooks
-		h.call(h.Join, c.joined)
-	})
+}
+
+// callJoin calls the Join hook for c. There must be hooks. It is called by announce,
+// under guard, and by multi.announce.
+func (c *caller[K, V]) callJoin() {
+	if c.announced != nil {
+		defer sched.Complete(c.announced) // before c is made to leave: afterLeaving waits for it
+	}
+	h := c.shard.group.hooks
+	h.call(h.Join, c.ctx, c.joined)
 }
 
 // awaitAnnounced blocks until the hooks for the earlier steps of c have returned: Join,
@@ -293,13 +306,18 @@ func (c *caller[K, V]) awaitAnnounced() {
 
 // guard runs code, which calls user code while c takes part in a flight. If that panics
 // or exits the goroutine, c leaves as if its context had ended, and the goroutine goes
-// on panicking or exiting. No lock may be held.
+// on panicking or exiting. If the flight has finished by then, a blocked call has its
+// result all the same, but does not return it. No lock may be held.
 func (c *caller[K, V]) guard(code func()) {
 	normal := false
 	defer func() {
+		switch {
+		case normal:
 		// In place of c.ctx, which need not have ended and may be the code that failed.
-		if !normal && c.withdraw(context.Background()) {
+		case c.withdraw(context.Background()):
 			c.unwatch() // the flight does it only for callers in its list
+		case c.seat.done != nil:
+			c.receive() // deliver, or the DoMulti, does it for the others
 		}
 	}()
 	code()
@@ -332,6 +350,7 @@ func (c *caller[K, V]) result() (v V, shared bool, err error) {
 	if f.outcome == rejected {
 		gs.awaitClosed() // Shutdown may still be closing the other shards
 	}
+	c.receive()
 	v, shared, err = f.result(gs.clone)
 	f.giveBack() // c was the last to need the record, unless it is known (R1)
 	return v, shared, err
@@ -439,7 +458,7 @@ func (c *caller[K, V]) answerLeft(ctx context.Context) {
 	}
 	if h := c.shard.group.hooks; c.left != nil && h.Leave != nil {
 		c.awaitAnnounced() // the hooks for one call are called in order
-		h.call(h.Leave, c.left)
+		h.call(h.Leave, c.ctx, c.left)
 	}
 }
 

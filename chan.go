@@ -84,38 +84,39 @@ func (c *caller[K, V]) sendImmediate() {
 
 // deliver answers c, which was listed in a flight that has finished. It does nothing for
 // a blocked call that was queued, which is woken by the completion of its seat. A key of
-// a DoMulti is woken, and the DoMulti reads the result. A receiver is sent the result.
-// The caller's edge is removed first: a call that has its answer must not be found
-// waiting. No lock may be held.
-func (c *caller[K, V]) deliver(clone func(V) V) {
+// a DoMulti is woken, and the DoMulti reads the result. A receiver is sent the result,
+// and deliver reports whether it has been sent by now. The caller's edge is removed
+// first: a call that has its answer must not be found waiting. No lock may be held.
+func (c *caller[K, V]) deliver(clone func(V) V) (sent bool) {
 	if c.turn != nil {
-		return
+		return false
 	}
 	c.edge.drop()
 	if c.answered != nil {
 		sched.Complete(c.answered)
-		return
+		return false
 	}
 	f := c.flight
 	if !f.clones(clone) {
 		clone = nil
 	}
 	c.send(clone, Result[V]{f.val, f.err, f.joined})
+	return clone == nil
 }
 
 // send sends r to c's channel, with a clone of the value if clone is not nil. Clone may
 // panic, exit its goroutine or take its time, and other callers wait behind c in the
-// list: so it runs on a goroutine of this receiver's own. If it exits, the receiver gets
-// ErrGoexit.
+// list: so it runs on a goroutine of this receiver's own, and so does then the Receive
+// hook. If Clone exits, the receiver gets ErrGoexit.
 func (c *caller[K, V]) send(clone func(V) V, r Result[V]) {
 	if clone == nil {
 		c.ch <- r
 		return
 	}
-	ch := c.ch
 	sched.Go(func() {
+		defer c.receiveAnnounced()
 		sent := Result[V]{Err: ErrGoexit, Shared: r.Shared}
-		defer func() { ch <- sent }()
+		defer func() { c.ch <- sent }()
 		sent, _ = cloned(clone, r)
 	})
 }

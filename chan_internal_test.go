@@ -102,7 +102,7 @@ func TestDoChan_LeavesAsItTakesPart(t *testing.T) {
 // TestDoChan_LeavesBeforeItStops: a receiver that a hook's exit makes leave has left
 // when its context, whose code may block, is no longer watched.
 func TestDoChan_LeavesBeforeItStops(t *testing.T) {
-	g := Group[int, int]{Hooks: Hooks[int]{Join: func(Event[int]) { runtime.Goexit() }}}
+	g := Group[int, int]{Hooks: Hooks[int]{Join: func(context.Context, Event[int]) { runtime.Goexit() }}}
 	stopped := 0
 	ctx := stoppableContext{context.Background(), make(chan struct{}), func() {
 		if stopped++; g.Stats().Left != 1 {

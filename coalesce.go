@@ -235,6 +235,7 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 		s.mu.Unlock()
 		c.announce()
 		sched.Wait(c.seat.done)
+		c.receive()
 		// c.result would do no more: a flight that was running when c joined it cannot be
 		// rejected, and the record of a flight that was joined is not given back.
 		return c.flight.result(s.group.clone)
@@ -282,13 +283,13 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // nothing and joins nothing.
 //
 // fn runs on a goroutine of the flight's own. Its context carries the values of
-// the leader's ctx and has no deadline. It is canceled when the last caller has
+// the leader's ctx (see also [Hooks].Start) and has no deadline. It is canceled when the last caller has
 // left, with the [context.Cause] of that caller's ctx as its cause, or by a
 // [Group.Shutdown] that has run out of time, with [ErrClosed] as its cause. It
 // is not canceled because fn returned, so a response body or database rows in
 // the value stay usable. There is one exception: if ctx can never end, as
 // [context.Background], and the call leads, fn runs on the caller's goroutine
-// and gets ctx itself.
+// and gets ctx itself, if no Start hook gives it other values.
 //
 // After the last caller has left, fn may take its time to notice: the flight is
 // abandoned. A call that finds it neither joins it nor starts a second

@@ -30,8 +30,9 @@ import (
 // the flight, or of the whole batch, leaves or when a Shutdown runs out of time. It does
 // not end because fn returns: the value that fn returns may still need it.
 type flightContext struct {
-	// values is the leader's context. It is set before fn gets this one. hooks.label
-	// replaces it just before fn runs, on the goroutine that runs fn.
+	// values is the leader's context. It is set before fn gets this one. callStartOwn
+	// replaces it just before fn runs, on the goroutine that runs fn, by the context that
+	// the Start hook returns.
 	values context.Context
 
 	mu       sched.Mutex      // guards done, canceled and after

@@ -3,6 +3,8 @@ package coalesce_test
 import (
 	"context"
 	"fmt"
+	"runtime/pprof"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -269,5 +271,33 @@ func TestContext_DeniesItsEnd(t *testing.T) {
 			t.Errorf("Shutdown: %v", err)
 		}
 		close(h.release)
+	})
+}
+
+// TestDoChan_PromotedLabels: a receiver that leads carries the labels of its own
+// context, not those of the goroutine that promoted it.
+func TestDoChan_PromotedLabels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g group
+		ctx, cancel := context.WithCancel(t.Context())
+		h := hold()
+		goCall(pprof.WithLabels(ctx, pprof.Labels("who", "first")), forms[2], &g, "k", func(ctx context.Context) (int, error) {
+			pprof.SetGoroutineLabels(ctx)
+			return h.fn(1)()
+		})
+		<-h.started
+		cancel()
+		synctest.Wait()
+		ctx = pprof.WithLabels(t.Context(), pprof.Labels("who", "second"))
+		ch := g.DoChan(ctx, "k", func(context.Context) (int, error) {
+			var b strings.Builder
+			_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
+			if !strings.Contains(b.String(), `{"who":"second"}`) {
+				t.Error(b.String())
+			}
+			return 2, nil
+		})
+		close(h.release)
+		<-ch
 	})
 }

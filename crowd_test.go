@@ -20,8 +20,9 @@ func TestG4_LeaderInACrowd(t *testing.T) {
 	if raceEnabled {
 		t.Skip("in a race build, the runtime puts a woken goroutine behind the others at random")
 	}
-	hook := func(coalesce.Event[int]) {}
-	for name, hooks := range map[string]coalesce.Hooks[int]{"plain": {}, "hooks": {Start: hook, Leave: hook}} {
+	start := func(context.Context, coalesce.Event[int]) context.Context { return nil }
+	leave := func(context.Context, coalesce.Event[int]) {}
+	for name, hooks := range map[string]coalesce.Hooks[int]{"plain": {}, "hooks": {Start: start, Leave: leave}} {
 		const tries, limit = 5, 200 * time.Millisecond
 		var took []time.Duration
 		for range tries {

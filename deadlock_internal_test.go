@@ -448,7 +448,7 @@ func TestDeadlock_LeaverHasNoEdge(t *testing.T) {
 		defer cancel()
 		var node *flightContext
 		left := 0
-		inner := Group[int, int]{Hooks: Hooks[int]{Leave: func(Event[int]) {
+		inner := Group[int, int]{Hooks: Hooks[int]{Leave: func(context.Context, Event[int]) {
 			left++
 			if n := edgesOf(t, node); n != 0 {
 				t.Errorf("the call that has left has %d edges", n)
@@ -482,7 +482,7 @@ func TestDeadlock_LeaverHasNoEdge(t *testing.T) {
 // are hooks, as it is where there are none.
 func TestDeadlock_DoMultiWithHooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := Group[int, int]{Hooks: Hooks[int]{Join: func(Event[int]) {}}}
+		g := Group[int, int]{Hooks: Hooks[int]{Join: func(context.Context, Event[int]) {}}}
 		var found error
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -503,7 +503,7 @@ func TestDeadlock_DoMultiWithHooks(t *testing.T) {
 // hook waits for nothing any more (D4).
 func TestDeadlock_DoMultiThatExitsHasNoEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		inner := Group[int, int]{Hooks: Hooks[int]{Join: func(Event[int]) { runtime.Goexit() }}}
+		inner := Group[int, int]{Hooks: Hooks[int]{Join: func(context.Context, Event[int]) { runtime.Goexit() }}}
 		release := make(chan struct{})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

@@ -74,8 +74,8 @@
 //     ctx.Err().
 //
 //   - fn's context (G7). If fn runs on a goroutine of the flight's own (G8), it
-//     gets a context that carries the values of the leader's context and has no
-//     deadline. That context is canceled when the last caller has left, with
+//     gets a context that carries the values of the leader's context, or of the
+//     one that [Hooks].Start has returned, and has no deadline. It is canceled when the last caller has left, with
 //     that caller's [context.Cause] as its cause, or by a Shutdown that has run
 //     out of time, with [ErrClosed] as its cause. It is never canceled because
 //     fn returned. A batch counts as one flight here: its context is canceled
@@ -85,7 +85,8 @@
 //
 //   - Where fn runs (G8). [Group.Do] and [Group.TryDo] run fn on the goroutine
 //     of the caller that leads, and so does [Group.DoContext] with a context
-//     that can never end, which it passes to fn as it is. All other calls run
+//     that can never end, which it passes to fn as it is, unless [Hooks].Start
+//     has returned another for fn to get the values of. All other calls run
 //     fn on a goroutine of the flight's own, so that the caller can leave.
 //
 //   - Every exit completes (G9). fn may return, panic, call [runtime.Goexit],
@@ -123,8 +124,9 @@
 //     other keys of the same DoMulti. A hook that panics is recovered, logged
 //     and counted. Hash and the methods of contexts must not panic. Hooks and
 //     the methods of contexts must not call [runtime.Goexit]. If one does, its
-//     own call leaves, and other callers are not affected, except that a Goexit
-//     of the Start hook counts as one of fn; see [Hooks].
+//     own call leaves, if it still takes part, and other callers are not
+//     affected, except that a Goexit of the Start hook counts as one of fn; see
+//     [Hooks].
 //
 //   - The zero Group is ready to use (G14). It must not be copied. A Group in a
 //     package variable may be used in [testing/synctest] bubbles, one after
@@ -221,7 +223,8 @@
 // MaxAge, Linger and Hooks put each flight into a hash table; without them, a
 // flight of Do that is alone in its shard needs none. MaxAge and Hooks also
 // read the clock when a flight starts, and Hooks read it again when a call joins
-// or leaves and when the flight ends.
+// or leaves and when the flight ends. The Receive hook reads it once more for
+// each call that it is called for.
 //
 // The check for deadlocks is free if the call's context is
 // [context.Background]. With any other context it looks up one value, and a

@@ -345,12 +345,15 @@ func ExampleGroup_linger() {
 	// 42 false <nil>
 }
 
-// Hooks tell what happens to flights, here to count those that run.
+// Hooks report what happens to flights, here to count those that fail.
 func ExampleHooks() {
 	var running, failed atomic.Int64
 	g := coalesce.Group[string, int]{Hooks: coalesce.Hooks[string]{
-		Start: func(coalesce.Event[string]) { running.Add(1) },
-		Finish: func(e coalesce.Event[string]) {
+		Start: func(context.Context, coalesce.Event[string]) context.Context {
+			running.Add(1)
+			return nil // fn's context stays as it is
+		},
+		Finish: func(_ context.Context, e coalesce.Event[string]) {
 			running.Add(-1)
 			if e.Err != nil {
 				failed.Add(1)
@@ -367,6 +370,79 @@ func ExampleHooks() {
 	// 1 running
 	// key returned no such key 0
 	// 0 running, 1 failed
+}
+
+// A span stands for one of a tracer's.
+type span struct{ path string }
+
+type spanKey struct{}
+
+// startSpan begins a span, as a child of that in ctx, and returns a context with it.
+func startSpan(ctx context.Context, name string) context.Context {
+	if parent, ok := ctx.Value(spanKey{}).(*span); ok {
+		name = parent.path + " > " + name
+	}
+	return context.WithValue(ctx, spanKey{}, &span{name})
+}
+
+// endSpan ends the span in ctx.
+func endSpan(ctx context.Context) {
+	fmt.Println(ctx.Value(spanKey{}).(*span).path)
+}
+
+// A span for each execution begins in Start and ends in Finish. It is a child of the
+// leader's span, and the parent of those that fn begins. (The flights of a DoMulti share
+// one Start, and so one span: end it in the Finish with the FlightID of the Start.)
+func ExampleHooks_span() {
+	g := coalesce.Group[string, int]{Hooks: coalesce.Hooks[string]{
+		Start: func(ctx context.Context, e coalesce.Event[string]) context.Context {
+			return startSpan(ctx, "load "+e.Key)
+		},
+		Finish: func(ctx context.Context, e coalesce.Event[string]) { endSpan(ctx) },
+	}}
+	ctx := startSpan(context.Background(), "request")
+	_, _, _ = g.DoContext(ctx, "user 1", func(ctx context.Context) (int, error) {
+		endSpan(startSpan(ctx, "query"))
+		return 1, nil
+	})
+	endSpan(ctx)
+	// Output:
+	// request > load user 1 > query
+	// request > load user 1
+	// request
+}
+
+// A histogram of how long followers wait. Leaders do not wait: Event.Run, at Finish, is
+// how long their fn ran.
+func ExampleHooks_receive() {
+	bounds := [...]time.Duration{time.Millisecond, 10 * time.Millisecond, time.Minute}
+	var waits [len(bounds) + 1]atomic.Int64
+	joined := make(chan struct{})
+	g := coalesce.Group[string, int]{Hooks: coalesce.Hooks[string]{
+		Join: func(context.Context, coalesce.Event[string]) { close(joined) },
+		Receive: func(_ context.Context, e coalesce.Event[string]) {
+			i := 0
+			for i < len(bounds) && e.Wait > bounds[i] {
+				i++
+			}
+			waits[i].Add(1)
+		},
+	}}
+	var follower sync.WaitGroup
+	g.Do("key", func() (int, error) {
+		follower.Go(func() { g.Do("key", func() (int, error) { return 2, nil }) })
+		<-joined
+		time.Sleep(20 * time.Millisecond)
+		return 1, nil
+	})
+	follower.Wait()
+	for i, bound := range bounds {
+		fmt.Println("up to", bound, waits[i].Load())
+	}
+	// Output:
+	// up to 1ms 0
+	// up to 10ms 0
+	// up to 1m0s 1
 }
 
 func ExamplePanicError() {

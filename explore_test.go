@@ -847,7 +847,7 @@ func TestExplore_Random(t *testing.T) {
 			}
 		case 1:
 			p.setup = func(g *coalesce.Group[int, history.Token]) {
-				g.Hooks.Join = func(coalesce.Event[int]) { sched.Point() }
+				g.Hooks.Join = func(context.Context, coalesce.Event[int]) { sched.Point() }
 			}
 		case 2:
 			p.setup = func(g *coalesce.Group[int, history.Token]) { g.MaxAge = time.Second }

@@ -169,9 +169,6 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	// has called panic(nil) under GODEBUG=panicnil=1. recover ends that panic and returns
 	// nil, which unwind takes for a Goexit.
 	err = ErrGoexit
-	if s.group.hooks != nil {
-		s.callStart(f)
-	}
 	v, err = fn()
 	normal = true
 	s.mu.Lock()
@@ -216,9 +213,8 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 		}
 	}()
 	c := f.cold
-	if h := s.group.hooks; h != nil {
-		s.callStart(f)
-		h.label(c.ctx, f.key)
+	if s.group.hooks != nil {
+		s.callStartOwn(f, c.ctx)
 	}
 	v, err := c.fn(c.ctx)
 	normal = true

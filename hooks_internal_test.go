@@ -3,18 +3,19 @@ package coalesce
 import (
 	"context"
 	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// TestHooks_JoinOfAQueuedDo: the hook is told of a Do that is queued when no lock is
+// TestHooks_JoinOfAQueuedDo: the hook for a Do that is queued is called when no lock is
 // held: it may use the group.
 func TestHooks_JoinOfAQueuedDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1}
-		told := 0
-		g.Hooks.Join = func(Event[int]) { told++; g.Len() }
+		joins := 0
+		g.Hooks.Join = func(context.Context, Event[int]) { joins++; g.Len() }
 		ctx, cancel := context.WithCancel(t.Context())
 		release := make(chan struct{})
 		go g.DoContext(ctx, 1, func(context.Context) (int, error) { <-release; return 1, nil })
@@ -23,8 +24,8 @@ func TestHooks_JoinOfAQueuedDo(t *testing.T) {
 		synctest.Wait()
 		go g.Do(1, func() (int, error) { return 2, nil })
 		synctest.Wait()
-		if told != 1 {
-			t.Errorf("the hook was told of %d calls, want 1", told)
+		if joins != 1 {
+			t.Errorf("got %d calls of the hook, want 1", joins)
 		}
 		close(release)
 	})
@@ -36,7 +37,7 @@ func TestHooks_LeaveThatExits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[int, int]
 		left, canceled := 0, false
-		g.Hooks.Leave = func(Event[int]) { left++; runtime.Goexit() }
+		g.Hooks.Leave = func(context.Context, Event[int]) { left++; runtime.Goexit() }
 		ctx, cancel := context.WithCancel(t.Context())
 		go g.DoContext(ctx, 1, func(ctx context.Context) (int, error) {
 			select {
@@ -56,17 +57,24 @@ func TestHooks_LeaveThatExits(t *testing.T) {
 	})
 }
 
-// TestHooks_BatchStartsBeforeFn: a batch's fn is called when the hook has been
-// told of the start of all its flights.
+// TestHooks_BatchStartsBeforeFn: a batch's fn is called when the Start hook has
+// returned, which is called once for all its flights, with the first key that fn gets.
 func TestHooks_BatchStartsBeforeFn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told := 0
-		g := Group[int, int]{Hooks: Hooks[int]{Start: func(Event[int]) { time.Sleep(time.Second); told++ }}}
-		g.DoMulti(t.Context(), []int{1, 2}, func(context.Context, []int) (map[int]int, error) {
-			if told != 2 {
-				t.Errorf("fn is called when the hook has been told of %d flights, want 2", told)
+		var started []int
+		g := Group[int, int]{Hooks: Hooks[int]{Start: func(_ context.Context, e Event[int]) context.Context {
+			time.Sleep(time.Second)
+			started = append(started, e.Key)
+			return nil
+		}}}
+		g.DoMulti(t.Context(), []int{2, 1, 2}, func(context.Context, []int) (map[int]int, error) {
+			if !slices.Equal(started, []int{2}) {
+				t.Errorf("got starts of %v before fn, want 2", started)
 			}
 			return nil, nil
 		})
+		if len(started) != 1 {
+			t.Errorf("got %d starts, want 1", len(started))
+		}
 	})
 }

@@ -5,8 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -17,55 +17,85 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// A told is an event and which hook was told of it.
-type told struct {
-	hook string
+// A heard is an event, the hook that got it, and whose context came with it.
+type heard struct {
+	hook, who string
 	coalesce.Event[string]
 }
 
-// A recorder records what hooks are told.
+// A recorder records what hooks get.
 type recorder struct {
 	mu  sync.Mutex
-	all []told
+	all []heard
 }
 
-func (r *recorder) hook(name string) func(coalesce.Event[string]) {
-	return func(e coalesce.Event[string]) {
+// nameKey is the key under which a context has a name in these tests.
+type nameKey struct{}
+
+func named(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, nameKey{}, name)
+}
+
+func nameOf(ctx context.Context) string {
+	name, _ := ctx.Value(nameKey{}).(string)
+	return name
+}
+
+func (r *recorder) hook(name string) func(context.Context, coalesce.Event[string]) {
+	return func(ctx context.Context, e coalesce.Event[string]) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.all = append(r.all, told{name, e})
+		r.all = append(r.all, heard{name, nameOf(ctx), e})
 	}
+}
+
+// start records a Start, and returns a context whose name has a plus sign more.
+func (r *recorder) start(ctx context.Context, e coalesce.Event[string]) context.Context {
+	r.hook("start")(ctx, e)
+	return named(ctx, nameOf(ctx)+"+")
 }
 
 func (r *recorder) hooks() coalesce.Hooks[string] {
 	return coalesce.Hooks[string]{
-		Start: r.hook("start"), Join: r.hook("join"), Leave: r.hook("leave"), Finish: r.hook("finish"),
+		Start: r.start, Join: r.hook("join"), Receive: r.hook("receive"), Leave: r.hook("leave"), Finish: r.hook("finish"),
 	}
 }
 
-// lines returns what was told, in the order of Seq, with flights numbered from
-// 1 in the order in which they appear, and forgets it. It reports numbers that
-// are not unique.
+// lines returns what was recorded, in the order of Seq, with flights numbered from 1 in
+// the order in which they appear, and forgets it. It reports flights without a number,
+// and numbers of events that are not unique, apart from those of Receives, which must be
+// those of the ends of their flights.
 func (r *recorder) lines(t *testing.T) []string {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	slices.SortFunc(r.all, func(a, b told) int { return cmp.Compare(a.Seq, b.Seq) })
+	slices.SortStableFunc(r.all, func(a, b heard) int {
+		return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.hook, b.hook), cmp.Compare(a.who, b.who), cmp.Compare(a.Wait, b.Wait))
+	})
 	names := map[uint64]int{}
 	var lines []string
 	for i, e := range r.all {
-		if i > 0 && r.all[i-1].Seq == e.Seq {
-			t.Errorf("two events have number %d", e.Seq)
+		if i > 0 && r.all[i-1].Seq == e.Seq && (e.hook != "receive" || r.all[i-1].FlightID != e.FlightID) {
+			t.Errorf("got %s and %s with the number %d", r.all[i-1].hook, e.hook, e.Seq)
 		}
-		if names[e.Flight] == 0 {
-			names[e.Flight] = len(names) + 1
+		if e.hook == "receive" && (i == 0 || r.all[i-1].Seq != e.Seq) {
+			t.Errorf("got a receive with the number %d, which is that of no finish", e.Seq)
 		}
-		line := fmt.Sprintf("%s %s %d: %d", e.hook, e.Key, names[e.Flight], e.Waiters)
+		if e.FlightID == 0 {
+			t.Errorf("got %s of flight 0", e.hook)
+		}
+		if names[e.FlightID] == 0 {
+			names[e.FlightID] = len(names) + 1
+		}
+		line := fmt.Sprintf("%s(%s) %s %d: %d", e.hook, e.who, e.Key, names[e.FlightID], e.Waiters)
 		if e.Wait != 0 {
 			line += fmt.Sprintf(" wait %v", e.Wait)
 		}
-		if e.hook == "finish" {
-			line += fmt.Sprintf(" run %v %v %v", e.Run, e.Outcome, e.Err != nil)
+		if e.Run != 0 {
+			line += fmt.Sprintf(" run %v", e.Run)
+		}
+		if e.hook == "finish" || e.hook == "receive" {
+			line += fmt.Sprintf(" %v %v", e.Outcome, e.Err != nil)
 		}
 		lines = append(lines, line)
 	}
@@ -76,15 +106,35 @@ func (r *recorder) lines(t *testing.T) []string {
 func (r *recorder) want(t *testing.T, lines ...string) {
 	t.Helper()
 	if got := r.lines(t); !slices.Equal(got, lines) {
-		t.Errorf("told:\n\t%s\nwant:\n\t%s", strings.Join(got, "\n\t"), strings.Join(lines, "\n\t"))
+		t.Errorf("got events\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(lines, "\n\t"))
 	}
 }
 
+// count returns how often each hook was called.
+func (r *recorder) count() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := map[string]int{}
+	for _, e := range r.all {
+		n[e.hook]++
+	}
+	return n
+}
+
+// nameIn is the name that a hook finds in the context of a call of a form that is made
+// with a context of the given name.
+func nameIn(f form, name string) string {
+	if f.name == "Do" || f.name == "DoContext background" {
+		return ""
+	}
+	return name
+}
+
 // TestHooks_Events: each form, as leader and as follower that stays, and one
-// that leaves.
+// that leaves; each hook gets the context of its call.
 func TestHooks_Events(t *testing.T) {
 	for _, leader := range forms {
-		for _, follower := range forms[:4] {
+		for _, follower := range joining {
 			t.Run(leader.name+" then "+follower.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var r recorder
@@ -92,13 +142,13 @@ func TestHooks_Events(t *testing.T) {
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
 					h := hold()
-					goCall(ctx, leader, &g, "k", h.ctxFn(1))
+					goCall(named(ctx, "a"), leader, &g, "k", h.ctxFn(1))
 					<-h.started
-					goCall(ctx, follower, &g, "k", ctxValue(0))
+					goCall(named(ctx, "b"), follower, &g, "k", ctxValue(0))
 					synctest.Wait()
 					time.Sleep(time.Second)
 					leaving, leave := context.WithCancel(t.Context())
-					goCall(leaving, forms[2], &g, "k", ctxValue(0))
+					goCall(named(leaving, "c"), forms[2], &g, "k", ctxValue(0))
 					synctest.Wait()
 					time.Sleep(time.Minute)
 					leave()
@@ -106,16 +156,18 @@ func TestHooks_Events(t *testing.T) {
 					time.Sleep(time.Second)
 					close(h.release)
 					synctest.Wait()
-					r.want(t, "start k 1: 0", "join k 1: 1", "join k 1: 2", "leave k 1: 1 wait 1m0s",
-						"finish k 1: 1 run 1m2s returned false")
+					a, b := nameIn(leader, "a"), nameIn(follower, "b")
+					r.want(t, "start("+a+") k 1: 0", "join("+b+") k 1: 1", "join(c) k 1: 2", "leave(c) k 1: 1 wait 1m0s",
+						"finish("+a+"+) k 1: 1 run 1m2s returned false", "receive("+b+") k 1: 0 wait 1m2s returned false")
 				})
 			})
 		}
 	}
 }
 
-// TestHooks_LeaderLeaves: a leader's Leave counts from its Start, and an
-// abandoned flight's end is told; what was queued behind it starts then.
+// TestHooks_LeaderLeaves: a leader's Leave counts from its Start and gets the leader's own
+// context, and an abandoned flight's end is reported; what was queued behind it starts
+// then. Of the calls that were queued, the one that leads has a Start, the other a Receive.
 func TestHooks_LeaderLeaves(t *testing.T) {
 	for _, queued := range forms {
 		for _, leader := range forms[2:] {
@@ -125,13 +177,16 @@ func TestHooks_LeaderLeaves(t *testing.T) {
 					g := group{Hooks: r.hooks()}
 					ctx, cancel := context.WithCancel(t.Context())
 					h := hold()
-					goCall(ctx, leader, &g, "k", h.ctxFn(1))
+					goCall(named(ctx, "a"), leader, &g, "k", h.ctxFn(1))
 					<-h.started
 					time.Sleep(time.Second)
 					cancel()
 					synctest.Wait()
 					h2 := hold()
-					goCall(t.Context(), queued, &g, "k", h2.ctxFn(2))
+					goCall(named(t.Context(), "b"), queued, &g, "k", h2.ctxFn(2))
+					synctest.Wait()
+					time.Sleep(time.Second)
+					goCall(named(t.Context(), "c"), queued, &g, "k", ctxValue(3))
 					synctest.Wait()
 					time.Sleep(time.Second)
 					close(h.release)
@@ -139,15 +194,19 @@ func TestHooks_LeaderLeaves(t *testing.T) {
 					time.Sleep(time.Second)
 					close(h2.release)
 					synctest.Wait()
-					r.want(t, "start k 1: 0", "leave k 1: 0 wait 1s", "join k 2: 1", "finish k 1: 0 run 2s returned false",
-						"start k 2: 0 wait 1s", "finish k 2: 0 wait 1s run 1s returned false")
+					b, c := nameIn(queued, "b"), nameIn(queued, "c")
+					r.want(t, "start(a) k 1: 0", "leave(a) k 1: 0 wait 1s", "join("+b+") k 2: 1", "join("+c+") k 2: 2",
+						"finish(a+) k 1: 0 run 3s returned false",
+						"start("+b+") k 2: 1 wait 2s", "finish("+b+"+) k 2: 1 wait 2s run 1s returned false",
+						"receive("+c+") k 2: 0 wait 2s returned false")
 				})
 			})
 		}
 	}
 }
 
-// TestHooks_Outcomes: how fn ended is told, and what callers get.
+// TestHooks_Outcomes: how fn ended, and what callers get, is reported at the end of the
+// flight and to a call that receives it.
 func TestHooks_Outcomes(t *testing.T) {
 	fns := []struct {
 		name, want string
@@ -159,128 +218,166 @@ func TestHooks_Outcomes(t *testing.T) {
 		{"Goexit", "goexit true", func() (int, error) { runtime.Goexit(); return 0, nil }},
 	}
 	for _, test := range fns {
-		for _, f := range forms {
+		for _, f := range joining {
 			t.Run(test.name+" "+f.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var r recorder
 					g := group{Hooks: r.hooks()}
-					goCall(t.Context(), f, &g, "k", func(context.Context) (int, error) { return test.fn() })
+					var ends []coalesce.Event[string]
+					g.Hooks.Receive = func(ctx context.Context, e coalesce.Event[string]) {
+						r.hook("receive")(ctx, e)
+						ends = append(ends, e)
+					}
+					release := make(chan struct{})
+					goCall(t.Context(), forms[0], &g, "k", func(context.Context) (int, error) { <-release; return test.fn() })
 					synctest.Wait()
-					r.want(t, "start k 1: 0", "finish k 1: 0 run 0s "+test.want)
+					b, _ := goCall(t.Context(), f, &g, "k", ctxValue(0))
+					synctest.Wait()
+					close(release)
+					synctest.Wait()
+					r.want(t, "start() k 1: 0", "join() k 1: 1", "finish(+) k 1: 1 "+test.want, "receive() k 1: 0 "+test.want)
+					err := b.err
+					if b.panic != nil {
+						err = b.panic.(error)
+					}
+					if len(ends) != 1 || ends[0].Err != err {
+						t.Errorf("got %+v, want the error that the call got, %v", ends, err)
+					}
 				})
 			})
 		}
 	}
 }
 
-// TestHooks_Shutdown: a flight that never started is told of as closed.
+// TestHooks_Shutdown: a flight that never started ends as closed, and each call that was
+// queued in it receives that.
 func TestHooks_Shutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
 		g := group{Hooks: r.hooks()}
 		h := abandon(t, &g, "k")
 		r.lines(t)
-		goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
-		goCall(t.Context(), forms[3], &g, "k", ctxValue(0))
-		synctest.Wait()
-		time.Sleep(time.Second)
+		var answers []*answer
+		want := []string{}
+		for i, f := range forms {
+			a, _ := goCall(named(t.Context(), f.name), f, &g, "k", ctxValue(0))
+			answers = append(answers, a)
+			synctest.Wait()
+			want = append(want, fmt.Sprintf("join(%s) k 1: %d", nameIn(f, f.name), i+1))
+			time.Sleep(time.Second)
+		}
 		go func() { _ = g.Shutdown(t.Context()) }()
 		synctest.Wait()
-		r.want(t, "join k 1: 1", "join k 1: 2", "finish k 1: 2 wait 1s run 0s closed true")
+		want = append(want, "finish() k 1: 6 wait 6s closed true", "receive() k 1: 0 wait 5s closed true",
+			"receive() k 1: 0 wait 6s closed true", "receive(DoChan) k 1: 0 wait 3s closed true",
+			"receive(DoContext) k 1: 0 wait 4s closed true", "receive(DoFresh) k 1: 0 wait 2s closed true",
+			"receive(DoMulti) k 1: 0 wait 1s closed true")
+		r.want(t, want...)
+		for i, a := range answers {
+			if a.err != coalesce.ErrClosed {
+				t.Errorf("%s: got %v, want ErrClosed", forms[i].name, a.err)
+			}
+		}
 		close(h.release)
 	})
 }
 
-// TestHooks_DoMulti: a flight of a batch is told of like any other.
+// TestHooks_DoMulti: a batch has one Start, that of its first key; otherwise its flights
+// are like any other, and each key that the call joins or queues for has its own events.
 func TestHooks_DoMulti(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
 		g := group{Hooks: r.hooks(), Shards: 1}
 		h := abandon(t, &g, "q")
+		h2 := abandon(t, &g, "p")
+		goCall(t.Context(), forms[0], &g, "p", ctxValue(0)) // it leads when p is promoted
 		running := hold()
 		goCall(t.Context(), forms[0], &g, "r", running.ctxFn(1))
 		<-running.started
+		synctest.Wait()
 		r.lines(t)
 		done := make(chan map[string]coalesce.Result[int])
 		go func() {
-			done <- g.DoMulti(t.Context(), []string{"a", "q", "r", "b"},
-				func(_ context.Context, keys []string) (map[string]int, error) {
+			done <- g.DoMulti(named(t.Context(), "m"), []string{"r", "a", "q", "p", "b"},
+				func(ctx context.Context, keys []string) (map[string]int, error) {
+					if name := nameOf(ctx); name != "m+" {
+						t.Errorf("fn for %q got the context of %q, want what Start has returned", keys, name)
+					}
 					time.Sleep(time.Second)
 					return map[string]int{"a": 1, "q": 2}, nil
 				})
 		}()
 		synctest.Wait()
+		goCall(named(t.Context(), "j"), forms[2], &g, "b", ctxValue(0))
 		time.Sleep(2 * time.Second)
-		close(h.release)
 		close(running.release)
+		synctest.Wait()
+		close(h2.release)
+		synctest.Wait()
+		close(h.release)
 		<-done
 		synctest.Wait()
-		var lines []string
-		for _, l := range r.lines(t) {
-			if strings.Contains(l, " a ") || strings.Contains(l, " b ") || strings.Contains(l, "join") || strings.Contains(l, "start") {
-				lines = append(lines, l)
-			}
-		}
-		want := []string{
-			"start a 1: 0", "join q 2: 1", "join r 3: 1", "start b 4: 0",
-			"finish a 1: 0 run 1s returned false", "finish b 4: 0 run 1s returned true",
-			"start q 2: 0 wait 2s",
-		}
-		// The numbers of flights depend on which events come first.
-		strip := func(l string) string {
-			i := strings.LastIndex(l[:strings.Index(l, ":")], " ")
-			return l[:i] + l[strings.Index(l, ":"):]
-		}
-		for i := range lines {
-			lines[i] = strip(lines[i])
-		}
-		for i := range want {
-			want[i] = strip(want[i])
-		}
-		if !slices.Equal(lines, want) {
-			t.Errorf("told:\n\t%s\nwant:\n\t%s", strings.Join(lines, "\n\t"), strings.Join(want, "\n\t"))
-		}
+		r.want(t,
+			"join(m) r 1: 1", "start(m) a 2: 0", "join(m) q 3: 1", "join(m) p 4: 2", "join(j) b 5: 1",
+			"finish(m+) a 2: 0 run 1s returned false",
+			"finish(m+) b 5: 1 run 1s returned true", "receive(j) b 5: 0 wait 1s returned true",
+			"finish(+) r 1: 1 run 2s returned false", "receive(m) r 1: 0 wait 3s returned false",
+			"finish(+) p 6: 0 run 2s returned false",
+			"start() p 4: 1 wait 2s", "finish(+) p 4: 1 wait 2s returned false", "receive(m) p 4: 0 wait 3s returned false",
+			"finish(+) q 7: 0 run 2s returned false",
+			"start(m) q 3: 0 wait 2s", "finish(m+) q 3: 0 wait 2s run 1s returned false")
 	})
 }
 
-// TestHooks_InOrder: a call's own events are told in order, though two
-// goroutines tell them and the hooks are slow.
+// TestHooks_InOrder: the hooks of one call are called in order, though two goroutines call
+// them and the hooks are slow.
 func TestHooks_InOrder(t *testing.T) {
 	for _, f := range forms[2:] {
-		for _, role := range []string{"leads", "follows", "is queued", "is promoted"} {
+		for _, role := range []string{"leads", "follows", "is queued", "is promoted", "receives", "receives a clone"} {
 			t.Run(f.name+" "+role, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var r recorder
 					on := false
-					slow := func(name string) func(coalesce.Event[string]) {
+					slow := func(name string) func(context.Context, coalesce.Event[string]) {
 						record := r.hook(name)
-						return func(e coalesce.Event[string]) {
+						return func(ctx context.Context, e coalesce.Event[string]) {
 							if !on {
 								return
 							}
 							if name == "join" || role == "leads" && name == "start" {
 								time.Sleep(time.Minute) // and what comes next must not overtake it
 							}
-							record(e)
+							record(ctx, e)
 						}
 					}
-					g := group{Hooks: coalesce.Hooks[string]{Start: slow("start"), Join: slow("join"), Leave: slow("leave")}}
+					start := slow("start")
+					g := group{Hooks: coalesce.Hooks[string]{
+						Start: func(ctx context.Context, e coalesce.Event[string]) context.Context { start(ctx, e); return nil },
+						Join:  slow("join"), Receive: slow("receive"), Leave: slow("leave"),
+					}}
 					var h *held
 					switch role {
-					case "follows":
+					case "receives a clone":
+						g.Clone = func(v int) int { return v }
+						fallthrough
+					case "follows", "receives":
+						if f.name == "DoFresh" && role != "follows" {
+							return // it is queued, and cannot receive before its Join has returned
+						}
 						h = lead(t, &g)
 					case "is queued", "is promoted":
 						h = abandon(t, &g, "k")
 					}
 					on = true
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-					if role == "is promoted" {
+					ends := role == "is promoted" || strings.HasPrefix(role, "receives")
+					if ends {
 						ctx = t.Context()
 					}
 					defer cancel()
 					h2 := hold()
 					goCall(ctx, f, &g, "k", h2.ctxFn(2))
-					if role == "is promoted" {
+					if ends {
 						time.Sleep(time.Second)
 						close(h.release) // while the hook for Join runs
 						h = nil
@@ -297,9 +394,11 @@ func TestHooks_InOrder(t *testing.T) {
 						want[0] = "start"
 					case "is promoted":
 						want[1] = "start"
+					case "receives", "receives a clone":
+						want[1] = "receive"
 					}
 					if !slices.Equal(got, want) {
-						t.Errorf("%q, want %q", got, want)
+						t.Errorf("got %q, want %q", got, want)
 					}
 					if h != nil {
 						close(h.release)
@@ -311,18 +410,22 @@ func TestHooks_InOrder(t *testing.T) {
 	}
 }
 
-// TestHooks_Panic: a hook that panics is logged and counted, and harms nobody.
+// TestHooks_Panic: a hook that panics is logged and counted, and harms no call.
 func TestHooks_Panic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logs := captureLog(t)
-		bad := func(coalesce.Event[string]) { panic("a hook's") }
+		bad := func(context.Context, coalesce.Event[string]) { panic("a hook's") }
 		g := group{Hooks: coalesce.Hooks[string]{
-			Start: bad, Join: bad, Leave: bad, Finish: bad,
-			Labels: func(string) pprof.LabelSet { panic("labels'") },
+			Start: func(context.Context, coalesce.Event[string]) context.Context { panic("a hook's") },
+			Join:  bad, Receive: bad, Leave: bad, Finish: bad,
 		}}
 		for _, leader := range forms {
 			h := hold()
-			a, done := goCall(t.Context(), leader, &g, "k", h.ctxFn(1))
+			name := ""
+			a, done := goCall(named(t.Context(), "a"), leader, &g, "k", func(ctx context.Context) (int, error) {
+				name = nameOf(ctx)
+				return h.ctxFn(1)(ctx)
+			})
 			<-h.started
 			b, doneB := goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
 			ctx, cancel := context.WithCancel(t.Context())
@@ -334,43 +437,44 @@ func TestHooks_Panic(t *testing.T) {
 			<-done
 			<-doneB
 			if a.v != 1 || a.err != nil || b.v != 1 || b.err != nil || c.err != context.Canceled {
-				t.Errorf("%s: %+v, %+v, %+v", leader.name, a, b, c)
+				t.Errorf("%s: got %+v, %+v, %+v, want 1, 1 and the end of a context", leader.name, a, b, c)
+			}
+			if name != nameIn(leader, "a") {
+				t.Errorf("%s: fn got the context of %q, want the leader's values", leader.name, name)
 			}
 		}
 		synctest.Wait()
-		// Start, two Joins, Leave and Finish of each; and Labels, where fn has a
-		// goroutine of its own.
-		want := 5*len(forms) + len(forms) - 2
+		want := 6 * len(forms) // Start, two Joins, Receive, Leave and Finish of each
 		if n := g.Stats().HookPanics; n != uint64(want) {
-			t.Errorf("%d panics counted, want %d", n, want)
+			t.Errorf("got %d panics counted, want %d", n, want)
 		}
 		if s := logs.String(); strings.Count(s, "a hook panicked") != want || !strings.Contains(s, "hooks_test.go") {
-			t.Errorf("%d panics logged, want %d", strings.Count(s, "a hook panicked"), want)
+			t.Errorf("got %d panics logged, want %d", strings.Count(s, "a hook panicked"), want)
 		}
 	})
 }
 
-// TestHooks_PanicInLog: the log handler's own panic harms nobody either.
+// TestHooks_PanicInLog: the log handler's own panic harms no call either.
 func TestHooks_PanicInLog(t *testing.T) {
 	old := slog.Default()
 	defer slog.SetDefault(old)
 	slog.SetDefault(slog.New(panickingHandler{slog.DiscardHandler}))
-	g := group{Hooks: coalesce.Hooks[string]{Finish: func(coalesce.Event[string]) { panic("a hook's") }}}
+	g := group{Hooks: coalesce.Hooks[string]{Finish: func(context.Context, coalesce.Event[string]) { panic("a hook's") }}}
 	if v, _, err := g.Do("k", value(1)); v != 1 || err != nil || g.Stats().HookPanics != 1 {
 		t.Errorf("%d, %v, %+v", v, err, g.Stats())
 	}
 }
 
-// TestHooks_Goexit: a hook that exits the goroutine ends that call, and the
-// flight is there for everybody else; no key is left dead.
+// TestHooks_Goexit: a hook that exits the goroutine ends that call, and the flight is
+// there for all others; no key is left dead.
 func TestHooks_Goexit(t *testing.T) {
-	exit := func(coalesce.Event[string]) { runtime.Goexit() }
+	exit := func(context.Context, coalesce.Event[string]) { runtime.Goexit() }
 	for name, hooks := range map[string]coalesce.Hooks[string]{
-		"Start":  {Start: exit},
-		"Join":   {Join: exit},
-		"Leave":  {Leave: exit},
-		"Finish": {Finish: exit},
-		"Labels": {Labels: func(string) pprof.LabelSet { runtime.Goexit(); return pprof.Labels() }},
+		"Start":   {Start: func(context.Context, coalesce.Event[string]) context.Context { runtime.Goexit(); return nil }},
+		"Join":    {Join: exit},
+		"Receive": {Receive: exit},
+		"Leave":   {Leave: exit},
+		"Finish":  {Finish: exit},
 	} {
 		for _, leader := range forms {
 			t.Run(name+" "+leader.name, func(t *testing.T) {
@@ -399,7 +503,7 @@ func TestHooks_Goexit(t *testing.T) {
 					go g.DoMulti(ctx, []string{"k", "l"}, func(context.Context, []string) (map[string]int, error) { return nil, nil })
 					synctest.Wait()
 					if n := g.Len(); n != 0 {
-						t.Errorf("%d keys are in flight", n)
+						t.Errorf("got %d keys in flight, want none", n)
 					}
 				})
 			})
@@ -412,7 +516,7 @@ func TestHooks_Goexit(t *testing.T) {
 func TestHooks_JoinGoexitLeaves(t *testing.T) {
 	for _, f := range forms[:4] {
 		synctest.Test(t, func(t *testing.T) {
-			g := group{Hooks: coalesce.Hooks[string]{Join: func(coalesce.Event[string]) { runtime.Goexit() }}}
+			g := group{Hooks: coalesce.Hooks[string]{Join: func(context.Context, coalesce.Event[string]) { runtime.Goexit() }}}
 			ctx, cancel := context.WithCancel(t.Context())
 			h := hold()
 			goCall(ctx, forms[2], &g, "k", h.ctxFn(1))
@@ -438,12 +542,13 @@ func TestHooks_StartGoexit(t *testing.T) {
 			t.Run(fmt.Sprintf("%s queued %t", f.name, queued), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					on := false
-					g := group{Hooks: coalesce.Hooks[string]{Start: func(coalesce.Event[string]) {
+					g := group{Hooks: coalesce.Hooks[string]{Start: func(context.Context, coalesce.Event[string]) context.Context {
 						if on {
 							on = false
 							time.Sleep(time.Second) // and others join
 							runtime.Goexit()
 						}
+						return nil
 					}}}
 					h := hold()
 					close(h.release)
@@ -489,17 +594,19 @@ func TestHooks_GoexitInMulti(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var r recorder
 				on := false
-				hook := func(name string) func(coalesce.Event[string]) {
+				hook := func(name string) func(context.Context, coalesce.Event[string]) {
 					record := r.hook(name)
-					return func(e coalesce.Event[string]) {
-						record(e)
+					return func(ctx context.Context, e coalesce.Event[string]) {
+						record(ctx, e)
 						if on && name == exits {
 							runtime.Goexit()
 						}
 					}
 				}
+				start := hook("start")
 				g := group{Hooks: coalesce.Hooks[string]{
-					Start: hook("start"), Join: hook("join"), Leave: hook("leave"), Finish: hook("finish"),
+					Start: func(ctx context.Context, e coalesce.Event[string]) context.Context { start(ctx, e); return nil },
+					Join:  hook("join"), Receive: hook("receive"), Leave: hook("leave"), Finish: hook("finish"),
 				}}
 				first, running := abandon(t, &g, "q"), hold()
 				ctx, cancel := context.WithCancel(t.Context())
@@ -516,25 +623,22 @@ func TestHooks_GoexitInMulti(t *testing.T) {
 				synctest.Wait()
 				for f := range g.Flights() {
 					if (f.Key == "q" || f.Key == "r") != (f.State == coalesce.StateAbandoned) {
-						t.Errorf("%+v", f)
+						t.Errorf("got %+v, want only q and r abandoned", f)
 					}
 				}
 				close(first.release)
 				close(running.release)
 				synctest.Wait()
 				if n := g.Len(); n != 0 {
-					t.Errorf("%d keys are in flight", n)
+					t.Errorf("got %d keys in flight, want none", n)
 				}
-				told := map[string]int{}
-				for _, e := range r.all {
-					told[e.hook]++
-				}
+				got := r.count()
 				leaves := 6
 				if exits == "start" {
 					leaves = 4 // the batch is over before the call's context ends
 				}
-				if told["start"] != 4 || told["finish"] != 4 || told["join"] != 2 || told["leave"] != leaves {
-					t.Errorf("got events %v, want 4 starts and ends, 2 joins, %d leaves", told, leaves)
+				if got["start"] != 3 || got["finish"] != 4 || got["join"] != 2 || got["receive"] != 0 || got["leave"] != leaves {
+					t.Errorf("got events %v, want 3 starts, one of them of the batch, 4 ends, 2 joins, %d leaves", got, leaves)
 				}
 			})
 		})
@@ -545,7 +649,7 @@ func TestHooks_GoexitInMulti(t *testing.T) {
 // hooks of a DoMulti, which has left several flights, take their time.
 func TestHooks_LeaveThatBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := group{Hooks: coalesce.Hooks[string]{Leave: func(coalesce.Event[string]) { time.Sleep(time.Hour) }}}
+		g := group{Hooks: coalesce.Hooks[string]{Leave: func(context.Context, coalesce.Event[string]) { time.Sleep(time.Hour) }}}
 		ctx, cancel := context.WithCancel(t.Context())
 		var canceled time.Time
 		goMulti(ctx, &g, func(ctx context.Context, _ []string) (map[string]int, error) {
@@ -568,7 +672,10 @@ func TestHooks_LeaveThatBlocks(t *testing.T) {
 // hook if no Leave hook has to come after it.
 func TestHooks_SlowStartAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := group{Hooks: coalesce.Hooks[string]{Start: func(coalesce.Event[string]) { time.Sleep(time.Hour) }}}
+		g := group{Hooks: coalesce.Hooks[string]{Start: func(context.Context, coalesce.Event[string]) context.Context {
+			time.Sleep(time.Hour)
+			return nil
+		}}}
 		for _, f := range forms[2:] {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			began := time.Now()
@@ -587,7 +694,7 @@ func TestHooks_SlowStartAlone(t *testing.T) {
 func TestHooks_UseTheGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := group{Shards: 1}
-		use := func(e coalesce.Event[string]) {
+		use := func(_ context.Context, e coalesce.Event[string]) {
 			g.Len()
 			g.Stats()
 			for range g.Flights() {
@@ -597,17 +704,24 @@ func TestHooks_UseTheGroup(t *testing.T) {
 				g.Forget("other")
 			}
 		}
-		g.Hooks = coalesce.Hooks[string]{Start: use, Join: use, Leave: use, Finish: use}
+		g.Hooks = coalesce.Hooks[string]{
+			Start: func(ctx context.Context, e coalesce.Event[string]) context.Context { use(ctx, e); return nil },
+			Join:  use, Receive: use, Leave: use, Finish: use,
+		}
 		for _, f := range forms {
 			h := hold()
 			_, done := goCall(t.Context(), f, &g, "k", h.ctxFn(1))
 			<-h.started
 			ctx, cancel := context.WithCancel(t.Context())
 			goCall(ctx, forms[2], &g, "k", ctxValue(0))
+			for _, f := range joining {
+				goCall(t.Context(), f, &g, "k", ctxValue(0))
+			}
 			synctest.Wait()
 			cancel()
 			close(h.release)
 			<-done
+			synctest.Wait()
 		}
 		synctest.Wait()
 		if n := g.Len(); n != 0 {
@@ -616,102 +730,39 @@ func TestHooks_UseTheGroup(t *testing.T) {
 	})
 }
 
-// TestHooks_Labels: the goroutine of a flight's own, and fn's context, carry
-// the hooks' labels and those of the leader's context; a caller's goroutine is
-// left alone.
-func TestHooks_Labels(t *testing.T) {
-	g := group{Hooks: coalesce.Hooks[string]{
-		Labels: func(key string) pprof.LabelSet { return pprof.Labels("coalesce_key", key) },
-	}}
-	profile := func() string {
-		var b strings.Builder
-		_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
-		return b.String()
-	}
-	g.Do("k", func() (int, error) {
-		if p := profile(); strings.Contains(p, "coalesce_key") {
-			t.Errorf("Do: %s", p)
-		}
-		return 1, nil
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ctx = pprof.WithLabels(ctx, pprof.Labels("request", "17"))
-	const want = `{"coalesce_key":"k", "request":"17"}`
-	check := func(ctx context.Context) (int, error) {
-		if p := profile(); !strings.Contains(p, want) {
-			t.Errorf("no %s in\n%s", want, p)
-		}
-		if v, _ := pprof.Label(ctx, "coalesce_key"); v != "k" {
-			t.Errorf("fn's context has %q", v)
-		}
-		return 1, nil
-	}
-	_, _, _ = g.DoContext(ctx, "k", check)
-	<-g.DoChan(ctx, "k", check)
-	_, _, _ = g.DoFresh(ctx, "k", check)
-	g.DoMulti(ctx, []string{"k", "l"}, func(ctx context.Context, _ []string) (map[string]int, error) {
-		_, _ = check(ctx)
-		return nil, nil
-	})
-}
-
-// TestHooks_PromotedLabels: a receiver that leads carries the labels of its own
-// context, not those of the goroutine that promoted it.
-func TestHooks_PromotedLabels(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var g group
-		ctx, cancel := context.WithCancel(t.Context())
-		h := hold()
-		goCall(pprof.WithLabels(ctx, pprof.Labels("who", "first")), forms[2], &g, "k", func(ctx context.Context) (int, error) {
-			pprof.SetGoroutineLabels(ctx)
-			return h.fn(1)()
-		})
-		<-h.started
-		cancel()
-		synctest.Wait()
-		ctx = pprof.WithLabels(t.Context(), pprof.Labels("who", "second"))
-		ch := g.DoChan(ctx, "k", func(context.Context) (int, error) {
-			var b strings.Builder
-			_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
-			if !strings.Contains(b.String(), `{"who":"second"}`) {
-				t.Error(b.String())
-			}
-			return 2, nil
-		})
-		close(h.release)
-		<-ch
-	})
-}
-
 // TestHooks_EachAlone: each hook is called though no other is set.
 func TestHooks_EachAlone(t *testing.T) {
-	told := map[string]int{}
-	hook := func(name string) func(coalesce.Event[string]) {
-		return func(coalesce.Event[string]) { told[name]++ }
-	}
-	for name, hooks := range map[string]coalesce.Hooks[string]{
-		"Start":  {Start: hook("Start")},
-		"Join":   {Join: hook("Join")},
-		"Leave":  {Leave: hook("Leave")},
-		"Finish": {Finish: hook("Finish")},
-		"Labels": {Labels: func(string) pprof.LabelSet { told["Labels"]++; return pprof.Labels() }},
+	for name, set := range map[string]func(h *coalesce.Hooks[string], r *recorder){
+		"start":   func(h *coalesce.Hooks[string], r *recorder) { h.Start = r.start },
+		"join":    func(h *coalesce.Hooks[string], r *recorder) { h.Join = r.hook("join") },
+		"receive": func(h *coalesce.Hooks[string], r *recorder) { h.Receive = r.hook("receive") },
+		"leave":   func(h *coalesce.Hooks[string], r *recorder) { h.Leave = r.hook("leave") },
+		"finish":  func(h *coalesce.Hooks[string], r *recorder) { h.Finish = r.hook("finish") },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			g := group{Hooks: hooks}
+			var r recorder
+			var g group
+			set(&g.Hooks, &r)
+			want := map[string]int{name: 1}
 			h := hold()
 			_, done := goCall(t.Context(), forms[2], &g, "k", h.ctxFn(1))
 			<-h.started
-			ctx, cancel := context.WithCancel(t.Context())
-			_, left := goCall(ctx, forms[2], &g, "k", ctxValue(0))
+			if name != "join" {
+				goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
+			}
+			if name != "receive" {
+				ctx, cancel := context.WithCancel(t.Context())
+				_, left := goCall(ctx, forms[2], &g, "k", ctxValue(0))
+				synctest.Wait()
+				cancel()
+				<-left
+			}
 			synctest.Wait()
-			cancel()
-			<-left
 			close(h.release)
 			<-done
 			synctest.Wait()
-			if told[name] != 1 {
-				t.Errorf("%s was called %d times, want once", name, told[name])
+			if got := r.count(); !maps.Equal(got, want) {
+				t.Errorf("got calls of hooks %v, want %v", got, want)
 			}
 		})
 	}
@@ -722,8 +773,8 @@ func TestHooks_EachAlone(t *testing.T) {
 func TestHooks_NoPanic(t *testing.T) {
 	logs := captureLog(t)
 	g := group{Hooks: coalesce.Hooks[string]{
-		Start:  func(coalesce.Event[string]) {},
-		Finish: func(coalesce.Event[string]) { runtime.Goexit() },
+		Start:  func(context.Context, coalesce.Event[string]) context.Context { return nil },
+		Finish: func(context.Context, coalesce.Event[string]) { runtime.Goexit() },
 	}}
 	done := make(chan struct{})
 	go func() {
@@ -732,6 +783,6 @@ func TestHooks_NoPanic(t *testing.T) {
 	}()
 	<-done
 	if n, s := g.Stats().HookPanics, logs.String(); n != 0 || strings.Contains(s, "panicked") {
-		t.Errorf("%d panics are counted, and the log says %q", n, s)
+		t.Errorf("got %d panics counted, and the log %q, want none", n, s)
 	}
 }

@@ -30,7 +30,7 @@ func TestFlightID_Unique(t *testing.T) {
 		"one shard":   {Shards: 1},
 		"many shards": {Shards: 1024},
 		"one hash":    {Hash: func(int) uint64 { return 7 }},
-		"hooks":       {Hooks: coalesce.Hooks[int]{Finish: func(coalesce.Event[int]) {}}},
+		"hooks":       {Hooks: coalesce.Hooks[int]{Finish: func(context.Context, coalesce.Event[int]) {}}},
 		"MaxAge":      {MaxAge: time.Hour},
 		"Linger":      {Linger: time.Hour},
 	} {
@@ -79,7 +79,7 @@ func TestFlightID_Unique(t *testing.T) {
 // it runs and when it is forgotten, in every form, with hooks and without.
 func TestFlightID_Kept(t *testing.T) {
 	for name, hooks := range map[string]coalesce.Hooks[string]{
-		"plain": {}, "hooks": {Join: func(coalesce.Event[string]) {}},
+		"plain": {}, "hooks": {Join: func(context.Context, coalesce.Event[string]) {}},
 	} {
 		for _, f := range forms {
 			t.Run(name+"/"+f.name, func(t *testing.T) {
@@ -119,8 +119,13 @@ func TestFlightID_IsThatOfEvents(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex
 			var got []uint64
-			saw := func(e coalesce.Event[string]) { mu.Lock(); got = append(got, e.Flight); mu.Unlock() }
-			g := group{Hooks: coalesce.Hooks[string]{Start: saw, Join: saw, Finish: saw}}
+			saw := func(_ context.Context, e coalesce.Event[string]) {
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, e.FlightID)
+			}
+			start := func(ctx context.Context, e coalesce.Event[string]) context.Context { saw(ctx, e); return nil }
+			g := group{Hooks: coalesce.Hooks[string]{Start: start, Join: saw, Receive: saw, Leave: saw, Finish: saw}}
 			h := hold()
 			goCall(t.Context(), f, &g, "k", h.ctxFn(1))
 			synctest.Wait()
@@ -129,7 +134,7 @@ func TestFlightID_IsThatOfEvents(t *testing.T) {
 			id := only(t, &g).ID
 			close(h.release)
 			synctest.Wait()
-			if want := []uint64{id, id, id}; !slices.Equal(got, want) {
+			if want := []uint64{id, id, id, id}; !slices.Equal(got, want) {
 				t.Errorf("%s: got events of the flights %d, want %d", f.name, got, want)
 			}
 		})
@@ -199,7 +204,7 @@ func TestFlights_AtLeast(t *testing.T) {
 		{"TryDo", new(group), func(_ context.Context, g *group, h *held) { g.TryDo("k", h.fn(1)) }, true},
 		{"DoContext that cannot end", new(group), never, true},
 		{"Do, MaxAge", &group{MaxAge: time.Hour}, do, false},
-		{"Do, Hooks", &group{Hooks: coalesce.Hooks[string]{Finish: func(coalesce.Event[string]) {}}}, do, false},
+		{"Do, Hooks", &group{Hooks: coalesce.Hooks[string]{Finish: func(context.Context, coalesce.Event[string]) {}}}, do, false},
 		{"DoContext", new(group), func(ctx context.Context, g *group, h *held) { g.DoContext(ctx, "k", h.ctxFn(1)) }, false},
 		{"DoFresh", new(group), func(_ context.Context, g *group, h *held) { g.DoFresh(context.Background(), "k", h.ctxFn(1)) }, false},
 		{"DoChan", new(group), func(_ context.Context, g *group, h *held) { g.DoChan(context.Background(), "k", h.ctxFn(1)) }, false},

@@ -308,7 +308,7 @@ func TestKeyErrors_Finish(t *testing.T) {
 			got := map[string]error{}
 			g := group{}
 			var old *heldLoader
-			finish := func(e coalesce.Event[string]) { got[e.Key] = e.Err }
+			finish := func(_ context.Context, e coalesce.Event[string]) { got[e.Key] = e.Err }
 			g.Hooks.Finish = finish
 			if queued {
 				old = abandonMany(t, &g, "a", "b", "c")

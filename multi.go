@@ -118,10 +118,12 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	if gs.hooks != nil {
 		m.announce()
 	}
-	if !m.await() {
+	if m.await() {
+		m.dropEdges()
+		m.receive()
+	} else {
 		m.leave(ctx)
 	}
-	m.dropEdges()
 	for i := range m.parts {
 		if p := &m.parts[i]; p.flight != nil || p.caller != nil || p.success != nil {
 			results[p.key] = m.answer(p)
@@ -243,10 +245,23 @@ func (m *multi[K, V]) announce() {
 	}()
 	each(0, len(m.parts), func(i int) {
 		if c := m.parts[i].caller; c != nil {
-			c.announce()
+			c.callJoin()
 		}
 	})
 	normal = true
+}
+
+// receive calls the Receive hook for each key that the call has not left and does not
+// lead. It must have the results of all these keys. No lock may be held.
+func (m *multi[K, V]) receive() {
+	if m.group.hooks == nil {
+		return
+	}
+	each(0, len(m.parts), func(i int) {
+		if c := m.parts[i].caller; c != nil && !c.gone {
+			c.receive()
+		}
+	})
 }
 
 // await blocks until all flights of the call have finished or its context has ended, and
@@ -275,14 +290,16 @@ func (m *multi[K, V]) await() bool {
 // leave makes the call leave all flights that have not finished, because the given
 // context has ended. All of them are left before a context is canceled or a hook is
 // called, because these run user code, which may take its time: a flight that this call
-// was to lead goes to the next caller without that delay. No lock may be held.
+// was to lead goes to the next caller without that delay. For the flights that have
+// finished, leave calls the Receive hook. No lock may be held.
 func (m *multi[K, V]) leave(ctx context.Context) {
-	m.dropEdges() // before any flight is left (D4): the callers made below have no edge
+	defer m.receive() // even if other user code exits the goroutine
+	m.dropEdges()     // before any flight is left (D4): the callers made below have no edge
 	var left []*caller[K, V]
 	for i := range m.parts {
 		p := &m.parts[i]
 		if p.flight != nil && p.caller == nil { // the call leads the key
-			p.caller = &caller[K, V]{shard: p.flight.cold.shard, flight: p.flight, leads: true}
+			p.caller = &caller[K, V]{shard: p.flight.cold.shard, ctx: m.ctx, flight: p.flight, leads: true}
 		}
 		// A flight that has finished meanwhile keeps its result for the call.
 		if c := p.caller; c != nil && c.leave() {

@@ -437,7 +437,7 @@ func TestG10_LogHandlerExits(t *testing.T) {
 	for _, f := range forms[2:] {
 		synctest.Test(t, func(t *testing.T) {
 			var told []coalesce.Event[string]
-			g := group{Hooks: coalesce.Hooks[string]{Finish: func(e coalesce.Event[string]) { told = append(told, e) }}}
+			g := group{Hooks: coalesce.Hooks[string]{Finish: func(_ context.Context, e coalesce.Event[string]) { told = append(told, e) }}}
 			ctx, cancel := context.WithCancel(t.Context())
 			goCall(ctx, f, &g, "k", func(ctx context.Context) (int, error) {
 				<-ctx.Done()

@@ -238,7 +238,7 @@ func nothing(context.Context, []string) (map[string]*payload, error) { return ni
 // watching its context, which would keep the flight with its value.
 func TestG12_ExitingHookKeepsNoWatch(t *testing.T) {
 	g := coalesce.Group[string, *payload]{Hooks: coalesce.Hooks[string]{
-		Join: func(coalesce.Event[string]) { runtime.Goexit() },
+		Join: func(context.Context, coalesce.Event[string]) { runtime.Goexit() },
 	}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

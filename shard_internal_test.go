@@ -420,13 +420,14 @@ func TestFirstUse_ShutdownMeanwhile(t *testing.T) {
 // their shards were made.
 func TestFirstUse_Numbers(t *testing.T) {
 	seen := map[uint64]bool{}
-	note := func(e Event[int]) {
+	note := func(_ context.Context, e Event[int]) {
 		if seen[e.Seq] {
 			t.Errorf("got the number %d twice, want each once", e.Seq)
 		}
 		seen[e.Seq] = true
 	}
-	g := Group[int, int]{Shards: 8, Hooks: Hooks[int]{Start: note, Finish: note}}
+	start := func(ctx context.Context, e Event[int]) context.Context { note(ctx, e); return nil }
+	g := Group[int, int]{Shards: 8, Hooks: Hooks[int]{Start: start, Finish: note}}
 	for key := range 200 {
 		_, _, _ = g.Do(key%(key/10+1), func() (int, error) { return 0, nil })
 	}

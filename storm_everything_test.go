@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,32 +37,70 @@ type sea struct {
 
 	cycles *atomic.Int64 // deadlocks told of
 
+	calls atomic.Int64 // the last number that a call got
+
 	mu      sync.Mutex
-	seqs    map[uint64]string           // the hook that was told of each number
-	flights map[uint64]map[string]int   // what was told of each flight, and how often
+	seqs    map[uint64]string           // the hook that got each number; that of a Finish for a Receive, too
+	flights map[uint64]map[string]int   // the hooks that were called for each flight, and how often
 	last    map[uint64]map[string]int64 // and the greatest number
+	lives   map[seaCall][]string        // the hooks that were called for each call, in order
 }
 
-func (s *sea) hook(name string) func(coalesce.Event[int]) {
-	return func(e coalesce.Event[int]) {
+// A seaCall is one key of one call that has a context, which carries the number.
+type seaCall struct {
+	call int64
+	key  int
+}
+
+type seaCallKey struct{}
+
+// numbered returns a context for one call, with a number of its own.
+func (s *sea) numbered(ctx context.Context) context.Context {
+	return context.WithValue(ctx, seaCallKey{}, s.calls.Add(1))
+}
+
+func (s *sea) hook(name string) func(context.Context, coalesce.Event[int]) {
+	return func(ctx context.Context, e coalesce.Event[int]) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if other, ok := s.seqs[e.Seq]; ok {
-			s.t.Errorf("%s has number %d, as has %s", name, e.Seq, other)
+		if call, ok := ctx.Value(seaCallKey{}).(int64); ok {
+			at := seaCall{call, e.Key}
+			s.lives[at] = append(s.lives[at], name)
 		}
-		s.seqs[e.Seq] = name
-		if s.flights[e.Flight] == nil {
-			s.flights[e.Flight], s.last[e.Flight] = map[string]int{}, map[string]int64{}
+		if s.flights[e.FlightID] == nil {
+			s.flights[e.FlightID], s.last[e.FlightID] = map[string]int{}, map[string]int64{}
 		}
-		s.flights[e.Flight][name]++
-		s.last[e.Flight][name] = max(s.last[e.Flight][name], int64(e.Seq))
-		if e.Waiters < 0 || e.Wait < 0 || e.Run < 0 || name != "finish" && e.Waiters > stormWaiters+1 {
-			s.t.Errorf("%s: %+v", name, e)
+		s.flights[e.FlightID][name]++
+		if e.FlightID == 0 || e.Waiters < 0 || e.Wait < 0 || e.Run < 0 || name != "finish" && e.Waiters > stormWaiters+1 {
+			s.t.Errorf("got %s: %+v", name, e)
 		}
+		numbered := name
+		if name == "receive" {
+			numbered = "finish" // whose number it has, whichever comes first
+		}
+		if other, ok := s.seqs[e.Seq]; ok && (numbered != "finish" || other != "finish") {
+			s.t.Errorf("got number %d for %s and %s", e.Seq, name, other)
+		}
+		s.seqs[e.Seq] = numbered
+		s.last[e.FlightID][numbered] = max(s.last[e.FlightID][numbered], int64(e.Seq))
 		if name == "finish" && e.Outcome == coalesce.OutcomeClosed {
-			s.flights[e.Flight]["start"]++ // as far as the balance goes
+			s.flights[e.FlightID]["closed"] = 1
 		}
 	}
+}
+
+// start is the Start hook. It returns a context with nothing new.
+func (s *sea) start(ctx context.Context, e coalesce.Event[int]) context.Context {
+	s.hook("start")(ctx, e)
+	return context.WithoutCancel(ctx)
+}
+
+// lives are the hooks that may be called for a call, one after another, apart from Finish,
+// which comes after the call may have returned. A key that a DoMulti leads has no Start
+// unless it is the first that fn gets.
+var lives = map[string]bool{
+	"": true, "leave": true, "start": true, "start leave": true,
+	"join receive": true, "join leave": true, "join start": true, "join start leave": true,
 }
 
 // stormWaiters is MaxWaiters.
@@ -122,6 +162,7 @@ func (s *sea) call(ctx context.Context, r *rand.Rand, outside bool) {
 		defer cancel()
 	}
 	began := s.clock.Add(1)
+	ctx = s.numbered(ctx)
 	fn := s.fn(key, seed)
 	if form == 5 {
 		s.callMulti(ctx, r, seed)
@@ -224,6 +265,7 @@ func TestStorm_Everything(t *testing.T) {
 		s := &sea{
 			t: t, keys: 1 + round%2*15, cycles: &cycles,
 			seqs: map[uint64]string{}, flights: map[uint64]map[string]int{}, last: map[uint64]map[string]int64{},
+			lives: map[seaCall][]string{},
 		}
 		s.g = coalesce.Group[int, *loot]{
 			MaxWaiters: stormWaiters, MaxAge: 800 * time.Microsecond,
@@ -235,7 +277,7 @@ func TestStorm_Everything(t *testing.T) {
 				return &loot{key: l.key, start: l.start}
 			},
 			Hooks: coalesce.Hooks[int]{
-				Start: s.hook("start"), Join: s.hook("join"), Leave: s.hook("leave"), Finish: s.hook("finish"),
+				Start: s.start, Join: s.hook("join"), Receive: s.hook("receive"), Leave: s.hook("leave"), Finish: s.hook("finish"),
 			},
 		}
 		var wg sync.WaitGroup
@@ -269,7 +311,7 @@ func TestStorm_Everything(t *testing.T) {
 			for range s.g.Flights() {
 				return false
 			}
-			return s.loose.Load() == 0 && runtime.NumGoroutine() <= goroutines && s.toldOfEnds()
+			return s.loose.Load() == 0 && runtime.NumGoroutine() <= goroutines && s.heardAll()
 		}) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("flights or goroutines are left:\n%s", buf[:runtime.Stack(buf, true)])
@@ -286,43 +328,59 @@ func TestStorm_Everything(t *testing.T) {
 	}
 }
 
-// toldOfEnds reports whether the hook for Finish has been told of all flights that
-// the hook for Start has been told of.
-func (s *sea) toldOfEnds() bool {
+// heardAll reports whether the hooks have been called for all that has happened: Finish
+// for each flight, Receive or Leave for each call that joined and did not lead.
+func (s *sea) heardAll() bool {
+	st := s.g.Stats()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, told := range s.flights {
-		if told["finish"] < told["start"] {
-			return false
+	total := map[string]uint64{}
+	for _, of := range s.flights {
+		for hook, times := range of {
+			total[hook] += uint64(times)
 		}
 	}
-	return true
+	return total["finish"]-total["closed"] == st.Led && total["leave"] == st.Left && s.unfinished() == seaCall{}
 }
 
-// account compares what was told, counted and answered.
+// unfinished returns a call whose hooks are not one of lives. s.mu must be held.
+func (s *sea) unfinished() (call seaCall) {
+	for call, hooks := range s.lives {
+		hooks = slices.DeleteFunc(slices.Clone(hooks), func(hook string) bool { return hook == "finish" })
+		if !lives[strings.Join(hooks, " ")] {
+			return call
+		}
+	}
+	return seaCall{}
+}
+
+// account compares what hooks got, what was counted and what was answered.
 func (s *sea) account(sum *coalesce.Stats) {
-	s.mu.Lock() // hooks may have been told by goroutines that nobody waits for
+	s.mu.Lock() // a hook may run on a goroutine that no call waits for
 	defer s.mu.Unlock()
 	st := s.g.Stats()
 	if asked, got := s.asked.Load(), s.got.Load(); asked != got || st.Calls != uint64(asked) {
-		s.t.Errorf("%d calls, %d answers, %+v", asked, got, st)
+		s.t.Errorf("got %d answers to %d calls, and %+v", got, asked, st)
+	}
+	if call := s.unfinished(); call != (seaCall{}) {
+		s.t.Errorf("got the hooks %q for call %+v", s.lives[call], call)
 	}
 	total := map[string]int{}
-	for n, told := range s.flights {
-		for hook, times := range told {
+	for n, of := range s.flights {
+		for hook, times := range of {
 			total[hook] += times
 		}
-		if told["start"] != told["finish"] || told["start"] > 1 {
-			s.t.Errorf("flight %d: %v", n, told)
+		if of["finish"] > 1 || of["start"]+of["closed"] > of["finish"] {
+			s.t.Errorf("flight %d: got hooks %v", n, of)
 		}
 		for hook, seq := range s.last[n] {
-			if seq > s.last[n]["finish"] && told["finish"] > 0 {
-				s.t.Errorf("flight %d: %s is number %d, finish %d", n, hook, seq, s.last[n]["finish"])
+			if seq > s.last[n]["finish"] && of["finish"] > 0 {
+				s.t.Errorf("flight %d: got number %d for %s, and %d for finish", n, seq, hook, s.last[n]["finish"])
 			}
 		}
 	}
 	if uint64(total["leave"]) != st.Left || st.HookPanics != 0 || s.g.Len() != 0 {
-		s.t.Errorf("told %v, counted %+v, Len %d", total, st, s.g.Len())
+		s.t.Errorf("got hooks %v, counts %+v, Len %d", total, st, s.g.Len())
 	}
 	sum.Led += st.Led
 	sum.Joined += st.Joined

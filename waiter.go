@@ -137,13 +137,18 @@ func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 		sched.Complete(b.done)
 	}
 	n := 0
+	var sent []*caller[K, V] // those whose Receive hook is due
 	for c := e.first; c != nil; c = c.next {
 		if n++; n%perCompletion == 0 {
 			restless = restless || !rest()
 		}
-		c.deliver(clone)
+		if c.deliver(clone) && c.hears() {
+			sent = append(sent, c)
+		}
 	}
-	// All have their answers. unwatch may run code of a context's, which may block.
+	// All have their answers. unwatch may run code of a context's, which may block, or
+	// exit the goroutine.
+	defer each(0, len(sent), func(i int) { sent[i].receiveListed() })
 	var watched []*caller[K, V]
 	for c := e.first; c != nil; {
 		next := c.next

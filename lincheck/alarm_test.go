@@ -1,6 +1,7 @@
 package lincheck
 
 import (
+	"context"
 	"flag"
 	"io"
 	"log/slog"
@@ -63,8 +64,11 @@ func plain(*group) {}
 
 func modes() []mode {
 	clone := func(g *group) { g.Clone = func(v history.Token) history.Token { return v } }
-	told := func(coalesce.Event[int]) {}
-	hooks := func(g *group) { g.Hooks = coalesce.Hooks[int]{Start: told, Join: told, Leave: told, Finish: told} }
+	start := func(context.Context, coalesce.Event[int]) context.Context { return nil }
+	hook := func(context.Context, coalesce.Event[int]) {}
+	hooks := func(g *group) {
+		g.Hooks = coalesce.Hooks[int]{Start: start, Join: hook, Receive: hook, Leave: hook, Finish: hook}
+	}
 	one := func(g *group) { g.Shards, g.Hash = 1, func(int) uint64 { return 0 } }
 	do, blocking := []storm.Form{storm.ByDo}, []storm.Form{storm.ByDo, storm.ByContext}
 	return []mode{

@@ -32,7 +32,8 @@ type configuration struct {
 }
 
 func configurations() []*configuration {
-	hook := func(coalesce.Event[int]) {}
+	start := func(context.Context, coalesce.Event[int]) context.Context { return nil }
+	hook := func(context.Context, coalesce.Event[int]) {}
 	return []*configuration{
 		{name: "plain", g: &group{}},
 		{name: "one shard", g: &group{Shards: 1, Hash: func(int) uint64 { return 0 }}},
@@ -41,7 +42,7 @@ func configurations() []*configuration {
 		{name: "MaxAge", g: &group{MaxAge: 200 * time.Microsecond}, aging: true},
 		{name: "Linger", g: &group{Linger: coalesce.Forever, LingerMax: 1000}, lingering: true},
 		{name: "Hooks", g: &group{Hooks: coalesce.Hooks[int]{
-			Start: hook, Join: hook, Leave: hook, Finish: hook,
+			Start: start, Join: hook, Receive: hook, Leave: hook, Finish: hook,
 		}}},
 		{name: "Shutdown", g: &group{}, closing: true},
 	}
