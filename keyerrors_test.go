@@ -9,6 +9,7 @@ import (
 	"math"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -308,8 +309,12 @@ func TestKeyErrors_Finish(t *testing.T) {
 			got := map[string]error{}
 			g := group{}
 			var old *heldLoader
-			finish := func(_ context.Context, e coalesce.Event[string]) { got[e.Key] = e.Err }
-			g.Hooks.Finish = finish
+			var mu sync.Mutex // queued keys finish on goroutines of their own
+			g.Hooks.Finish = func(_ context.Context, e coalesce.Event[string]) {
+				mu.Lock()
+				defer mu.Unlock()
+				got[e.Key] = e.Err
+			}
 			if queued {
 				old = abandonMany(t, &g, "a", "b", "c")
 			}
