@@ -48,6 +48,10 @@ type batch[K comparable, V any] struct {
 	callers int         // see M2
 	gone    bool        // abandoned, for good
 	n       uint64      // how many flights there are
+
+	// panickers is, after fn has panicked, how many calls are about to panic with that, and
+	// one more until finish has ended all flights.
+	panickers int
 }
 
 // newBatch returns a batch with room for n flights and the values of ctx for fn's
@@ -130,10 +134,11 @@ func (b *batch[K, V]) finish(a answers[K, V]) {
 			endings = append(endings, e)
 		}
 	}
-	// A panic that no caller receives is logged once for the whole batch. In Stats.Panics
-	// each of its flights counts.
-	untold := a.how == panicked && b.alone()
-	if untold {
+	// A panic that no blocking call receives is logged once for the whole batch. In
+	// Stats.Panics each of its flights counts.
+	var logged []K
+	if a.how == panicked && b.forgone() {
+		logged = keysOf(parts)
 		s := parts[0].cold.shard
 		s.mu.Lock()
 		s.note(panicLogged, parts[0], nil)
@@ -145,8 +150,8 @@ func (b *batch[K, V]) finish(a answers[K, V]) {
 	for _, e := range endings {
 		e.wake(gs.clone, true)
 	}
-	if untold {
-		defer logUntold(keysOf(parts), a.err.(*PanicError))
+	if logged != nil {
+		defer logPanic(a.err.(*PanicError), logged...)
 	}
 	each(0, len(endings), func(i int) { endings[i].report(gs.hooks) })
 }
@@ -168,7 +173,8 @@ func (b *batch[K, V]) abandoned() bool {
 	return b.gone
 }
 
-// conclude freezes whether b is abandoned. It is called before the first flight finishes.
+// conclude freezes whether b is abandoned, and begins to count its panickers. It is called
+// before the first flight finishes.
 // The value of that flight may linger even if all callers of the flight have left, and
 // answer calls at once. fn's context, which the value may use, must not be canceled after
 // that, when the callers of the other flights leave. No lock may be held.
@@ -176,6 +182,7 @@ func (b *batch[K, V]) conclude() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ctx.finished.Store(true)
+	b.panickers = 1
 }
 
 // leave counts a call that leaves a flight of b, and reports whether its departure
@@ -189,11 +196,20 @@ func (b *batch[K, V]) depart() bool {
 	return b.gone
 }
 
-// alone reports whether no caller is left.
-func (b *batch[K, V]) alone() bool {
+// expect counts n calls in that are about to panic with the panic of fn.
+func (b *batch[K, V]) expect(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.callers == 0
+	b.panickers += n
+}
+
+// forgone counts one of the panickers out, and reports whether that was the last, so that
+// the panic is to be logged.
+func (b *batch[K, V]) forgone() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.panickers--
+	return b.panickers == 0
 }
 
 // size returns the number of flights of b.

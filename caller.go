@@ -107,6 +107,7 @@ type caller[K comparable, V any] struct {
 	ch     chan Result[V]                   // of a receiver
 	stop   func() bool                      // of a receiver: stops AfterFunc; may be nil
 	inline bool                             // if it leads, fn runs on its goroutine
+	key    bool                             // it is a key of a DoMulti
 
 	// Set by takeTurn: ctx.Err reported an end, even if done is not closed. Read only
 	// on the goroutine that called takeTurn.
@@ -119,7 +120,7 @@ type caller[K comparable, V any] struct {
 	listed   *caller[K, V] // itself from list to unlist, else nil (see depart)
 	leads    bool          // it leads; unset for a leader that runs fn itself and so cannot leave
 	promoted bool          // pick chose it: must start the flight or leave
-	gone     bool          // has left, or takes part in nothing
+	gone     bool          // has left, or takes part in nothing, or exits (forgo)
 	abandons bool          // was the last to leave while fn ran
 	shared   bool          // set when it leaves: another call has taken part
 
@@ -317,11 +318,29 @@ func (c *caller[K, V]) guard(code func()) {
 		case c.withdraw(context.Background()):
 			c.unwatch() // the flight does it only for callers in its list
 		case c.seat.done != nil:
-			c.receive() // deliver, or the DoMulti, does it for the others
+			defer c.forgo() // last, as the log handler may exit the goroutine
+			c.receive()     // deliver, or the DoMulti, does it for the others
 		}
 	}()
 	code()
 	normal = true
+}
+
+// forgo logs the panic of c's flight if c, whose goroutine is exiting, was the last
+// blocking call that was about to panic with it. It does nothing if there is no such
+// panic, or c is no such call. No lock may be held.
+func (c *caller[K, V]) forgo() {
+	f, s := c.flight, c.shard
+	if c.key || c.seat.done == nil {
+		return // its panic is a Result
+	}
+	s.mu.Lock()
+	logs := !c.gone && f.outcome == panicked && s.forgone(f)
+	c.gone = true // not again, if a Receive hook exits while the goroutine exits
+	s.mu.Unlock()
+	if logs {
+		logPanic(f.err.(*PanicError), f.key)
+	}
 }
 
 // await blocks until c's flight has finished or c's context has ended, and returns the
@@ -384,6 +403,9 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 		c.listed.unlist()
 	}
 	if c.seat.done != nil {
+		if c.key {
+			f.countKey(c.seat, -1)
+		}
 		f.rise(c.seat)
 	}
 	c.shared = f.joined

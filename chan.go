@@ -37,8 +37,10 @@ import (
 // receiving is not leaving.
 //
 // If fn panics, Result.Err is a *[PanicError]; if it calls [runtime.Goexit],
-// Result.Err is [ErrGoexit]. Neither ends the process. All other errors are in
-// Result.Err, too. With Clone set, each receiver's clone is made on a goroutine
+// Result.Err is [ErrGoexit]. Neither ends the process. As the Result may never be
+// received, a panic is also logged to [log/slog.Default] at error level, unless a
+// call that blocks has joined the flight and panics with it. All other errors are
+// in Result.Err, too. With Clone set, each receiver's clone is made on a goroutine
 // of its own. DoChan panics if ctx or fn is nil, or if key holds a dynamic type
 // that is not comparable.
 //
@@ -79,7 +81,7 @@ func (c *caller[K, V]) sendImmediate() {
 		c.ch <- Result[V]{Err: c.err}
 		return
 	}
-	c.send(c.shard.group.clone, Result[V]{Val: c.success.val, Shared: true})
+	c.send(c.success.key, c.shard.group.clone, Result[V]{Val: c.success.val, Shared: true})
 }
 
 // deliver answers c, which was listed in a flight that has finished. It does nothing for
@@ -100,24 +102,30 @@ func (c *caller[K, V]) deliver(clone func(V) V) (sent bool) {
 	if !f.clones(clone) {
 		clone = nil
 	}
-	c.send(clone, Result[V]{f.val, f.err, f.joined})
+	c.send(f.key, clone, Result[V]{f.val, f.err, f.joined})
 	return clone == nil
 }
 
 // send sends r to c's channel, with a clone of the value if clone is not nil. Clone may
 // panic, exit its goroutine or take its time, and other callers wait behind c in the
 // list: so it runs on a goroutine of this receiver's own, and so does then the Receive
-// hook. If Clone exits, the receiver gets ErrGoexit.
-func (c *caller[K, V]) send(clone func(V) V, r Result[V]) {
+// hook. If Clone exits, the receiver gets ErrGoexit. key is the one that c asked for.
+func (c *caller[K, V]) send(key K, clone func(V) V, r Result[V]) {
 	if clone == nil {
 		c.ch <- r
 		return
 	}
 	sched.Go(func() {
+		var e *PanicError
+		defer func() {
+			if e != nil { // last, as the log handler may exit the goroutine
+				c.shard.logClone(e, key)
+			}
+		}()
 		defer c.receiveAnnounced()
 		sent := Result[V]{Err: ErrGoexit, Shared: r.Shared}
 		defer func() { c.ch <- sent }()
-		sent, _ = cloned(clone, r)
+		sent, e = cloned(clone, r)
 	})
 }
 

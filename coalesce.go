@@ -64,7 +64,8 @@ type Group[K comparable, V any] struct {
 	// Clone gets the value that fn returned, even if fn also returned an error.
 	// It is called on the caller's goroutine or, in DoChan, on a goroutine of
 	// its own, and may run concurrently on the same value. If it panics, only
-	// the caller that the clone was for gets the panic, as a *[PanicError].
+	// the caller that the clone was for gets the panic, as a *[PanicError]. In
+	// DoChan and DoMulti, which do not panic, it is logged as a panic of fn is.
 	//
 	// Nil means that all callers share one value and everything that it points
 	// to.
@@ -295,8 +296,8 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // abandoned. A call that finds it neither joins it nor starts a second
 // execution beside it. It waits, under its own ctx, until the abandoned
 // execution has ended, and then leads or follows another flight. [Group.Forget]
-// and [Group.MaxAge] shorten that wait. If the abandoned fn panics, no caller
-// is left to receive the panic: it is logged to [log/slog.Default] at error
+// and [Group.MaxAge] shorten that wait. If the abandoned fn panics, no call is
+// left to panic with it: the panic is logged to [log/slog.Default] at error
 // level and counted.
 //
 // If fn calls [runtime.Goexit], the callers get [ErrGoexit], except that a

@@ -352,6 +352,7 @@ func TestG2_Clone(t *testing.T) {
 // TestG2_ClonePanics: a Clone that panics, or exits, harms the caller it was
 // to clone for and nobody else.
 func TestG2_ClonePanics(t *testing.T) {
+	captureLog(t)
 	for _, exits := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			var n atomic.Int32
@@ -1034,6 +1035,7 @@ func TestG17_MemoryModel(t *testing.T) {
 // TestG10_NilPanicError: an fn that panics with a nil *PanicError has panicked, and the
 // callers are told by one that is not nil.
 func TestG10_NilPanicError(t *testing.T) {
+	captureLog(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
 			var g group

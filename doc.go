@@ -97,10 +97,13 @@
 //   - Panics are reported (G10). Callers that block panic with a *[PanicError],
 //     which they can recover like any panic; receivers of DoChan and callers of
 //     DoMulti find it in their Result. A panic on a goroutine that the package
-//     started never ends the process. If all callers have left, the panic is
+//     started never ends the process. A panic is never silent: if no call that
+//     blocks is there to panic with it when the flight finishes, because all
+//     have left or because only DoChan and DoMulti asked for the key, it is
 //     logged to [log/slog.Default] at error level with its stack, and counted.
-//     A Goexit goes on in the goroutine that fn ran on; all other callers get
-//     [ErrGoexit].
+//     That happens once for a flight, and once for a batch. A panic of Clone is
+//     logged if a receiver or a DoMulti gets it. A Goexit goes on in the
+//     goroutine that fn ran on; all other callers get [ErrGoexit].
 //
 // # Contract: keys, memory and locks
 //
@@ -152,6 +155,22 @@
 //     of the callers that do, one leads.
 //   - Streams: let fn return a value that can be read many times.
 //   - Sharing between processes: each process runs fn for itself.
+//
+// # Keys that hold secrets
+//
+// Two texts contain keys: that of a *[DeadlockError], and the log of a panic,
+// which has the key of the flight, or up to sixteen keys of a batch. In both of
+// them a key looks as [fmt.Print] shows it, and is cut at 256 bytes, with an
+// ellipsis. To hide a secret, give the type of the key a String method, or a
+// Format method, that leaves the secret out. The method must not have a pointer
+// receiver if the key is no pointer. The type of a field does not suffice if
+// the field is not exported, as package fmt then calls no method of it.
+//
+// These methods of the key are the only ones that are asked, whatever the log
+// handler is: the log has the text of the key, and not the key. The panic's
+// value is logged as it is. The fields [DeadlockError.Keys], Event.Key and
+// Flight.Key are the keys themselves, and a program that logs or encodes one of
+// them has to look after its secrets.
 //
 // # Deadlocks
 //

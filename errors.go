@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"unicode/utf8"
 )
 
 // Errors that a Group itself returns. An error of fn reaches every caller
@@ -52,7 +53,9 @@ type DeadlockError struct {
 	Keys []any
 }
 
-// Error returns the keys in order, each as [fmt.Print] shows it.
+// Error returns the texts of the keys in order. A text is what [fmt.Print] shows, cut
+// at 256 bytes. A key hides a secret from it by a String or a Format method (see
+// “Keys that hold secrets” in the package documentation).
 func (e *DeadlockError) Error() string {
 	var b strings.Builder
 	b.WriteString(ErrDeadlock.Error())
@@ -62,7 +65,7 @@ func (e *DeadlockError) Error() string {
 		} else {
 			b.WriteString(" → ")
 		}
-		fmt.Fprint(&b, key)
+		b.WriteString(keyText(key))
 	}
 	return b.String()
 }
@@ -73,7 +76,7 @@ func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
 // A PanicError reports that fn, or Clone, panicked. Callers that block panic
 // with it in turn; receivers of [Group.DoChan] and callers of [Group.DoMulti]
 // find it in Result.Err. If fn panicked, all callers of the flight get the same
-// *PanicError.
+// *PanicError. It is logged if none of them panics with it.
 //
 // A recover in a caller therefore yields the *PanicError, not the value. A handler
 // whose fn panics with [net/http.ErrAbortHandler], which net/http compares with ==,
@@ -125,13 +128,61 @@ func newPanicError(recovered any) *PanicError {
 	return &PanicError{Value: recovered, Stack: debug.Stack()}
 }
 
-// logUntold logs a panic of a flight that all callers have left. It runs on the
-// flight's own goroutine, where a panic of the user's log handler would end the
-// process. It must be called last, because the handler may exit the goroutine.
-func logUntold(key any, e *PanicError) {
-	defer func() { _ = recover() }()
-	slog.Default().Error("coalesce: fn panicked after its last caller had left",
-		"key", key, "panic", e.Value, "stack", string(e.Stack))
+// maxLoggedKeys bounds the keys of a batch that are logged with its panic.
+const maxLoggedKeys = 16
+
+// logPanic logs a panic of fn, or of Clone, that no blocking call receives. keys are those
+// that the panic concerns. logPanic may run on a goroutine of the flight's own, where a
+// panic of the user's log handler would end the process. It must be called last, because
+// the handler, or a method of a key, may exit the goroutine.
+func logPanic[K any](e *PanicError, keys ...K) {
+	texts := make([]string, min(len(keys), maxLoggedKeys))
+	for i := range texts {
+		texts[i] = noText
+	}
+	defer func() { // also if a method of a key exits the goroutine
+		defer func() { _ = recover() }() // of the log handler
+		about := []any{"key", texts[0]}
+		if len(keys) > 1 {
+			about = []any{"keys", texts, "flights", len(keys)}
+		}
+		slog.Default().Error("coalesce: recovered a panic that no blocking call receives",
+			append(about, "panic", e.Value, "stack", string(e.Stack))...)
+	}()
+	for i := range texts {
+		texts[i] = keyText(keys[i])
+	}
+}
+
+const (
+	// maxKeyText bounds the bytes of a key that an error or the log contains.
+	maxKeyText = 256
+
+	// noText stands for a key whose text cannot be had.
+	noText = "(no text: a method of the key panicked or exited)"
+)
+
+// keyText returns the text of a key, as fmt.Sprint returns it, for an error or the log. A
+// long one is cut, at the end of a character, and ends with an ellipsis.
+func keyText(key any) (text string) {
+	defer func() {
+		// fmt recovers the first panic of a method, but not one of the value of that panic.
+		if recover() != nil {
+			text = noText
+		}
+	}()
+	text, isString := key.(string)
+	if !isString {
+		text = fmt.Sprint(key)
+	}
+	if len(text) <= maxKeyText {
+		return text
+	}
+	end := maxKeyText
+	for end > maxKeyText-utf8.UTFMax+1 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
 }
 
 // reasonOf returns the error of a context whose Done channel is closed. A

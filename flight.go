@@ -92,6 +92,7 @@ type flight[K comparable, V any] struct {
 	detached bool // forgotten: in the shard's list, not in its table
 	outcome  outcome
 	seated   uint8            // how many calls wait on done, at most perCompletion
+	keys     uint8            // how many of these are keys of DoMultis, which do not panic
 	callers  int32            // see F3
 	done     sched.Completion // where the first calls wait; made by the first of them
 	cold     *cold[K, V]      // nil until it is needed; then it stays with the record
@@ -308,7 +309,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outco
 	}
 	e := s.end(f, how, v, err)
 	s.mu.Unlock()
-	if e.event != nil || e.untold {
+	if e.event != nil || e.logs {
 		defer e.report(s.group.hooks) // even if a context's code exits in wake
 	}
 	e.wake(s.group.clone, !own) // a leader that ran fn itself is to return soon
@@ -336,14 +337,14 @@ type ending[K comparable, V any] struct {
 	first  *caller[K, V]    // the first of the listed callers
 	next   *caller[K, V]    // the successor's, which must start it; or nil
 	idle   sched.Completion // a Shutdown waits on it, for this flight as the last; or nil
-	untold bool             // no caller is left to receive the panic, so it is logged
+	logs   bool             // no call panics with the panic of fn, so it is logged
 	event  *Event[K]        // for Hooks.Finish; nil without hooks
 }
 
 // concerns reports whether any work is left. Only batch.finish asks. There the leader
 // waits on the completion of the batch, so that done matters to followers alone.
 func (e *ending[K, V]) concerns() bool {
-	return e.n > 0 || e.next != nil || e.idle != nil || e.untold || e.event != nil
+	return e.n > 0 || e.next != nil || e.idle != nil || e.logs || e.event != nil
 }
 
 // end ends f, which other goroutines know, and returns the work that is left for when
@@ -351,6 +352,10 @@ func (e *ending[K, V]) concerns() bool {
 // critical section. rejectAll calls it for flights that have not started. s.mu must be
 // held.
 func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K, V] {
+	panics := 0
+	if how == panicked {
+		panics = f.panickers()
+	}
 	next := s.takeOut(f)
 	f.setOutcome(how, v, err)
 	e := ending[K, V]{flight: f, n: f.followers(), done: f.done, next: next, idle: s.idle()}
@@ -361,11 +366,60 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 		c.blocks, c.callers = list[*block]{}, list[*caller[K, V]]{}
 	}
 	e.event = s.noteEnd(f, how)
-	if how == panicked && f.callers == 0 && f.batch() == nil { // a batch logs it once
-		e.untold = true
-		s.note(panicLogged, f, nil)
+	if how == panicked {
+		e.logs = s.expect(f, panics)
 	}
 	return e
+}
+
+// panickers returns the number of calls that take part in f and, if fn panics, panic with
+// it: those that wait on a seat, except keys of DoMultis, and a leader that runs fn
+// itself. f must be unfinished, and fn must have started. The shard's lock must be held.
+func (f *flight[K, V]) panickers() int {
+	n := int(f.seated - f.keys)
+	if f.cold == nil || f.cold.fn == nil && f.cold.batch == nil {
+		n++ // fn runs on its leader's goroutine
+	}
+	if f.cold != nil {
+		for b := f.cold.blocks.last; b != nil; b = b.prev {
+			n += b.n - b.keys
+		}
+	}
+	return n
+}
+
+// expect keeps n, the number of calls in f, whose fn has panicked, that are about to panic
+// with it. It reports whether the panic is to be logged, which it counts in that case: if
+// n is 0. It reports false for a flight of a batch, which logs a panic once. Mostly, that
+// is all. But user code may exit the goroutine of such a call before it can panic: then
+// forgo counts it out, and logs the panic if it was the last. s.mu must be held.
+func (s *shard[K, V]) expect(f *flight[K, V], n int) (logs bool) {
+	switch b := f.batch(); {
+	case b != nil:
+		b.expect(n)
+		return false
+	case n == 0:
+		s.note(panicLogged, f, nil)
+		return true
+	case f.cold != nil: // otherwise the leader is one of them, and it cannot exit before
+		f.cold.panickers = n
+	}
+	return false
+}
+
+// forgone counts out one of the calls that expect has counted in. It reports whether the
+// panic is to be logged, which it counts in that case. s.mu must be held.
+func (s *shard[K, V]) forgone(f *flight[K, V]) (logs bool) {
+	if b := f.batch(); b != nil {
+		logs = b.forgone()
+	} else {
+		f.cold.panickers--
+		logs = f.cold.panickers == 0
+	}
+	if logs {
+		s.note(panicLogged, f, nil)
+	}
+	return logs
 }
 
 // takeOut takes f, which is unfinished, out of the table, off the list of forgotten
@@ -387,17 +441,9 @@ func (s *shard[K, V]) takeOut(f *flight[K, V]) (next *caller[K, V]) {
 	return next
 }
 
-// report returns the result of f, cloned if a clone is due, for a call that stayed to
-// the end of f. f must be finished. No lock may be held, because clone is user code.
-func (f *flight[K, V]) report(clone func(V) V) Result[V] {
-	r := Result[V]{f.val, f.err, f.joined}
-	if f.clones(clone) {
-		r, _ = cloned(clone, r)
-	}
-	return r
-}
-
-// result is report for a call that blocks: it panics if fn or clone has panicked.
+// result returns the result of f, cloned if a clone is due, for a call that blocks and
+// stayed to the end of f. It panics if fn or clone has panicked. f must be finished. No
+// lock may be held, because clone is user code.
 func (f *flight[K, V]) result(clone func(V) V) (v V, shared bool, err error) {
 	r := Result[V]{f.val, f.err, f.joined}
 	if f.clones(clone) {
@@ -430,6 +476,15 @@ func cloned[V any](clone func(V) V, r Result[V]) (c Result[V], panicked *PanicEr
 	c.Val = clone(r.Val)
 	c.Err = r.Err
 	return c, nil
+}
+
+// logClone counts and logs a panic of Clone that a receiver or a key of a DoMulti gets.
+// key belongs to s. No lock may be held.
+func (s *shard[K, V]) logClone(e *PanicError, key K) {
+	s.mu.Lock()
+	s.note(panicLogged, nil, nil)
+	s.mu.Unlock()
+	logPanic(e, key)
 }
 
 // mustClone is cloned for a call that blocks: it panics if clone has panicked.

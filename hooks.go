@@ -371,12 +371,12 @@ func (f *flight[K, V]) finishContext() context.Context {
 	return f.cold.story.ctx
 }
 
-// report calls the Finish hook for a flight, and logs a panic that no caller received. It
+// report calls the Finish hook for a flight, and logs its panic if that is due. It
 // comes last in the ending of a flight, because the hook and the log handler may exit the
 // goroutine.
 func (e ending[K, V]) report(h *hooks[K]) {
-	if e.untold {
-		defer logUntold(e.flight.key, e.flight.err.(*PanicError))
+	if e.logs {
+		defer logPanic(e.flight.err.(*PanicError), e.flight.key)
 	}
 	if e.event != nil {
 		h.call(h.Finish, e.flight.finishContext(), e.event)
@@ -404,10 +404,17 @@ func (c *caller[K, V]) callReceive() {
 	if f.outcome == rejected {
 		c.shard.group.awaitClosed() // the hook may call the group, as the caller may next
 	}
+	returned := false
+	defer func() {
+		if !returned {
+			c.forgo() // the hook has exited the goroutine
+		}
+	}()
 	h.call(h.Receive, c.ctx, &Event[K]{
 		Key: f.key, FlightID: f.cold.id, Seq: f.cold.story.seq, Wait: time.Duration(sched.Now() - c.joined.at),
 		Outcome: f.outcome.reported(), Err: f.err,
 	})
+	returned = true
 }
 
 // hears reports whether a Receive hook is to be called for c, whose flight has finished.

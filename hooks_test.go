@@ -208,6 +208,7 @@ func TestHooks_LeaderLeaves(t *testing.T) {
 // TestHooks_Outcomes: how fn ended, and what callers get, is reported at the end of the
 // flight and to a call that receives it.
 func TestHooks_Outcomes(t *testing.T) {
+	captureLog(t)
 	fns := []struct {
 		name, want string
 		fn         func() (int, error)

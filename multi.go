@@ -69,7 +69,9 @@ type part[K comparable, V any] struct {
 // give single keys errors of their own, fn returns a [KeyErrors]. All errors are
 // in Result.Err: a panic of fn as a *[PanicError], a Goexit as [ErrGoexit], and
 // [ErrClosed], [ErrSaturated] or a *[DeadlockError] for those keys that they
-// concern. If no key needs to be loaded, fn is not called.
+// concern. As with [Group.DoChan], a panic is also logged, once for all keys,
+// unless a call that blocks has joined one of the flights and panics with it. If
+// no key needs to be loaded, fn is not called.
 //
 // A key whose flight is abandoned is queued behind it, as in DoContext. If the
 // call comes to lead the successor, fn is called for that key alone, possibly
@@ -161,7 +163,7 @@ func (gs *groupState[K, V]) distinct(keys []K, results map[K]Result[V]) []part[K
 func (m *multi[K, V]) claim(i int, from *edge) {
 	p := &m.parts[i]
 	s := m.group.shard(p.hash)
-	c := caller[K, V]{shard: s, ctx: m.ctx}
+	c := caller[K, V]{shard: s, ctx: m.ctx, key: true}
 	v := answered
 	if m.group.lingering == nil || !c.lingering(p.key) {
 		if !m.asked {
@@ -192,6 +194,7 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 	case joins:
 		p.caller = m.keep(c)
 		p.caller.seat = c.flight.sit()
+		c.flight.countKey(p.caller.seat, 1)
 		s.unlock(c.edge)
 	case queues:
 		// Another goroutine leads the flight for this call if its turn comes. That may
@@ -299,7 +302,7 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 	for i := range m.parts {
 		p := &m.parts[i]
 		if p.flight != nil && p.caller == nil { // the call leads the key
-			p.caller = &caller[K, V]{shard: p.flight.cold.shard, ctx: m.ctx, flight: p.flight, leads: true}
+			p.caller = &caller[K, V]{shard: p.flight.cold.shard, ctx: m.ctx, flight: p.flight, key: true, leads: true}
 		}
 		// A flight that has finished meanwhile keeps its result for the call.
 		if c := p.caller; c != nil && c.leave() {
@@ -333,7 +336,7 @@ func (m *multi[K, V]) answer(p *part[K, V]) (r Result[V]) {
 	case p.success != nil:
 		r = Result[V]{Val: p.success.val, Shared: true}
 		if gs.clone != nil {
-			r, _ = cloned(gs.clone, r)
+			r = m.cloned(p, r)
 		}
 		return r
 	case c != nil && c.gone:
@@ -344,7 +347,21 @@ func (m *multi[K, V]) answer(p *part[K, V]) (r Result[V]) {
 	if f.outcome == rejected {
 		gs.awaitClosed() // Shutdown may still be closing the other shards
 	}
-	r = f.report(gs.clone)
+	r = Result[V]{f.val, f.err, f.joined}
+	clones := f.clones(gs.clone)
 	f.giveBack()
+	if clones {
+		r = m.cloned(p, r)
+	}
+	return r
+}
+
+// cloned returns r, the result for the key of p, with a clone of its value. If Clone
+// panics, that is logged. No lock may be held.
+func (m *multi[K, V]) cloned(p *part[K, V], r Result[V]) Result[V] {
+	r, e := cloned(m.group.clone, r)
+	if e != nil {
+		m.group.shard(p.hash).logClone(e, p.key)
+	}
 	return r
 }

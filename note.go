@@ -46,7 +46,7 @@ const (
 	flightTakenOver             // was detached because of MaxAge
 	flightPanicked              // its fn panicked
 	flightExited                // its fn called Goexit
-	panicLogged                 // its fn panicked, and no caller was left to receive that
+	panicLogged                 // a panic of its fn or of Clone that no blocking call received
 
 	steps // how many there are
 )

@@ -91,6 +91,7 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 	st := g.Stats()
 	var want coalesce.Stats
 	received := map[history.Token]int{} // by execution, or batch
+	panicked := map[history.Token]int{} // likewise, calls that panicked with it
 	batches := map[history.Token]history.Token{}
 	for _, client := range h.Calls {
 		for _, c := range client {
@@ -125,6 +126,9 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 			switch c.Got {
 			case history.GotResult:
 				received[name(c.From)]++
+				if c.How == history.ExitPanic && c.Untold {
+					panicked[name(c.From)]++
+				}
 			case history.GotGoexit:
 				received[name(c.Token)]++
 				namelessExits++
@@ -139,15 +143,15 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 	for _, client := range h.Calls {
 		for i := range client {
 			c := &client[i]
+			if c.Exec.Runs > 0 && c.Exec.How == history.ExitPanic && panicked[name(c.Token)] == 0 && name(c.Token) == c.Token {
+				want.PanicsLogged++ // once for a batch
+			}
 			if c.Exec.Runs == 0 || received[name(c.Token)] > 0 {
 				continue
 			}
 			alone++
 			if c.Exec.Batch != (history.Token{}) {
 				aloneBatched++ // its last caller may have left when others had finished
-			}
-			if c.Exec.How == history.ExitPanic && name(c.Token) == c.Token {
-				want.PanicsLogged++ // once for a batch
 			}
 			if c.Exec.How == history.ExitGoexit {
 				aloneExited++ // or received by followers who do not know it

@@ -38,8 +38,9 @@ import (
 //
 //      The goroutine that runs fn has a pointer, too, and does not set known. It is no
 //      danger. Once it has finished the flight and released the lock, it follows that
-//      pointer only to log a panic that no caller received. In that case the leader has
-//      left, and gives no record back.
+//      pointer only to log a panic that no blocking call receives. In that case the leader
+//      has left or is listed, and gives no record back. (A batch reads the keys, for its
+//      log, before the DoMulti goes on.)
 //  R2. The contexts that fn gets are no part of a record, and refer to none. fn's
 //      context, and those derived from it, may outlast the flight, its result and its
 //      callers. The context of a batch is a part of the batch, which refers to no record
@@ -104,6 +105,10 @@ type cold[K comparable, V any] struct {
 	callers list[*caller[K, V]] // the listed callers, in order of arrival
 
 	forgotten links[*flight[K, V]] // the neighbors in shard.detached, if forgotten
+
+	// panickers is how many calls are about to panic, after fn has. end sets it, and forgo
+	// counts it down. It stays 0 in the flights of a batch, which has such a number itself.
+	panickers int
 
 	id    uint64 // see I1
 	story *story // the flight's times, for hooks; nil without hooks

@@ -39,7 +39,7 @@ type Stats struct {
 	TakenOver    uint64 // flights that were taken over from because of MaxAge
 	Panics       uint64 // flights whose fn panicked
 	Goexits      uint64 // flights whose fn called runtime.Goexit
-	PanicsLogged uint64 // panics that were logged, because no caller was left to receive them
+	PanicsLogged uint64 // panics of fn or Clone that were logged, because no blocking call got them
 	Evicted      uint64 // successes that were dropped because of LingerMax
 
 	HookPanics uint64 // panics of hooks

@@ -69,6 +69,7 @@ type seat struct {
 type block struct {
 	done sched.Completion
 	n    int // waiters
+	keys int // how many of them are keys of DoMultis, which do not panic
 	links[*block]
 }
 
@@ -88,7 +89,17 @@ func (f *flight[K, V]) sit() seat {
 	}
 	b := blocks.last
 	b.n++
-	return seat{b.done, b}
+	return seat{done: b.done, block: b}
+}
+
+// countKey adds n, which is 1 or -1, to the keys of DoMultis among the waiters on the
+// completion of a seat. The shard's lock must be held, and f must not be finished.
+func (f *flight[K, V]) countKey(at seat, n int) {
+	if at.block != nil {
+		at.block.keys += n
+	} else {
+		f.keys += uint8(n)
+	}
 }
 
 // rise gives back a seat. A block that is left empty goes, unless it is the last. The

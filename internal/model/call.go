@@ -135,6 +135,19 @@ func (f *Flight) Waiters() int {
 	return n
 }
 
+// panics reports whether a call that blocks is there to panic with f's execution, if
+// that panics.
+func (f *Flight) panics() bool {
+	for _, f := range f.Batch {
+		for _, c := range f.Callers {
+			if c.Form != DoChan && c.Form != DoMulti {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // deserted reports whether all callers of f's execution have left.
 func (f *Flight) deserted() bool {
 	for _, f := range f.Batch {

@@ -174,7 +174,7 @@ func (g *Group) Resume(c *Call) {
 
 // Finish ends the execution of f, which runs or is abandoned.
 func (g *Group) Finish(f *Flight, how Exit) {
-	if how == Panic && f.deserted() {
+	if how == Panic && !f.panics() {
 		g.Stats.PanicsLogged++
 	}
 	for _, f := range f.Batch {
