@@ -93,6 +93,11 @@ func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
 //	}()
 //
 // A *PanicError that fn returns as its error is an error like any other.
+//
+// Under GODEBUG=panicnil=1, a panic(nil) cannot be distinguished from a call of
+// [runtime.Goexit]. There is no PanicError then, and nothing is logged or counted
+// as a panic: the callers get [ErrGoexit], also the one whose goroutine ran fn or
+// Clone. By default, Value is a *[runtime.PanicNilError].
 type PanicError struct {
 	// Value is the value that was passed to panic.
 	Value any
@@ -106,6 +111,15 @@ type PanicError struct {
 // if the panic is not recovered.
 func (e *PanicError) Error() string {
 	return fmt.Sprintf("coalesce: panic: %v\n\n%s", e.Value, e.Stack)
+}
+
+// GoString returns e in Go syntax, as the verb %#v prints it, with the length of the
+// stack in place of its thousands of bytes.
+func (e *PanicError) GoString() string {
+	if e == nil {
+		return "(*coalesce.PanicError)(nil)"
+	}
+	return fmt.Sprintf("&coalesce.PanicError{Value:%#v, Stack:[]byte{/* %d bytes */}}", e.Value, len(e.Stack))
 }
 
 // Unwrap returns the value if it is an error, so that [errors.Is] and

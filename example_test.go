@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -522,4 +525,37 @@ func ExampleHashString() {
 	v, _, err := g.Do("short key", func() (int, error) { return 1, nil })
 	fmt.Println(v, err)
 	// Output: 1 <nil>
+}
+
+// A handler whose fn may panic with http.ErrAbortHandler restores that value, which
+// net/http compares with ==. Otherwise net/http would log the panic with its stack.
+func ExamplePanicError_abortHandler() {
+	var group coalesce.Group[string, string]
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			r := recover()
+			if e, ok := r.(*coalesce.PanicError); ok && errors.Is(e, http.ErrAbortHandler) {
+				r = http.ErrAbortHandler
+			}
+			if r != nil {
+				panic(r)
+			}
+		}()
+		page, _, _ := group.DoContext(r.Context(), r.URL.Path, func(context.Context) (string, error) {
+			panic(http.ErrAbortHandler) // the backend has hung up in the middle
+		})
+		fmt.Fprint(w, page)
+	})
+
+	var logged strings.Builder
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ErrorLog = log.New(&logged, "", 0)
+	server.Start()
+	_, err := http.Get(server.URL)
+	server.Close()
+	fmt.Println("the request failed:", err != nil)
+	fmt.Printf("the server logged %q\n", logged.String())
+	// Output:
+	// the request failed: true
+	// the server logged ""
 }

@@ -430,3 +430,28 @@ func (c *brokenContext) Err() error {
 	}
 	return c.Context.Err()
 }
+
+// TestPanicError_GoString: the verb %#v shows the value and not the bytes of the stack.
+func TestPanicError_GoString(t *testing.T) {
+	var e *coalesce.PanicError
+	for _, c := range []struct {
+		v    any
+		want string
+	}{
+		{&coalesce.PanicError{Value: "boom", Stack: make([]byte, 20_000)}, `&coalesce.PanicError{Value:"boom", Stack:[]byte{/* 20000 bytes */}}`},
+		{&coalesce.PanicError{}, `&coalesce.PanicError{Value:<nil>, Stack:[]byte{/* 0 bytes */}}`},
+		{&coalesce.PanicError{Value: e}, `&coalesce.PanicError{Value:(*coalesce.PanicError)(nil), Stack:[]byte{/* 0 bytes */}}`},
+		{&coalesce.PanicError{Value: &coalesce.PanicError{Value: 7}, Stack: []byte("s")}, `&coalesce.PanicError{Value:&coalesce.PanicError{Value:7, Stack:[]byte{/* 0 bytes */}}, Stack:[]byte{/* 1 bytes */}}`},
+		{e, "(*coalesce.PanicError)(nil)"},
+	} {
+		if got := fmt.Sprintf("%#v", c.v); got != c.want {
+			t.Errorf("got %s, want %s", got, c.want)
+		}
+	}
+	captureLog(t)
+	var g group
+	r := <-g.DoChan(t.Context(), "k", func(context.Context) (int, error) { panic("boom") })
+	if got := fmt.Sprintf("%#v", r); len(got) > 200 || !strings.Contains(got, `Value:"boom"`) {
+		t.Errorf("got %s, want the value, and not the stack", got)
+	}
+}

@@ -364,9 +364,11 @@ func (c *panickingValue) Value(key any) any {
 // from a Goexit, nobody gets a zero value with a nil error for it.
 func TestG9_PanicNil(t *testing.T) {
 	t.Setenv("GODEBUG", "panicnil=1")
-	if panicked, value := recovered(func() { panic(nil) }); !panicked || value != nil {
-		t.Fatalf("GODEBUG has no effect: %v", value)
+	if !nilPanics() {
+		t.Fatal("GODEBUG has no effect")
 	}
+	t.Run("matrix", TestG9_EveryExitCompletes)
+	t.Run("DoMulti", TestDoMulti_EveryExitCompletes)
 	fn := func(context.Context) (int, error) { panic(nil) }
 	for _, f := range forms {
 		var g group
