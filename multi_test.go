@@ -736,9 +736,11 @@ func TestDoMulti_Clone(t *testing.T) {
 			var clones atomic.Int32
 			g := coalesce.Group[string, *int]{Linger: linger, Clone: func(p *int) *int {
 				clones.Add(1)
-				return new(*p)
+				v := *p
+				return &v
 			}}
-			originals := map[string]*int{"a": new(1), "b": new(2)}
+			one, two := 1, 2
+			originals := map[string]*int{"a": &one, "b": &two}
 			release := make(chan struct{})
 			load := func(context.Context, []string) (map[string]*int, error) {
 				<-release

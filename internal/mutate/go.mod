@@ -1,3 +1,3 @@
 module github.com/seed342dcb2d/coalesce/internal/mutate
 
-go 1.26
+go 1.25
