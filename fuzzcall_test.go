@@ -90,6 +90,14 @@ func (c *slowContext) Err() error {
 	return c.Context.Err()
 }
 
+// Value is slow, too: before Go 1.26, context.Cause calls no other method.
+func (c *slowContext) Value(key any) any {
+	if c.armed.Load() {
+		<-c.resume
+	}
+	return c.Context.Value(key)
+}
+
 // A fuzzCommand makes an fn do something, or end.
 type fuzzCommand struct {
 	do   func()
