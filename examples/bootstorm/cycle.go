@@ -127,7 +127,7 @@ func writeCycle(ctx context.Context, dir string) (*moduleSet, error) {
 	if err := os.WriteFile(name, []byte(cycleDep), 0o600); err != nil {
 		return nil, fmt.Errorf("cannot write the modules: %w", err)
 	}
-	text, err := os.ReadFile(name)
+	text, err := readRegular(ctx, name, maxDep)
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +235,7 @@ func (l *cycleLoader) load(ctx context.Context, m *module, depth int) error {
 	img, err := l.policy.load(ctx, id, func(ctx context.Context) (image, error) {
 		l.loads.Add(1)
 		buf := make([]byte, size)
-		if _, err := io.ReadFull(f, buf); err != nil {
+		if _, err := readFull(ctx, f, buf); err != nil {
 			return image{}, err
 		}
 		img := image{size: size, digest: xxhash.Sum64(buf)}

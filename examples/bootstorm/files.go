@@ -4,10 +4,10 @@ package main
 // set before a storm: what they are and what is in them.
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -17,6 +17,13 @@ import (
 
 // elfMagic begins every module, and every other ELF file.
 const elfMagic = "\x7fELF"
+
+// maxModule is the size of the largest file that is taken for a module, and
+// maxBuffered of all buffers that the workers of a storm may hold at one time.
+const (
+	maxModule         = 1 << 30
+	maxBuffered int64 = min(8<<30, math.MaxInt)
+)
 
 // writeFiles writes the given modules below the root of the set: files of the
 // true sizes, with a content of their own each.
@@ -68,7 +75,7 @@ func (s *moduleSet) inspectFiles(ctx context.Context, used []int, prog *progress
 			return context.Cause(ctx)
 		}
 		m := &s.modules[i]
-		if err := m.inspect(s.file(m)); err != nil {
+		if err := m.inspect(ctx, s.file(m)); err != nil {
 			return err
 		}
 		if name, ok := names[m.id]; ok {
@@ -82,44 +89,41 @@ func (s *moduleSet) inspectFiles(ctx context.Context, used []int, prog *progress
 }
 
 // inspect learns what m's file is and contains.
-func (m *module) inspect(name string) error {
+func (m *module) inspect(ctx context.Context, name string) error {
 	f, size, id, err := openModule(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	h := xxhash.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return err
+	piece := make([]byte, min(size, pieceSize))
+	for offset := int64(0); ; {
+		piece = piece[:min(size-offset, pieceSize)]
+		if _, err := readFull(ctx, f, piece); err != nil {
+			return readError(ctx, name, size, err)
+		}
+		if offset == 0 && !bytes.HasPrefix(piece, []byte(elfMagic)) {
+			return fmt.Errorf("%s is not an ELF file", name)
+		}
+		_, _ = h.Write(piece) // it takes everything
+		if offset += int64(len(piece)); offset == size {
+			break
+		}
 	}
 	m.size, m.id, m.digest = size, id, h.Sum64()
 	return nil
 }
 
 // openModule opens the file of a module and returns its size and identity, which
-// hold for as long as the file is open. Whoever calls does it with its own
-// rights: what fails here is the caller's failure alone.
+// hold for as long as the file is open.
 func openModule(name string) (f *os.File, size int64, id fileID, err error) {
-	f, err = os.Open(name)
+	f, info, err := openRegular(name, maxModule)
 	if err != nil {
 		return nil, 0, fileID{}, err
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			f = nil
-		}
-	}()
-	info, err := f.Stat()
-	if err != nil {
+	if id, err = identify(info); err != nil {
+		f.Close()
 		return nil, 0, fileID{}, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, fileID{}, fmt.Errorf("%s is not a regular file", name)
-	}
-	if int64(int(info.Size())) != info.Size() {
-		return nil, 0, fileID{}, errors.New(name + " is too large for this machine")
-	}
-	id, err = identify(info)
-	return f, info.Size(), id, err
+	return f, info.Size(), id, nil
 }

@@ -8,6 +8,9 @@ import (
 	"runtime"
 )
 
+// openNonblock is not needed: no pipe is among the files here.
+const openNonblock = 0
+
 // identify fails: without the device and inode number of a file, two paths of
 // one file cannot be told from two files.
 func identify(fs.FileInfo) (fileID, error) {

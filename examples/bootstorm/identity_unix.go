@@ -8,6 +8,9 @@ import (
 	"syscall"
 )
 
+// openNonblock makes the opening of a pipe return at once.
+const openNonblock = syscall.O_NONBLOCK
+
 // identify returns the identity of the file that info is about.
 func identify(info fs.FileInfo) (fileID, error) {
 	st, ok := info.Sys().(*syscall.Stat_t)

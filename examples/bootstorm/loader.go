@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -78,7 +77,7 @@ func (l *loader) read(ctx context.Context, f *os.File, size int64, m *module, g 
 	l.meter.buffer(size)
 	defer l.meter.unbuffer(size)
 	buf := make([]byte, size)
-	n, err := io.ReadFull(f, buf)
+	n, err := readFull(ctx, f, buf)
 	l.meter.bytesRead.Add(int64(n))
 	img := image{size: size, digest: xxhash.Sum64(buf)}
 
@@ -88,12 +87,10 @@ func (l *loader) read(ctx context.Context, f *os.File, size int64, m *module, g 
 		sleep(ctx, l.init)
 	}
 	switch {
-	case err != nil:
-		err = fmt.Errorf("cannot read all %d bytes: %w", size, err)
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case string(buf[:min(len(buf), len(elfMagic))]) != elfMagic:
-		err = errors.New("not an ELF file")
+	case err != nil:
+		err = fmt.Errorf("cannot read all %d bytes: %w", size, err)
 	default:
 		if err = m.verify(img); err == nil {
 			err = l.live.publish(m.name)

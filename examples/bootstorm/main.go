@@ -19,9 +19,14 @@
 //	go run ./examples/bootstorm
 //
 // and see the flags with -h. With -cycle it loads two modules that need each other
-// instead, and shows what each policy makes of that. The exit status is 0 when every check held, 1 when
-// one failed, 2 when a flag or an input is wrong, and 130 when the run was
-// interrupted.
+// instead, and shows what each policy makes of that.
+//
+// The exit status is 0 when every check held, 1 when one failed or the report
+// could not be written, and 130 when the run was interrupted. It is 2 when there
+// was nothing to run, and one line says why: a flag is wrong, a file of the tree
+// is not what it should be, or the files of the storm cannot be written.
+//
+// The first ^C stops the run and removes its files; the second ends the process.
 package main
 
 import (
@@ -31,36 +36,42 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
+	"strings"
+	"unicode"
 )
 
 // The exit statuses of the command.
 const (
 	exitOK          = 0
-	exitFailed      = 1   // a check of the run did not hold
-	exitUsage       = 2   // a flag or an input is wrong
+	exitFailed      = 1   // a check of the run did not hold, or its report is lost
+	exitUsage       = 2   // there was nothing to run: a flag or a file is wrong
 	exitInterrupted = 130 // as a shell reports a command ended by ^C
 )
 
 func main() {
-	// The handler stays for the whole run: a second ^C must not end the process
-	// in the middle of removing what it has written.
-	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, isTerminal(os.Stderr)))
+	ctx, release := interruptible()
+	os.Exit(run(ctx, release, os.Args[1:], os.Stdout, os.Stderr, isTerminal(os.Stderr)))
 }
 
 // run is the whole command but for the process around it: it writes the report
-// to stdout and everything else to stderr, and returns the exit status.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal bool) int {
+// to stdout and everything else to stderr, and returns the exit status. It calls
+// release when nothing is left to clean up.
+func run(ctx context.Context, release func(), args []string, stdout, stderr io.Writer, terminal bool) int {
+	tell := func(status int, format string, args ...any) int {
+		fmt.Fprintf(stderr, "bootstorm: %s\n", oneLine(fmt.Sprintf(format, args...)))
+		return status
+	}
 	opts, err := parseOptions(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage())
+	if errors.Is(err, flag.ErrHelp) {
+		release()
+		if _, err := io.WriteString(stdout, usage()); err != nil {
+			return tell(exitFailed, "cannot write the help: %v", err)
+		}
 		return exitOK
-	case err != nil:
-		fmt.Fprintf(stderr, "bootstorm: %v\nbootstorm -h tells the flags\n", err)
-		return exitUsage
+	}
+	if err != nil {
+		release()
+		return tell(exitUsage, "%v (see bootstorm -h)", err)
 	}
 
 	var prog *progress
@@ -73,28 +84,34 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 	} else {
 		rep, err = execute(ctx, opts, prog)
 	}
+	// A write may wait for a reader who never comes, and a reader that has gone
+	// away (bootstorm | head -1) ends the process: thus only now.
+	release()
 	switch {
 	case err != nil && ctx.Err() != nil:
-		fmt.Fprintf(stderr, "bootstorm: stopped: %v\n", err)
-		return exitInterrupted
+		return tell(exitInterrupted, "stopped: %v", err)
 	case err != nil:
-		fmt.Fprintf(stderr, "bootstorm: %v\n", err)
-		return exitUsage
+		return tell(exitUsage, "%v", err)
 	}
-
-	// Only now, when nothing is left to clean up: a reader that has gone away
-	// (bootstorm | head -1) ends the process at the first write.
 	if err := rep.write(stdout, opts.json); err != nil {
-		fmt.Fprintf(stderr, "bootstorm: cannot write the report: %v\n", err)
-		return exitFailed
+		return tell(exitFailed, "cannot write the report: %v", err)
 	}
-	if problems := rep.problems(); len(problems) > 0 {
-		for _, p := range problems {
-			fmt.Fprintf(stderr, "bootstorm: check failed: %s\n", p)
+	status := exitOK
+	for _, p := range rep.problems() {
+		status = tell(exitFailed, "check failed: %s", p)
+	}
+	return status
+}
+
+// oneLine returns text without line ends and other control characters, which may
+// come from a file's name.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '\uFFFD'
 		}
-		return exitFailed
-	}
-	return exitOK
+		return r
+	}, strings.ReplaceAll(text, "\n", "; "))
 }
 
 // An outcome is what the command has to tell.
@@ -106,7 +123,7 @@ type outcome interface {
 // execute prepares the files of the storm, runs it once under each policy, and
 // leaves nothing behind.
 func execute(ctx context.Context, opts options, prog *progress) (rep report, err error) {
-	set, err := openModules(opts.root)
+	set, err := openModules(ctx, opts.root)
 	if err != nil {
 		return report{}, err
 	}
@@ -134,6 +151,9 @@ func execute(ctx context.Context, opts options, prog *progress) (rep report, err
 		}
 	}
 	if err := set.inspectFiles(ctx, s.used, prog); err != nil {
+		return report{}, err
+	}
+	if err := s.checkBuffers(opts.policies); err != nil {
 		return report{}, err
 	}
 	if err := s.settleOrder(); err != nil {

@@ -33,7 +33,7 @@ func command(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var out, errOut bytes.Buffer
-	status = run(ctx, args, &out, &errOut, false)
+	status = run(ctx, func() {}, args, &out, &errOut, false)
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
@@ -53,6 +53,8 @@ func TestRun_BadUsageExits2(t *testing.T) {
 		{"-workers -3", "-workers is -3"},
 		{"-workers 2049", "-workers is 2049"},
 		{"-workers many", "workers"},
+		{"-workers 1e3", "workers"},
+		{"-workers 99999999999999999999", "workers"},
 		{"-workers 9 -storm everything", "-workers needs -storm cpu"},
 		{"-modules kvm -storm everything", "-modules needs -storm cpu"},
 		{"-modules ,", "-modules names no module"},
@@ -64,19 +66,31 @@ func TestRun_BadUsageExits2(t *testing.T) {
 		{"-seed 5", "-seed needs -arrivals poisson"},
 		{"-init 5ms", "-init needs -arrivals burst or poisson"},
 		{"-init -5ms -arrivals burst", "-init is -5ms"},
+		{"-init 2540400h -arrivals burst", "-init is 2540400h"},
+		{"-init 61s -arrivals burst", "-init is 1m1s (want 0s to 1m0s)"},
+		{"-init 2562048h -arrivals burst", "init"},
+		{"-seed -1 -arrivals poisson", "seed"},
+		{"-seed 18446744073709551616 -arrivals poisson", "seed"},
+		{"-rate -5 -arrivals poisson", "-rate is -5"},
+		{"-rate Inf -arrivals poisson", "-rate is +Inf"},
+		{"-rate -Inf -arrivals poisson", "-rate is -Inf"},
+		{"-rate 1e-300 -arrivals poisson", "-rate is 1e-300"},
+		{"-rate 1e400 -arrivals poisson", "rate"},
 		{"-rate 0 -arrivals poisson", "-rate is 0"},
 		{"-rate NaN -arrivals poisson", "-rate is NaN"},
 		{"-rate 1e300 -arrivals poisson", "-rate is 1e+300"},
 		{"-root=", "-root is empty"},
 		{"-root /no/such/tree", "/no/such/tree"},
+		{"-root /no\asuch\x1btree", "/no\uFFFDsuch\uFFFDtree"},
+		{"-root /no\x00tree", "/no\uFFFDtree"},
 		{"-cycle -workers 3", "-workers has no effect with -cycle"},
 		{"-cycle -root /tmp -init 5ms", "-init has no effect with -cycle"},
 		{"-cycle -policy none,luck", `unknown policy "luck"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			status, stdout, stderr := command(t, strings.Fields(tt.args)...)
-			if status != exitUsage || stdout != "" || !strings.Contains(stderr, tt.want) {
-				t.Errorf("status %d, stdout %q, stderr %q; want status 2 and %q in stderr",
+			if status != exitUsage || stdout != "" || !strings.Contains(stderr, tt.want) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("got status %d, stdout %q, stderr %q; want status 2 and one line with %q on stderr",
 					status, stdout, stderr, tt.want)
 			}
 		})
@@ -98,7 +112,7 @@ func TestRun_HelpExits0(t *testing.T) {
 func TestRun_NoPlaceForFilesExits2(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "missing"))
 	var out, errOut bytes.Buffer
-	if status := run(t.Context(), nil, &out, &errOut, false); status != exitUsage {
+	if status := run(t.Context(), func() {}, nil, &out, &errOut, false); status != exitUsage {
 		t.Errorf("status %d, want 2", status)
 	}
 	if !strings.Contains(errOut.String(), "cannot make a directory") {
@@ -150,7 +164,7 @@ func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe
 func TestRun_UnwritableReportExits1(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var errOut bytes.Buffer
-	status := run(t.Context(), []string{"-workers", "1", "-policy", "none"}, brokenPipe{}, &errOut, false)
+	status := run(t.Context(), func() {}, []string{"-workers", "1", "-policy", "none"}, brokenPipe{}, &errOut, false)
 	if status != exitFailed || !strings.Contains(errOut.String(), "broken pipe") {
 		t.Errorf("status %d, stderr %q", status, errOut.String())
 	}
@@ -167,7 +181,7 @@ func testCancelled(t *testing.T, args ...string) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("somebody pressed a key"))
 	var out, errOut bytes.Buffer
-	status := run(ctx, args, &out, &errOut, false)
+	status := run(ctx, func() {}, args, &out, &errOut, false)
 	if status != exitInterrupted || !strings.Contains(errOut.String(), "somebody pressed a key") {
 		t.Errorf("status %d, stderr %q", status, errOut.String())
 	}

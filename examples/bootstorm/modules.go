@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	_ "embed" // the module set
 	"encoding/json"
 	"fmt"
@@ -63,9 +64,9 @@ type entry struct {
 
 // openModules returns the module tree in root, or the embedded set if root is
 // empty.
-func openModules(root string) (*moduleSet, error) {
+func openModules(ctx context.Context, root string) (*moduleSet, error) {
 	if root != "" {
-		return openTree(root)
+		return openTree(ctx, root)
 	}
 	text, err := gunzip(embeddedModules)
 	if err != nil {

@@ -25,6 +25,9 @@ const (
 // a buffer of its own, so that many more would fill the memory of most machines.
 const maxWorkers = 2048
 
+// maxInit is more than any module takes to come up.
+const maxInit = time.Minute
+
 // options is the command line, checked.
 type options struct {
 	root     string // a module tree; empty for the embedded set
@@ -175,8 +178,8 @@ func (o *options) checkArrivals(given map[string]bool) error {
 		}
 		o.init = 0
 	}
-	if o.init < 0 {
-		return fmt.Errorf("-init is %v (want 0 or more)", o.init)
+	if o.init < 0 || o.init > maxInit {
+		return fmt.Errorf("-init is %v (want 0s to %v)", o.init, maxInit)
 	}
 	// Written so that NaN fails, too.
 	if !(o.rate >= 0.1 && o.rate <= 1e9) {

@@ -117,6 +117,34 @@ func (s *storm) adaptCPUList(paths []string, byName map[string]int) ([]int, erro
 	return list, nil
 }
 
+// checkBuffers reports an error if the loads of one of the policies might hold
+// too much at one time. The sizes of the files have to be known.
+func (s *storm) checkBuffers(policies []string) error {
+	var all int64 // if each worker loads its largest file
+	for _, list := range s.lists {
+		var largest int64
+		for _, i := range list {
+			largest = max(largest, s.set.modules[i].size)
+		}
+		all += largest
+	}
+	var once int64 // if each file is loaded, by one worker
+	for _, i := range s.used {
+		once += s.set.modules[i].size
+	}
+	for _, name := range policies {
+		held := all
+		if name != "none" {
+			held = min(all, once)
+		}
+		if held > maxBuffered {
+			return fmt.Errorf("under the policy %s, %s may hold %s bytes in buffers (want at most %s)",
+				name, count(int64(len(s.lists)), "worker"), grouped(held), grouped(maxBuffered))
+		}
+	}
+	return nil
+}
+
 // poissonDelays returns the arrival times of n workers: the gaps between them
 // are exponential, and the workers come in random order.
 func poissonDelays(n int, rate float64, seed uint64) []time.Duration {

@@ -68,7 +68,7 @@ func runStormUnchecked(t *testing.T, set *moduleSet, tamper func(), args ...stri
 // embedded returns the embedded set, with all sizes divided by shrink.
 func embedded(t *testing.T, shrink int64) *moduleSet {
 	t.Helper()
-	set, err := openModules("")
+	set, err := openModules(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package main
 // writes it.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,14 +12,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 )
 
-// depFile lists the modules of a tree, each with all its prerequisites.
-const depFile = "modules.dep"
+// depFile lists the modules of a tree, each with all its prerequisites. That of
+// a distribution kernel has some hundred thousand bytes.
+const (
+	depFile = "modules.dep"
+	maxDep  = 16 << 20
+)
 
 // openTree returns the modules of the tree in root. Those that are compressed,
 // and those that need one that is, are left out, and a note tells so.
-func openTree(root string) (*moduleSet, error) {
+func openTree(ctx context.Context, root string) (*moduleSet, error) {
 	info, err := os.Stat(root)
 	if err != nil {
 		return nil, fmt.Errorf("module tree: %w", err)
@@ -27,7 +33,7 @@ func openTree(root string) (*moduleSet, error) {
 		return nil, fmt.Errorf("module tree: %s is not a directory", root)
 	}
 	name := filepath.Join(root, depFile)
-	text, err := os.ReadFile(name)
+	text, err := readRegular(ctx, name, maxDep)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("module tree: %w (want a directory as /lib/modules/VERSION)", err)
 	}
@@ -44,7 +50,7 @@ func openTree(root string) (*moduleSet, error) {
 	}
 	kept, notes := dropCompressed(entries)
 	if len(kept) == 0 {
-		return nil, fmt.Errorf("%s: all %d modules are compressed,"+
+		return nil, fmt.Errorf("%s: all %d modules are compressed, or need one that is,"+
 			" and only plain .ko files can be loaded here", name, len(entries))
 	}
 	set, err := link(name, kept)
@@ -77,7 +83,7 @@ func parseDep(name, text string) ([]entry, error) {
 		// The file has the prerequisites in the order of unloading.
 		slices.Reverse(e.prereqs)
 		for _, p := range slices.Concat(e.prereqs, []string{e.path}) {
-			if !strings.HasSuffix(p, ".ko") && !isCompressed(p) {
+			if !isModule(p) && !isCompressed(p) {
 				return nil, fmt.Errorf("%s:%d: %s is no module file (want .ko)", name, line, excerpt(p))
 			}
 		}
@@ -95,6 +101,11 @@ func excerpt(text string) string {
 	return fmt.Sprintf("%q", text)
 }
 
+// isModule reports whether the path is that of a module, and can be printed.
+func isModule(p string) bool {
+	return strings.HasSuffix(p, ".ko") && !strings.ContainsFunc(p, unicode.IsControl)
+}
+
 // isCompressed reports whether the path is that of a compressed module.
 func isCompressed(p string) bool {
 	return strings.HasSuffix(p, ".ko.xz") ||
@@ -106,23 +117,29 @@ func isCompressed(p string) bool {
 // anything, and a note on the others.
 func dropCompressed(entries []entry) (kept []entry, notes []string) {
 	dropped := make(map[string]bool)
+	var reached []string // the dropped whose users have yet to be dropped
+	drop := func(p string) {
+		if !dropped[p] {
+			dropped[p] = true
+			reached = append(reached, p)
+		}
+	}
+	users := make(map[string][]string)
 	for _, e := range entries {
 		if isCompressed(e.path) {
-			dropped[e.path] = true
+			drop(e.path)
+		}
+		for _, p := range e.prereqs {
+			users[p] = append(users[p], e.path)
 		}
 	}
 	if len(dropped) == 0 {
 		return entries, nil
 	}
 	compressed := len(dropped)
-	// A list as depmod writes it needs one round more; one that names only the
-	// direct prerequisites, as many as its chains are long.
-	for before := 0; before != len(dropped); {
-		before = len(dropped)
-		for _, e := range entries {
-			if slices.ContainsFunc(e.prereqs, func(p string) bool { return dropped[p] }) {
-				dropped[e.path] = true
-			}
+	for i := 0; i < len(reached); i++ {
+		for _, user := range users[reached[i]] {
+			drop(user)
 		}
 	}
 	for _, e := range entries {
