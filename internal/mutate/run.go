@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -48,9 +47,7 @@ func (b *Build) run(id int, s Stage) string {
 	cmd := exec.CommandContext(ctx, "sh", args...)
 	cmd.Dir = b.Dir
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", Variable, id), "GOTRACEBACK=single")
-	// Tests start the binary again: all of them end with the mutant.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	endWhole(cmd)
 	cmd.WaitDelay = time.Second
 	out := &output{end: cancel, limit: s.Stall}
 	if s.Stall != 0 {
