@@ -824,6 +824,9 @@ func TestExplore_Cycles(t *testing.T) {
 // groups of one shard or of sixteen and with one feature or none.
 func TestExplore_Random(t *testing.T) {
 	unlogged(t)
+	if *exploreRuns < 100 || *exploreRuns > 1_000_000_000 {
+		t.Fatalf("-explore.random is %d (want 100 to 1e9)", *exploreRuns)
+	}
 	var sum explored
 	began := time.Now()
 	rng := rand.New(rand.NewPCG(uint64(*exploreSeed), 2))

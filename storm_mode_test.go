@@ -36,9 +36,10 @@ func parseMode(s string) (m mode, err error) {
 			m.hash = value
 			continue
 		}
+		const most = 10_000_000
 		n, err := strconv.Atoi(value)
-		if err != nil || n < 0 {
-			return m, fmt.Errorf("%q is no number", field)
+		if err != nil || n < 0 || n > most {
+			return m, fmt.Errorf("%q is no number from 0 to %d", field, most)
 		}
 		switch name {
 		case "cancel":
@@ -155,7 +156,7 @@ func TestParseMode(t *testing.T) {
 	for _, s := range []string{
 		"", "cancel=20 forget=5 keys=64 hash=and15", "cancel=20 forget=5 keys=64 hash=and15 call=100",
 		"cancel=20 forget=x keys=64 hash=and15 calls=100", "cancel=20 forget=5 keys=0 hash=and15 calls=100",
-		"cancel=20 forget=5 keys=64 keys=2 hash=and15 calls=100",
+		"cancel=20 forget=5 keys=64 keys=2 hash=and15 calls=100", "cancel=20 forget=5 keys=64 hash=and15 calls=10000001",
 	} {
 		if m, err := parseMode(s); err == nil {
 			t.Errorf("parseMode(%q) = %+v, want an error", s, m)

@@ -18,9 +18,10 @@ func stormScale(t testing.TB) int {
 	if s == "" {
 		return 1
 	}
+	const most = 100_000 // weeks
 	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 {
-		t.Fatalf("COALESCE_STORM = %q, want a positive number", s)
+	if err != nil || n < 1 || n > most {
+		t.Fatalf("COALESCE_STORM = %q, want a number from 1 to %d", s, most)
 	}
 	return n
 }

@@ -96,6 +96,9 @@ func silenceLog(t *testing.T) {
 // TestNoFalseAlarm checks that what coalescers that are right do is accepted.
 func TestNoFalseAlarm(t *testing.T) {
 	silenceLog(t)
+	if *callsFlag < 1 || *callsFlag > 1_000_000_000 {
+		t.Fatalf("-calls is %d (want 1 to 1e9)", *callsFlag)
+	}
 	recorded, shared := 0, 0
 	for _, m := range modes() {
 		t.Run(m.name, func(t *testing.T) {

@@ -7,6 +7,10 @@
 #	model/run.sh -long   larger programs, too: a minute more, and 3 GB
 
 set -euo pipefail
+case "$*" in
+'' | -long) ;;
+*) echo "unexpected arguments: $* (want none, or -long)" >&2 && exit 2 ;;
+esac
 cd "$(dirname "$0")"
 model=$PWD/flight.pml
 temp=$(mktemp -d)

@@ -55,7 +55,10 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	-full) full=1 ;;
 	-without-qemu) without_qemu=1 ;;
-	-calls) calls=${2:?} && shift ;;
+	-calls)
+		[[ ${2-} =~ ^[1-9][0-9]{0,6}$ ]] || { echo "-calls is '${2-}' (want 1 to 9999999)" >&2; exit 2; }
+		calls=$2 && shift
+		;;
 	*) sed -n '/^# usage/,/^$/s/^# \{0,1\}//p' "$0" && exit 2 ;;
 	esac
 	shift

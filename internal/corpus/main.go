@@ -33,10 +33,26 @@ func main() {
 	target := flag.String("fuzz", "FuzzGroup", "the fuzz `target`")
 	parallel := flag.Int("parallel", 2, "how many inputs run side by side")
 	flag.Parse()
-	if err := run(*target, max(1, *parallel)); err != nil {
+	if err := check(flag.Args(), *parallel); err != nil {
+		fmt.Fprintln(os.Stderr, "corpus:", err)
+		os.Exit(2)
+	}
+	if err := run(*target, *parallel); err != nil {
 		fmt.Fprintln(os.Stderr, "corpus:", err)
 		os.Exit(1)
 	}
+}
+
+// check reports what is wrong with the arguments and flags.
+func check(args []string, parallel int) error {
+	const most = 256
+	switch {
+	case len(args) > 0:
+		return fmt.Errorf("unexpected argument %q", args[0])
+	case parallel < 1 || parallel > most:
+		return fmt.Errorf("-parallel is %d (want 1 to %d)", parallel, most)
+	}
+	return nil
 }
 
 // An input is a file of the fuzzer's, and what it reaches.

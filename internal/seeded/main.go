@@ -61,10 +61,31 @@ func main() {
 	parallel := flag.Int("parallel", 2, "how many detectors run side by side")
 	storms := flag.Int("modes", 0, "try so many storms in each mode on each bug instead")
 	flag.Parse()
+	if err := check(flag.Args(), *parallel, *storms); err != nil {
+		fmt.Fprintln(os.Stderr, "seeded:", err)
+		os.Exit(2)
+	}
 	if err := run(*all, *only, *write, *parallel, *storms); err != nil {
 		fmt.Fprintln(os.Stderr, "seeded:", err)
 		os.Exit(1)
 	}
+}
+
+// check reports what is wrong with the arguments and flags.
+func check(args []string, parallel, storms int) error {
+	const (
+		mostParallel = 256
+		mostStorms   = 1_000_000
+	)
+	switch {
+	case len(args) > 0:
+		return fmt.Errorf("unexpected argument %q", args[0])
+	case parallel < 1 || parallel > mostParallel:
+		return fmt.Errorf("-parallel is %d (want 1 to %d)", parallel, mostParallel)
+	case storms < 0 || storms > mostStorms:
+		return fmt.Errorf("-modes is %d (want 0 to %d)", storms, mostStorms)
+	}
+	return nil
 }
 
 func run(all bool, only, write string, parallel, storms int) error {
@@ -259,7 +280,7 @@ func work(jobs []*job, parallel int, do func(*job)) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	n := 0
-	for range max(1, parallel) {
+	for range parallel {
 		wg.Go(func() {
 			for j := range queue {
 				do(j)

@@ -87,7 +87,7 @@ func found(b bug, binary string, flags []string, runs, parallel int) (n int, tol
 	var mu sync.Mutex // guards n and told
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range max(1, parallel) {
+	for range parallel {
 		wg.Go(func() {
 			for next.Add(1) <= int64(runs) {
 				if found, out := storms(b, binary, flags); found {

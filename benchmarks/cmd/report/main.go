@@ -54,6 +54,9 @@ import (
 
 const (
 	defaultRounds    = 20
+	maxRounds        = 1000
+	maxBenchtime     = time.Hour
+	maxIterations    = 1_000_000_000
 	defaultBenchtime = "100ms"
 
 	// quickBudget is how long the quick set may be measured. The rest of
@@ -173,12 +176,13 @@ func (p program) check(o *options, names string, rest []string) (err error) {
 	switch {
 	case len(rest) > 0:
 		return fmt.Errorf("there are no arguments, so what is %q?", rest[0])
-	case o.count < 1:
-		return errors.New("-count must be at least 1")
+	case o.count < 1 || o.count > maxRounds:
+		return fmt.Errorf("-count is %d (want 1 to %d)", o.count, maxRounds)
 	case o.fresh && o.render:
 		return errors.New("-fresh and -render: what is there would be thrown away, and nothing left to draw")
 	case o.benchtime != "" && !validBenchtime(o.benchtime):
-		return fmt.Errorf("-benchtime %s is neither a duration nor a number followed by an x", o.benchtime)
+		return fmt.Errorf("-benchtime %s is neither a duration of at most %v nor a number of at most %d followed by an x",
+			o.benchtime, maxBenchtime, maxIterations)
 	}
 	if o.names, err = regexp.Compile(names); err != nil {
 		return fmt.Errorf("-run: %w", err)
@@ -211,11 +215,11 @@ func (p program) check(o *options, names string, rest []string) (err error) {
 // validBenchtime reports whether package testing takes s for a -benchtime.
 func validBenchtime(s string) bool {
 	if n, ok := strings.CutSuffix(s, "x"); ok {
-		v, err := strconv.ParseUint(n, 10, 31)
-		return err == nil && v > 0
+		v, err := strconv.ParseUint(n, 10, 64)
+		return err == nil && v > 0 && v <= maxIterations
 	}
 	d, err := time.ParseDuration(s)
-	return err == nil && d > 0
+	return err == nil && d > 0 && d <= maxBenchtime
 }
 
 // chosen returns the workloads that o is about.

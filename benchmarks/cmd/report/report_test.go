@@ -413,7 +413,8 @@ func TestList(t *testing.T) {
 func TestMisuse(t *testing.T) {
 	for _, args := range []string{
 		"-count 0", "-count x", "-nosuch", "more", "-run [", "-run nosuch", "-benchtime x", "-benchtime 0x",
-		"-benchtime -1s", "-fresh -render",
+		"-benchtime -1s", "-benchtime 2562047h", "-benchtime 1000000001x", "-benchtime NaNx", "-count 1001",
+		"-fresh -render",
 	} {
 		var stdout, stderr bytes.Buffer
 		p := fakeProgram(&stderr)

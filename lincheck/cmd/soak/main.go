@@ -7,7 +7,7 @@
 //	go run ./cmd/soak -for 10m
 //
 // It prints how far it is, ends with a summary, on an interrupt too, and with exit
-// status 1 if it has found something. A finding names the seed; the schedule is the
+// status 1 if it has found something, 2 if a flag is wrong. A finding names the seed; the schedule is the
 // machine's.
 package main
 
@@ -28,8 +28,8 @@ func main() {
 	every := flag.Duration("every", 5*time.Second, "how often to say how far it is")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "what the calls are drawn from")
 	flag.Parse()
-	if flag.NArg() > 0 || *length <= 0 || *every <= 0 {
-		fmt.Fprintln(os.Stderr, "soak: durations must be positive, and there are no arguments")
+	if err := check(flag.Args(), *length, *every); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(2)
 	}
 	// Panics that nobody is left to be told of are logged: there will be many.
@@ -54,4 +54,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
 	}
+}
+
+// check reports what is wrong with the arguments and flags.
+func check(args []string, length, every time.Duration) error {
+	const least = 100 * time.Millisecond
+	switch {
+	case len(args) > 0:
+		return fmt.Errorf("unexpected argument %q", args[0])
+	case length <= 0:
+		return fmt.Errorf("-for is %v (want a time)", length)
+	case every < least:
+		return fmt.Errorf("-every is %v (want at least %v)", every, least)
+	}
+	return nil
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -45,6 +46,10 @@ var (
 
 func main() {
 	flag.Parse()
+	if err := check(); err != nil {
+		fmt.Fprintln(os.Stderr, "mutate:", err)
+		os.Exit(2)
+	}
 	ok, err := run(os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
@@ -53,6 +58,33 @@ func main() {
 	if !ok {
 		os.Exit(1)
 	}
+}
+
+// check reports what is wrong with the arguments and flags.
+func check() error {
+	const (
+		mostParallel = 256
+		mostTime     = 1000 * time.Hour
+	)
+	switch {
+	case flag.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case *parallel < 1 || *parallel > mostParallel:
+		return fmt.Errorf("-p is %d (want 1 to %d)", *parallel, mostParallel)
+	case *sample < 0:
+		return fmt.Errorf("-sample is %d (want 0, for all, or more)", *sample)
+	case *fast == 0:
+		return errors.New("-fast is 0s (want a time: this stage is not left out)")
+	}
+	for _, limit := range []struct {
+		flag string
+		time time.Duration
+	}{{"fast", *fast}, {"stall", *stall}, {"full", *full}, {"race", *race}, {"explore", *explore}} {
+		if limit.time < 0 || limit.time > mostTime {
+			return fmt.Errorf("-%s is %v (want 0s to %v)", limit.flag, limit.time, mostTime)
+		}
+	}
+	return nil
 }
 
 func run(w io.Writer) (ok bool, err error) {
