@@ -18,7 +18,7 @@ import "github.com/seed342dcb2d/coalesce/internal/sched"
 //	promoted                | queue in it                    | queue     | ErrInFlight
 //	forgotten, still running| as none                        | as none   | as none
 //	any or none, while      |                                |           |
-//	  a success lingers     | answered by it                 | as without| answered by it
+//	  an outcome lingers    | answered by it                 | as without| answered by it
 //	any or none, after      |                                |           |
 //	  Shutdown has begun    | ErrClosed                      | ErrClosed | ErrClosed
 //
@@ -39,7 +39,7 @@ const (
 	leads    verdict = iota // the key has no flight; the call must register one
 	joins                   // it is counted in its flight, which is running
 	queues                  // it is counted in its flight, and must be listed there
-	answered                // a success that lingers is its answer
+	answered                // an outcome that lingers is its answer
 	refused                 // an error is its answer
 	ended                   // a receiver's ctx has ended; afterLeaving answers it
 )
@@ -55,7 +55,7 @@ const (
 
 // admit decides about c, which asks for key. If it returns joins or queues, it has
 // counted c in a flight, which is c.flight. If it returns answered or refused,
-// c.success or c.err is set. s must be locked by lock with c.edge.
+// c.lingerer or c.err is set. s must be locked by lock with c.edge.
 //
 // admit must be called once for each call, because it reads the clock: a second reading
 // could find a flight past MaxAge that the first did not, and a call must not be
@@ -68,8 +68,8 @@ func (s *shard[K, V]) admit(c *caller[K, V], h uint64, key K, reflexive bool, wa
 		c.err = ErrClosed
 		return refused
 	}
-	// Since arrive looked, a flight may have finished and its success begun to linger.
-	if wants != fresh && s.group.lingering != nil && c.lingering(key) {
+	// Since arrive looked, a flight may have finished and its outcome begun to linger.
+	if wants != fresh && s.group.lingering != nil && c.lingering(h, key) {
 		return answered
 	}
 	f := s.meet(h, key, reflexive, wants)

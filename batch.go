@@ -22,7 +22,7 @@ import (
 //
 // Invariants, true whenever no lock is held:
 //  M1. All flights of a batch finish before any waiter is woken. Only a goroutine that
-//      takes a shard's lock meanwhile, or finds a success that lingers, can see some
+//      takes a shard's lock meanwhile, or finds an outcome that lingers, can see some
 //      finished and others not.
 //  M2. callers of a batch is the sum of those of its flights until they finish. It is 0
 //      while fn runs if and only if the batch is abandoned, for good, and all its flights
@@ -92,27 +92,43 @@ func (b *batch[K, V]) run() {
 			return
 		}
 		if r := recover(); r != nil {
-			b.finish(answers[K, V]{how: panicked, err: newPanicError(r)})
+			b.finish(answers[K, V]{how: panicked, err: newPanicError(r)}, nil)
 		} else {
-			b.finish(answers[K, V]{how: exited, err: ErrGoexit})
+			b.finish(answers[K, V]{how: exited, err: ErrGoexit}, nil)
 		}
 	}()
 	if s := b.parts[0].cold.shard; s.group.hooks != nil {
 		s.callStartOwn(b.parts[0], &b.ctx) // once for all of them
 	}
 	a := returnedBy(fn(&b.ctx, keysOf(b.parts)))
+	asked := b.ask(a)
 	normal = true
-	b.finish(a)
+	b.finish(a, asked)
 }
 
-// finish ends all flights of b with the given outcomes, and then wakes all callers. No
-// lock may be held.
+// ask is shard.ask for all flights of b, in their order, or returns nil if nothing lingers
+// in the group. fn has returned a. All are asked before the first flight finishes, as
+// LingerFor is part of fn. No lock may be held.
+func (b *batch[K, V]) ask(a answers[K, V]) []*lingerer[K, V] {
+	if b.parts[0].cold.shard.group.lingering == nil {
+		return nil
+	}
+	asked := make([]*lingerer[K, V], len(b.parts))
+	for i, f := range b.parts {
+		how, v, err := a.of(f.key)
+		asked[i] = f.cold.shard.ask(f, how, v, err)
+	}
+	return asked
+}
+
+// finish ends all flights of b with the given outcomes, and then wakes all callers. asked
+// is what ask has returned, or nil if fn has not returned. No lock may be held.
 //
 // Every flight is ended in a critical section of its own: two shards are never locked at
 // once (S3). Between two of these sections other calls go on as usual. A call may join a
 // flight that has not ended yet, or leave it; or find the key of an ended one free, and
 // lead the next flight for it.
-func (b *batch[K, V]) finish(a answers[K, V]) {
+func (b *batch[K, V]) finish(a answers[K, V], asked []*lingerer[K, V]) {
 	parts := b.parts
 	b.parts = nil
 	// Once b.done is complete, the DoMulti takes its results, and gives back the records
@@ -121,15 +137,20 @@ func (b *batch[K, V]) finish(a answers[K, V]) {
 	gs := parts[0].cold.shard.group
 	var endings []ending[K, V]
 	b.conclude()
-	for _, f := range parts {
+	for i, f := range parts {
 		how, v, err := a.of(f.key)
+		var p, gone *lingerer[K, V]
+		if asked != nil {
+			p = asked[i]
+		}
 		s := f.cold.shard
 		s.mu.Lock()
 		if gs.lingering != nil {
-			how = s.keep(f, how, v, err)
+			how, gone = s.keep(f, how, p)
 		}
 		e := s.end(f, how, v, err)
 		s.mu.Unlock()
+		gone.unindex()
 		if e.concerns() { // most flights have no callers but the DoMulti
 			endings = append(endings, e)
 		}

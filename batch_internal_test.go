@@ -30,7 +30,8 @@ func TestBatch_ConcludedIsNotAbandoned(t *testing.T) {
 		t.Errorf("got verdict %d for a call that comes late, want that it joins", v)
 	}
 	s.mu.Unlock()
-	b.finish(answers[int, int]{how: returned, values: map[int]int{1: 1}})
+	a := answers[int, int]{how: returned, values: map[int]int{1: 1}}
+	b.finish(a, b.ask(a))
 	if v, shared, err := g.Do(1, func() (int, error) { return 2, nil }); v != 1 || !shared || err != nil {
 		t.Errorf("got %d, %v, %v, want what lingers", v, shared, err)
 	}

@@ -28,7 +28,7 @@ import (
 //	         immediate
 //
 //  1. Before the lock, arrive hashes the key, asks ctx whether it has ended, looks for a
-//     success that lingers, and asks ctx for its Done channel. A receiver begins to
+//     outcome that lingers, and asks ctx for its Done channel. A receiver begins to
 //     watch its ctx.
 //  2. Under the shard's lock, admit gives its verdict. A call that leads, joins or
 //     queues takes part in a flight from this critical section on.
@@ -85,7 +85,7 @@ import (
 // Invariants, true whenever the shard's lock is not held:
 //  C1. A caller takes part in one flight at most: from arrive, or lead, until it has
 //      left or the flight has finished. Until then flight.callers counts it.
-//  C2. A caller is answered once: by a success that lingers, by an error on arrival, by
+//  C2. A caller is answered once: by a outcome that lingers, by an error on arrival, by
 //      its flight's result, or, if it has left, by the error of its context.
 //  C3. While user code that may panic or exit runs on the goroutine of a caller that
 //      takes part, guard is on the stack (or multi.announce, for a DoMulti): if the
@@ -132,8 +132,8 @@ type caller[K comparable, V any] struct {
 	announced sched.Completion // of another listed call: complete when Join has returned
 
 	// The answer of a call that takes part in nothing, set before arrive returns.
-	success *success[K, V]
-	err     error
+	lingerer *lingerer[K, V]
+	err      error
 
 	// Events for the hooks, made by note under the shard's lock; nil without hooks.
 	joined *Event[K] // nil if the call leads at once
@@ -150,7 +150,7 @@ func newCaller[K comparable, V any](ctx context.Context, fn func(context.Context
 
 // arrive decides whether c, which asks for key, takes part in a flight, and in which
 // way. If the verdict is leads, joins or queues, c takes part, and arrive returns with
-// c's shard locked. Otherwise c takes part in nothing; its answer is in success or err,
+// c's shard locked. Otherwise c takes part in nothing; its answer is in lingerer or err,
 // or, if the verdict is ended, has been sent by afterLeaving. If watch is not nil,
 // arrive calls it before c can take part; it is passed in, as a closure made here would
 // move every caller to the heap. The lock is released with shard.unlock(c.edge). No lock
@@ -167,7 +167,7 @@ func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch fun
 		}
 	}
 	c.shard = gs.shard(h)
-	if wants != fresh && gs.lingering != nil && c.lingering(key) {
+	if wants != fresh && gs.lingering != nil && c.lingering(h, key) {
 		return answered // no lock, no edge, and no Done channel that has to be made
 	}
 	if c.ctx != nil {
@@ -209,18 +209,18 @@ func (c *caller[K, V]) arriveLocked(h uint64, key K, reflexive bool, wants wish)
 	return v
 }
 
-// lingering looks for a success that lingers for key, makes it c's answer, and reports
-// whether there is one. It takes no lock.
-func (c *caller[K, V]) lingering(key K) bool {
-	c.success = c.shard.group.lingering.hit(key)
-	return c.success != nil
+// lingering looks for an outcome that lingers for key, whose hash is h, makes it c's
+// answer, and reports whether there is one. It takes no lock.
+func (c *caller[K, V]) lingering(h uint64, key K) bool {
+	c.lingerer = c.shard.hit(h, key)
+	return c.lingerer != nil
 }
 
 // immediate returns the answer of a blocked call that takes part in nothing. It panics
 // if Clone does. No lock may be held.
 func (c *caller[K, V]) immediate() (v V, shared bool, err error) {
-	if c.success != nil {
-		return c.shard.group.answer(c.success)
+	if c.lingerer != nil {
+		return c.shard.group.answer(c.lingerer)
 	}
 	return v, false, c.err
 }

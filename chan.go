@@ -27,7 +27,7 @@ import (
 
 // DoChan is like [Group.DoContext] but does not wait: it returns a channel that
 // receives exactly one Result and is never closed. The channel has room for the
-// Result, so the caller need not receive it. A ctx that has ended, or a success
+// Result, so the caller need not receive it. A ctx that has ended, or an outcome
 // that lingers, makes DoChan send the Result before it returns.
 //
 // If the call leads, fn runs on a goroutine of the flight's own, even if ctx
@@ -77,11 +77,15 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 // sendImmediate sends the answer of a receiver that takes part in no flight. No lock may
 // be held.
 func (c *caller[K, V]) sendImmediate() {
-	if c.success == nil {
+	if c.lingerer == nil {
 		c.ch <- Result[V]{Err: c.err}
 		return
 	}
-	c.send(c.success.key, c.shard.group.clone, Result[V]{Val: c.success.val, Shared: true})
+	clone := c.shard.group.clone
+	if !c.lingerer.clones(clone) {
+		clone = nil
+	}
+	c.send(c.lingerer.key, clone, c.lingerer.result())
 }
 
 // deliver answers c, which was listed in a flight that has finished. It does nothing for

@@ -57,9 +57,9 @@ type Group[K comparable, V any] struct {
 
 	// Clone, if not nil, copies a value for one caller. If more than one call
 	// took part in a flight, each of its callers, the leader included, gets its
-	// own clone, and no caller gets the original. The same holds for a success
-	// that lingers, of which the group keeps the original: the callers of its
-	// flight, and all calls that it answers later, get clones.
+	// own clone, and no caller gets the original. The same holds for an outcome
+	// that lingers, of whose value the group keeps the original: the callers of
+	// its flight, and all calls that it answers later, get clones.
 	//
 	// Clone gets the value that fn returned, even if fn also returned an error.
 	// It is called on the caller's goroutine or, in DoChan, on a goroutine of
@@ -95,31 +95,55 @@ type Group[K comparable, V any] struct {
 	// Zero means no limit; a negative duration panics at first use.
 	MaxAge time.Duration
 
-	// Linger is how long a success, which is a value that fn returned with a
-	// nil error, goes on answering calls after its flight has finished. It
-	// answers calls of all forms but DoFresh, at once and without a lock, and
-	// these calls report that it is shared.
+	// Linger is how long an outcome, which is the value and the error that fn
+	// returned, goes on answering calls after its flight, if the error is nil.
+	// See LingerFor for an outcome that has an error, or a time of its own.
+	//
+	// An outcome that lingers answers calls of all forms but DoFresh with its
+	// value and its error, at once and without a lock. These calls report that
+	// it is shared. It never answers a call at or after its end.
 	//
 	// [Group.Forget], [Group.ForgetUnshared] and [Group.Shutdown] drop the
-	// success, and so does the end of a later flight of its key. While the
-	// success lingers, only a DoFresh starts such a flight, and other calls
-	// still get the old value until that flight ends. When it ends, the old
-	// value is dropped even if it fails; if it succeeds, its own value may
-	// linger in place of the old one. The old value is also dropped when that
-	// flight reaches MaxAge while a successor is queued behind it.
+	// outcome, and so does the end of a later flight of its key. While the
+	// outcome lingers, only a DoFresh starts such a flight, and other calls
+	// still get the old outcome until that flight ends. When it ends, the old
+	// outcome is dropped in any case, and that of the flight may linger in its
+	// place. The old outcome is also dropped when that flight reaches MaxAge
+	// while a successor is queued behind it.
 	//
-	// Errors, panics and Goexit never linger. Neither does a value if its
-	// flight has been forgotten or abandoned, if a successor is queued behind
-	// the flight, or if the key does not equal itself.
+	// Panics and Goexit never linger. Neither does an outcome if its flight has
+	// been forgotten or abandoned, if a successor is queued behind the flight,
+	// or if the key does not equal itself.
 	//
-	// Zero means that nothing lingers; a negative duration panics at first use.
-	// With [Forever] and no LingerMax, each key is loaded once; after an error,
-	// the next call runs its fn.
+	// Zero means that nothing lingers, unless LingerFor is set; a negative
+	// duration panics at first use. With [Forever] and no LingerMax, each key is
+	// loaded once; after an error, the next call runs its fn.
 	Linger time.Duration
 
-	// LingerMax limits the number of successes that linger in the group. When
-	// one more begins to linger, the one that has lingered longest is dropped.
-	// Zero means no limit; a negative number panics at first use.
+	// LingerFor, if not nil, decides in place of Linger how long the outcome
+	// lingers that consists of v and err. It serves where the value says how
+	// long it is good, and to let a failure hold off other calls for a while.
+	// Zero or a negative duration means that it does not linger; [Forever],
+	// that it does not expire.
+	//
+	// LingerFor is called once for each flight whose fn has returned, with
+	// what fn returned and not a clone, also if its outcome will not linger
+	// for one of the reasons above, but not after a panic or a Goexit. In
+	// [Group.DoMulti] it is called once for each key, with what its callers
+	// get, before the first of them does: an absent key has the zero value and
+	// [ErrAbsent]. The time counts from just before the call.
+	//
+	// LingerFor is called outside all locks, as a part of fn: on its goroutine,
+	// while the callers wait. If it panics or calls [runtime.Goexit], fn has
+	// done so, in a DoMulti for all keys that fn was given. It may be called
+	// concurrently for different keys. It may use the group, but not for the
+	// same key.
+	LingerFor func(v V, err error) time.Duration
+
+	// LingerMax limits the number of outcomes that linger in the group. When
+	// one more begins to linger, the one with the least time left is dropped;
+	// of several, the one that has lingered longest. The limit is exact. Zero
+	// means no limit; a negative number panics at first use.
 	LingerMax int
 
 	// Hooks are called when something happens to a flight. If all of them are
@@ -136,14 +160,14 @@ type Result[V any] struct {
 	Err error // a *PanicError where a call that blocks would panic
 
 	// Shared reports whether more than one call took part in the flight, or
-	// whether the answer is a success that lingers.
+	// whether the answer is an outcome that lingers.
 	Shared bool
 }
 
 // Do runs fn and returns its results, unless the key has a flight already: then
 // Do waits for that flight and returns its result. shared reports whether more
-// than one call took part, or whether the result is a success that lingers (see
-// [Group.Linger]), which Do returns at once.
+// than one call took part, or whether the result is an outcome that lingers
+// (see [Group.Linger]), which Do returns at once.
 //
 // A call that leads runs fn on its own goroutine and returns when fn has
 // returned. A call that follows blocks until the flight has finished, whatever
@@ -172,15 +196,15 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 	if gs == nil {
 		gs = g.useSlow()
 	}
-	if gs.lingering != nil {
-		if p := gs.lingering.hit(key); p != nil {
-			return gs.answer(p)
-		}
-	}
 	h, reflexive := gs.hash(key)
 	s := gs.shards[h>>gs.shift].Load() // gs.shard, written out, as it is not inlined
 	if s == nil {
 		s = gs.makeShard(h)
+	}
+	if gs.lingering != nil {
+		if p := s.hit(h, key); p != nil {
+			return gs.answer(p)
+		}
 	}
 	s.mu.Lock()
 	if !s.empty() {
@@ -211,7 +235,7 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 		s.mu.Unlock()
 		return v, false, err
 	}
-	return s.finishInline(f, v, err)
+	return s.finishInline(f, v, err, nil)
 }
 
 // doSlow is Do for a shard that has other flights or is not plain. It is a separate
@@ -250,7 +274,7 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 // returns the zero value and [ErrInFlight] at once. It never waits for another
 // call.
 //
-// If a success lingers for the key, TryDo returns that value with a nil error.
+// If an outcome lingers for the key, TryDo returns its value and its error.
 // A flight that has reached MaxAge does not count, unless a successor is queued
 // behind it: TryDo takes over from it, as Do does. Calls that arrive while fn
 // runs join its flight, as they join that of a Do.
@@ -337,7 +361,7 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 // If the key has a flight, calls of DoFresh queue behind it, all in one
 // successor. The successor starts when the flight ends, is forgotten or reaches
 // MaxAge; until then calls of the other forms go on joining the running flight.
-// A success that lingers does not answer a DoFresh, and is dropped when the
+// An outcome that lingers does not answer a DoFresh, and is dropped when the
 // execution that a DoFresh leads ends, with an error, too. fn always runs on a
 // goroutine of the flight's own, even if ctx can never end.
 //

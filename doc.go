@@ -22,8 +22,10 @@
 //   - [Group.DoMulti], for many keys and a backend that loads them in bulk.
 //   - [Group.Forget], if the result of a running execution is no longer good
 //     enough for new calls: the next one starts another execution.
-//   - [Group.Linger], a field, to let a success answer calls for some time
-//     after its execution.
+//   - [Group.Linger], a field, to let a value answer calls for some time after
+//     its execution.
+//   - [Group.LingerFor], a field, if that time depends on the value, or to let
+//     an error answer calls, so that a failure holds off others for a while.
 //
 // # Words
 //
@@ -34,9 +36,10 @@
 // does. A flight is abandoned if all its callers have left while fn still runs.
 // A successor is a flight that is queued behind one that new calls must not
 // join; it is promoted when its turn comes. To forget a flight is to let the
-// next call start another while the first still runs. A success lingers if it
-// goes on answering calls after its flight has finished. A batch is one
-// execution for the flights of several keys.
+// next call start another while the first still runs. An outcome is the value
+// and the error that fn returned; it lingers if it goes on answering calls
+// after its flight has finished. A batch is one execution for the flights of
+// several keys.
 //
 // # Contract: one execution, one result
 //
@@ -51,14 +54,15 @@
 //     same error, equal by ==, unless its own context ended first. Errors are
 //     shared, and nothing is retried. With [Group.Clone] set, each caller of a
 //     flight that was joined, the leader included, gets its own clone, and no
-//     caller gets the original. The same holds for a value that lingers: the
+//     caller gets the original. The same holds for an outcome that lingers: the
 //     callers of its flight, and those that it answers later, all get clones.
 //     Clone may run concurrently. If it panics, only the caller that the clone
 //     was for gets the panic, as a *[PanicError].
 //
 //   - Never stale (G3). A call never gets the result of a flight that had
-//     finished before the call began, unless [Group.Linger] lets that success
-//     answer.
+//     finished before the call began, unless [Group.Linger] or
+//     [Group.LingerFor] lets that outcome answer. One that lingers does not
+//     answer at or after its end.
 //
 // # Contract: contexts
 //
@@ -116,20 +120,21 @@
 //
 //   - Nothing is kept (G12). When a flight has finished and its callers have
 //     returned, the group holds no reference to its key, value, error, fn or
-//     context. The exception is a success that lingers: its key and its value
-//     are kept until it expires, and are dropped then even if the group gets no
-//     more calls. A caller that leaves takes its memory with it, even if the
-//     flight never ends.
+//     context. The exception is an outcome that lingers: its key, its value and
+//     its error are kept until it expires. They are freed within a second after
+//     that, or a sixteenth of the time for which it has lingered if that is
+//     longer, even if the group gets no more calls. A caller that leaves takes
+//     its memory with it, even if the flight never ends.
 //
-//   - User code runs outside every lock (G13): fn, Clone, Hash, the [Hooks] and
-//     the methods of the callers' contexts. All of these may use the group,
-//     but a hook must not use it for the key that it is called for, nor for the
-//     other keys of the same DoMulti. A hook that panics is recovered, logged
-//     and counted. Hash and the methods of contexts must not panic. Hooks and
-//     the methods of contexts must not call [runtime.Goexit]. If one does, its
-//     own call leaves, if it still takes part, and other callers are not
-//     affected, except that a Goexit of the Start hook counts as one of fn; see
-//     [Hooks].
+//   - User code runs outside every lock (G13): fn, LingerFor, Clone, Hash, the
+//     [Hooks] and the methods of the callers' contexts. All of these may use
+//     the group, but LingerFor and a hook must not use it for the key that they
+//     are called for, nor for the other keys of the same DoMulti. A hook that
+//     panics is recovered, logged and counted. Hash and the methods of contexts
+//     must not panic. Hooks and the methods of contexts must not call
+//     [runtime.Goexit]. If one does, its own call leaves, if it still takes
+//     part, and other callers are not affected, except that a Goexit of the
+//     Start hook counts as one of fn; see [Hooks].
 //
 //   - The zero Group is ready to use (G14). It must not be copied. A Group in a
 //     package variable may be used in [testing/synctest] bubbles, one after
@@ -216,7 +221,7 @@
 //	  a flight for which no record is kept   1, 2 on a goroutine of its own
 //	  each 128 waiters after the first 128   2, the first time 3
 //	  a leader with more than 16 waiters     1: a goroutine that wakes them
-//	  a success that lingers                 2
+//	  an outcome that lingers                2
 //	  any hook is set                        2 to 5 for each flight, and 1 for
 //	                                         each call that joins, is queued
 //	                                         or leaves; 1 more for a DoChan
@@ -233,17 +238,20 @@
 // another of its shard runs allocates as much. A pointer to a large value costs
 // none of this.
 //
-// A DoMulti that leads 100 keys allocates 25 KB, the map of results included. The
-// memory of a success is freed when it has expired, at the latest a sixteenth of
-// Linger later. A context that fn derives from its own costs no goroutine,
+// A DoMulti that leads 100 keys allocates 25 KB, the map of results included. An
+// outcome that lingers takes some 130 bytes with its place in the index, apart
+// from what its key, value and error refer to, and each shard with outcomes 2
+// KB at least. A context that fn derives from its own costs no goroutine,
 // unless a [context.WithValue] comes between the two: then it costs one until
 // it is canceled.
 //
-// MaxAge, Linger and Hooks put each flight into a hash table; without them, a
-// flight of Do that is alone in its shard needs none. MaxAge and Hooks also
-// read the clock when a flight starts, and Hooks read it again when a call joins
-// or leaves and when the flight ends. The Receive hook reads it once more for
-// each call that it is called for.
+// MaxAge, Linger, LingerFor and Hooks put each flight into a hash table; without
+// them, a flight of Do that is alone in its shard needs none. MaxAge and Hooks
+// also read the clock when a flight starts, and Hooks read it again when a call
+// joins or leaves and when the flight ends. The Receive hook reads it once more
+// for each call that it is called for. The clock is also read twice when an
+// outcome begins to linger, and once when one is to answer a call, unless it
+// lingers [Forever].
 //
 // The check for deadlocks is free if the call's context is
 // [context.Background]. With any other context it looks up one value, and a

@@ -171,7 +171,7 @@ func TestExplore_ReleasesOfAbandoned(t *testing.T) {
 }
 
 // A lateThread is a context that a thread of its own ends. It calls found when a
-// call asks it for a value, which is after that call has looked for a success
+// call asks it for a value, which is after that call has looked for an outcome
 // without the lock.
 type lateThread struct {
 	context.Context
@@ -247,7 +247,7 @@ func TestExplore_LingerReceivesOnce(t *testing.T) {
 	}
 }
 
-// TestExplore_LingerAnswersDoMulti: a DoMulti that has looked for a success in vain,
+// TestExplore_LingerAnswersDoMulti: a DoMulti that has looked for an outcome in vain,
 // and finds one under the lock, is answered by that, made by an fn or not.
 func TestExplore_LingerAnswersDoMulti(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -61,12 +61,13 @@ const (
 type outcome uint8
 
 const (
-	returned outcome = iota // fn returned val and err
-	kept                    // fn returned val and err, and val lingers
-	absent                  // the map that fn returned lacks the key; err is ErrAbsent
-	panicked                // fn panicked; err is the *PanicError
-	exited                  // fn called runtime.Goexit; err is ErrGoexit
-	rejected                // fn never started; err is ErrClosed, nil if all callers left
+	returned   outcome = iota // fn returned val and err
+	kept                      // fn returned val and err, and they linger
+	absent                    // the map that fn returned lacks the key; err is ErrAbsent
+	keptAbsent                // absent, and that lingers
+	panicked                  // fn panicked; err is the *PanicError
+	exited                    // fn called runtime.Goexit; err is ErrGoexit
+	rejected                  // fn never started; err is ErrClosed, nil if all callers left
 )
 
 // A flight is one execution of fn with its result and its waiters.
@@ -170,21 +171,25 @@ func (s *shard[K, V]) runInline(f *flight[K, V], fn func() (V, error)) (v V, sha
 	// has called panic(nil) under GODEBUG=panicnil=1. recover ends that panic and returns
 	// nil, which unwind takes for a Goexit.
 	err = ErrGoexit
-	v, err = fn()
+	val, e := fn() // not v and err: LingerFor may end as fn may
+	var p *lingerer[K, V]
+	if s.group.lingering != nil {
+		p = s.ask(f, returned, val, e)
+	}
 	normal = true
 	s.mu.Lock()
-	return s.finishInline(f, v, err)
+	return s.finishInline(f, val, e, p)
 }
 
 // finishInline finishes f, whose fn has returned v and err on the goroutine of its
-// leader, and returns the leader's result, with a clone of v if one is due. As finish
-// does, it is entered with s.mu held and releases it.
+// leader, and returns the leader's result, with a clone of v if one is due. p is what ask
+// has returned. As finish does, finishInline is entered with s.mu held and releases it.
 //
 // It does not read the result from f. If no other goroutine knew f, finish has not
 // written it there, and the record may be in use again already.
-func (s *shard[K, V]) finishInline(f *flight[K, V], v V, err error) (V, bool, error) {
+func (s *shard[K, V]) finishInline(f *flight[K, V], v V, err error, p *lingerer[K, V]) (V, bool, error) {
 	shared := f.joined // before finish, for the same reason
-	how := s.finish(f, returned, v, err)
+	how := s.finish(f, returned, v, err, p)
 	if clone := s.group.clone; clone != nil && (shared || how == kept) {
 		return mustClone(clone, Result[V]{v, err, shared})
 	}
@@ -218,13 +223,17 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 		s.callStartOwn(f, c.ctx)
 	}
 	v, err := c.fn(c.ctx)
-	normal = true
 	how := returned
 	if err == errLacking { // fn is that of a DoMulti, for a key that was queued
 		how, err = absent, ErrAbsent
 	}
+	var p *lingerer[K, V]
+	if s.group.lingering != nil {
+		p = s.ask(f, how, v, err)
+	}
+	normal = true
 	s.mu.Lock()
-	s.finish(f, how, v, err)
+	s.finish(f, how, v, err, p)
 }
 
 // unwind finishes f, whose fn runs on its leader's goroutine and has not returned: it
@@ -245,23 +254,24 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 	var zero V
 	if recovered == nil {
 		s.mu.Lock()
-		s.finish(f, exited, zero, ErrGoexit)
+		s.finish(f, exited, zero, ErrGoexit, nil)
 		return nil
 	}
 	e := newPanicError(recovered)
 	s.mu.Lock()
-	s.finish(f, panicked, zero, e)
+	s.finish(f, panicked, zero, e, nil)
 	return e
 }
 
 // finish ends f, which has run fn: it sets the outcome, unregisters f, promotes its
-// successor and wakes its waiters. It returns the outcome, which is kept in place of
-// returned if v lingers. It is entered with s.mu held and releases it.
+// successor and wakes its waiters. p is what ask has returned. finish returns the outcome,
+// which is kept in place of returned if it lingers. It is entered with s.mu held and
+// releases it.
 //
 //	              only its leader knows f       other goroutines know f,
 //	              and runs fn itself            or fn has its own goroutine
 //	              --------------------------    ------------------------------------
-//	under s.mu    keep     lets v linger        keep   lets v linger
+//	under s.mu    keep     lets p linger        keep   lets p linger
 //	              noteEnd  counts               end:   takeOut     unregisters f,
 //	              retire   unregisters f,                          promotes the successor
 //	                       keeps its record            setOutcome  writes the result
@@ -277,8 +287,8 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //     setOutcome change the answers.
 //   - takeOut looks at the state that setOutcome overwrites.
 //   - keep, takeOut and setOutcome share one critical section. A call that gets the lock
-//     before joins f; one that gets it later finds f gone, and the success in its place
-//     if v lingers.
+//     before joins f; one that gets it later finds f gone, and p in its place if that
+//     lingers.
 //   - idle asks whether f was the last, so it follows takeOut or retire.
 //   - noteEnd puts the outcome into its event, so it follows setOutcome. On the left it
 //     only counts: with hooks, known is set in every flight.
@@ -288,9 +298,10 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //   - wake begins with the successor's caller, for which the calls of the next flight
 //     wait, and with Shutdown. The waiters come after them, as they may be many.
 //   - report comes last. A hook or a log handler may block, or exit the goroutine.
-func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outcome {
+func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error, p *lingerer[K, V]) outcome {
+	var gone *lingerer[K, V] // because of LingerMax
 	if s.group.lingering != nil {
-		how = s.keep(f, how, v, err)
+		how, gone = s.keep(f, how, p)
 	}
 	own := f.cold != nil && f.cold.fn != nil
 	if !f.known && !own {
@@ -302,6 +313,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outco
 		s.retire(f)
 		idle := s.idle()
 		s.mu.Unlock()
+		gone.unindex()
 		if idle != nil {
 			sched.Complete(idle)
 		}
@@ -309,6 +321,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error) outco
 	}
 	e := s.end(f, how, v, err)
 	s.mu.Unlock()
+	gone.unindex()
 	if e.event != nil || e.logs {
 		defer e.report(s.group.hooks) // even if a context's code exits in wake
 	}

@@ -9,14 +9,14 @@ package coalesce
 //	not joined            | detach, promote its successor | as Forget
 //	joined, not abandoned | detach, promote its successor | do nothing: false
 //	abandoned             | detach, promote its successor | as Forget
-//	a success lingers     | drop it as well: true         | as well, unless false
+//	an outcome lingers    | drop it as well: true         | as well, unless false
 //
 // Calls in the successor have not joined the flight. A promoted flight has been joined
 // if two calls have been queued in it. A forgotten flight counts as none.
 
-// Forget makes the group forget the flight of key and drop the success that lingers for
+// Forget makes the group forget the flight of key and drop the outcome that lingers for
 // key, so that calls which begin later are answered by another flight. It reports
-// whether there was a flight or a success. The forgotten flight runs on and answers the
+// whether there was a flight or an outcome. The forgotten flight runs on and answers the
 // calls that have joined it. It has no effect on later flights. If a successor is
 // queued behind it, the successor is promoted at once and becomes the key's flight.
 //
@@ -39,10 +39,10 @@ func (g *Group[K, V]) ForgetUnshared(key K) bool {
 	return forgotten || !found
 }
 
-// forget detaches the flight of key and drops the success that lingers for key, unless
+// forget detaches the flight of key and drops the outcome that lingers for key, unless
 // the flight is shared and the argument does not allow that: then it does nothing. A
 // shared flight is one that was joined and is not abandoned. found reports whether
-// there was a flight, and forgotten whether a flight was detached or a success dropped.
+// there was a flight, and forgotten whether a flight was detached or an outcome dropped.
 // No lock may be held.
 func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 	gs := g.use()
@@ -58,7 +58,7 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 		return true, false
 	}
 	forgotten = f != nil
-	if l := s.group.lingering; l != nil && l.drop(key) {
+	if s.group.lingering != nil && s.drop(uint32(h), key) {
 		forgotten = true
 	}
 	if forgotten {

@@ -76,7 +76,7 @@ func (d *driver) checkCounts() {
 		want.TakenOver = got.TakenOver
 	}
 	if d.is(fuzzLinger) {
-		want.Lingered = got.Lingered
+		want.Lingered, want.Lingering = got.Lingered, got.Lingering
 	}
 	if d.is(fuzzLinger) && d.is(fuzzMax) {
 		want.Evicted = got.Evicted

@@ -58,7 +58,7 @@ import (
 // waits until its own Join or Start has returned. Between calls no order is
 // promised; Event.Seq gives the order in which things happened to a key. Calls
 // that take part in no flight have no events, whether they are refused or
-// answered by a success that lingers. [Stats] counts them.
+// answered by an outcome that lingers. [Stats] counts them.
 //
 // A hook that panics is recovered: the panic is logged to [log/slog.Default] at
 // error level and counted in [Stats], and the call goes on as if the hook had

@@ -10,7 +10,7 @@ import (
 // and MaxAge bounds the time for which it keeps other flights of its key from starting.
 //
 // To take over is to forget: the overdue flight is detached and runs on, and the
-// success that lingers for its key is dropped. There are two ways:
+// outcome that lingers for its key is dropped. There are two ways:
 //
 //   - meet, if nothing is queued behind the flight: the call that finds it overdue
 //     detaches it and leads the next flight.
@@ -37,7 +37,7 @@ func (s *shard[K, V]) remaining(f *flight[K, V]) time.Duration {
 // meet returns the flight that is registered for key, as lookup does, unless it is
 // overdue and the call that wants it may take over from it at once: then meet detaches
 // it and returns nil. A DoFresh does not take over, but queues. For the other calls
-// admit has found no success for key, so there is none to drop. s.mu must be held.
+// admit has found no outcome for key, so there is none to drop. s.mu must be held.
 func (s *shard[K, V]) meet(h uint64, key K, reflexive bool, wants wish) *flight[K, V] {
 	f := s.lookup(h, key, reflexive)
 	if f == nil || wants == fresh || !s.overdue(f) || f.queue() != nil {
@@ -78,8 +78,8 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 		return
 	}
 	s.note(flightTakenOver, f, nil)
-	if l := s.group.lingering; l != nil {
-		l.drop(f.key) // or it would answer calls after f, led by a DoFresh, has returned
+	if s.group.lingering != nil {
+		s.drop(f.hash, f.key) // or it would answer calls after f, led by a DoFresh, has returned
 	}
 	next := s.detach(f)
 	s.mu.Unlock()

@@ -1,252 +1,233 @@
 package coalesce
 
 import (
-	"hash/maphash"
 	"math"
 	"time"
-	"weak"
 
 	"github.com/puzpuzpuz/xsync/v3"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file holds the successes that linger: values that go on answering calls after
-// their flights have finished.
+// This file holds the outcomes that linger: values and errors that go on answering
+// calls after their flights have finished. When they expire is in expiry.go.
 //
-// Invariants, true whenever no lock is held:
-//  L1. A success is in the index if and only if it is in the list. There is at most one
-//      for each key: that of the last flight of the key to finish while it was
-//      registered, if it has one.
-//  L2. The list is in the order in which the flights finished. The successes expire in
-//      the same order, because all of them linger for the same time.
-//  L3. A sweep is due while the list is not empty, unless its successes never expire.
+//	fn returns       ask     asks LingerFor, and makes the lingerer: without a lock
+//	finish           keep    puts it into the index of its shard, in place of an earlier
+//	                         one of the key, and makes it answer: under the shard's lock
+//	a call           hit     finds it in the index: without a lock
+//	Forget, MaxAge   drop    makes it answer no more: under the shard's lock
+//	LingerMax, time  (expiry.go) make it answer no more, and take it out of the index
+//	                         afterwards: without a shard's lock
 //
-// L2 and L3 assume a single clock, but each testing/synctest bubble has one of its own,
-// and all of these begin at the same moment. A success that was kept in a bubble has
-// expired for calls outside it, but not for calls in a later bubble. A sweep that was
-// due in a bubble that is over never runs. keep notices that with the next success.
+// Invariants, true whenever no shard's lock is held:
+//  L1. A lingerer answers calls if and only if it is in the order (expiry.go) and its
+//      time has not come. Each that is in the order is in the index of its shard.
+//  L2. There is at most one for each key that answers: that of the last flight of the
+//      key to finish while it was registered, if that one was to linger.
+//  L3. A lingerer that is in the index but not in the order answers no call. The
+//      goroutine that took it out of the order is about to take it out of the index.
 //
-// Successes are kept and dropped under the lock of their key's shard, so that a flight
-// that finishes cannot bring back what Forget has dropped. Readers take no lock. A call
-// is answered at the moment when it finds the success in the index. If a Forget runs at
-// the same time, the call may come first, even if it returns after Forget.
+// An index changes in two ways. A lingerer is put in under the lock of its shard, so
+// that a flight that finishes cannot bring back what Forget has dropped. One that is in
+// the order no more is taken out, with or without that lock, but only if it is still
+// the one that the index has for its key (unindex). Readers take no lock. A call is
+// answered at the moment when it sees that the lingerer which it has found answers. If a
+// Forget runs at the same time, the call may come first, even if it returns after
+// Forget.
+//
+// Growth. An index has its entries copied when it grows. There is one for each shard, so
+// that meanwhile no calls wait but those for keys of that shard. With one index for the
+// group, 1,000 keys waited up to a second while two million outcomes began to linger
+// (TestG16_GrowthOfWhatLingers).
 //
 // Rejected: the finished flight itself in the index. It would keep its leader's context
 // alive, and its record could not be used again.
-//
-// Rejected: a list for each shard. LingerMax would then be exact only for a shard, and
-// there is little to gain: a success is stored once for each execution, which is rare
-// beside reads.
 
-// Forever, as [Group.Linger], lets a success linger until it is dropped.
+// Forever, as [Group.Linger] or as the result of [Group.LingerFor], lets an outcome
+// linger until it is dropped.
 const Forever time.Duration = math.MaxInt64
 
-const (
-	// sweepFraction bounds the sweeps: there are at most so many in the time of one
-	// Linger, each for all successes that have expired by then. So a success is freed
-	// that fraction of Linger after it has expired, at the latest.
-	sweepFraction = 16
+// A lingerer is an outcome that lingers, is about to, or has lingered. A reader may have
+// it after it was dropped.
+type lingerer[K comparable, V any] struct {
+	// These never change, so readers need no lock.
+	key    K
+	hash   uint32 // the low bits of the key's hash
+	absent bool   // the map of a DoMulti lacked the key: val is no value of fn's
+	val    V
+	err    error
+	since  int64 // sched.Now just before LingerFor was asked; 0 if end is never
+	end    int64 // the time from which on it does not answer; or never
+	shard  *shard[K, V]
 
-	// sweepBatch bounds the successes that a sweep removes before it releases the lock
-	// for a moment.
-	sweepBatch = 256
-)
-
-// A success is a value that lingers. key, val and since never change, so readers need
-// no lock for them; its links are guarded by the lock of successes.
-type success[K comparable, V any] struct {
-	key   K
-	val   V
-	since int64 // sched.Now when its flight finished; 0 if Linger is Forever
-	links[*success[K, V]]
+	answers sched.Bool // it is in the order; changed under the lock of lingerers
+	place   int32      // where it is in the order, or -1; guarded by the lock of lingerers
 }
 
-// successes are those of a group, in an index for reading and in a list for expiry.
-type successes[K comparable, V any] struct {
-	linger time.Duration
-	max    int // LingerMax
-	index  *xsync.MapOf[K, *success[K, V]]
-	hits   *xsync.Counter // calls that were answered
+// never is the end of a lingerer that does not expire.
+const never = int64(Forever)
 
-	// mu guards the fields below, and every change of index. It may be taken under a
-	// shard's lock, and no lock may be taken under it.
-	mu         sched.Mutex
-	list       list[*success[K, V]]
-	n          int    // how many are in the list
-	evicted    uint64 // how many were dropped before their time, because of LingerMax
-	armed, due int64  // when the next sweep was armed, and is due; due is 0 if none is
+// A slot is the key of a lingerer in its index. The index takes the hash as it is.
+type slot[K comparable] struct {
+	key  K
+	hash uint32
 }
 
-// newSuccesses returns an empty set, or nil if no success is to linger. The index uses
-// the default hash with the given seed, even if the group has another Hash.
-func newSuccesses[K comparable, V any](g *Group[K, V], seed maphash.Seed) *successes[K, V] {
-	if g.Linger == 0 {
+// An index finds the lingerers of a shard.
+type index[K comparable, V any] = xsync.MapOf[slot[K], *lingerer[K, V]]
+
+// makeIndex returns the index of s, and makes it for the first lingerer. s.mu must be
+// held.
+func (s *shard[K, V]) makeIndex() *index[K, V] {
+	x := s.lingerers.Load()
+	if x == nil {
+		x = xsync.NewMapOfWithHasher[slot[K], *lingerer[K, V]](func(at slot[K], _ uint64) uint64 {
+			return uint64(at.hash)
+		})
+		s.lingerers.CompareAndSwap(nil, x)
+	}
+	return x
+}
+
+// indexed returns the lingerer that the index of s has for key, or nil. It may answer no
+// more. indexed takes no lock.
+func (s *shard[K, V]) indexed(hash uint32, key K) *lingerer[K, V] {
+	x := s.lingerers.Load()
+	if x == nil {
 		return nil
 	}
-	return &successes[K, V]{
-		linger: g.Linger,
-		max:    g.LingerMax,
-		index: xsync.NewMapOfWithHasher[K, *success[K, V]](func(key K, _ uint64) uint64 {
-			return maphash.Comparable(seed, key)
-		}),
-		hits: xsync.NewCounter(),
-	}
-}
-
-// get returns the success that lingers for key, or nil. One that has expired does not
-// count, even if the sweep has not removed it yet. It takes no lock.
-func (l *successes[K, V]) get(key K) *success[K, V] {
-	p, _ := l.index.Load(key)
-	if p == nil || l.linger != Forever && l.remaining(p, sched.Now()) <= 0 {
-		return nil
-	}
+	p, _ := x.Load(slot[K]{key, hash})
 	return p
 }
 
-// hit is get for a call that the success, if there is one, answers. It counts the call.
-func (l *successes[K, V]) hit(key K) *success[K, V] {
-	p := l.get(key)
-	if p != nil {
-		l.hits.Inc()
-	}
-	return p
-}
-
-// remaining returns the time for which p goes on lingering. It is not positive if p has
-// expired. A success that seems to come from the future was kept by another clock,
-// outside this testing/synctest bubble, and has expired. It must not be called if linger is Forever.
-func (l *successes[K, V]) remaining(p *success[K, V], now int64) time.Duration {
-	if now < p.since {
-		return 0
-	}
-	return l.linger - time.Duration(now-p.since)
-}
-
-// keep makes val linger for key, which must not have a success. If LingerMax successes
-// linger already, the oldest is dropped. The lock of the key's shard must be held.
-func (l *successes[K, V]) keep(key K, val V) {
-	p := &success[K, V]{key: key, val: val}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.linger != Forever {
-		p.since = sched.Now() // under l.mu, so that the list is in this order (L2)
-	}
-	if l.n == l.max && l.max > 0 {
-		if l.linger == Forever || l.remaining(l.list.first, p.since) > 0 {
-			l.evicted++ // it had not expired
-		}
-		l.remove(l.list.first)
-	}
-	l.index.Store(key, p)
-	l.n++
-	l.list.push(p)
-	// A timer that was armed in a testing/synctest bubble never fires once the bubble
-	// is over. So a sweep is lost if it was armed in the future, by another clock, or
-	// is late by a whole Linger.
-	lost := p.since < l.armed || p.since-l.due > int64(l.linger)
-	if l.linger != Forever && (l.due == 0 || lost) {
-		l.arm(p.since, l.linger)
-	}
-}
-
-// drop removes the success of key, if there is one, and reports whether it was still
-// lingering: false if it had expired. The lock of the key's shard must be held.
-func (l *successes[K, V]) drop(key K) bool {
-	if p, _ := l.index.Load(key); p == nil {
-		return false // most flights find none, and need not lock
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p, _ := l.index.Load(key) // a sweep or LingerMax may have removed it
+// unindex takes p, which is in the order no more, out of its index, unless another has
+// taken its place. p may be nil. The lock of its shard may be held, but not that of
+// another one: the index may be growing.
+func (p *lingerer[K, V]) unindex() {
 	if p == nil {
-		return false
+		return
 	}
-	lingered := l.linger == Forever || l.remaining(p, sched.Now()) > 0
-	l.remove(p)
-	return lingered
-}
-
-// remove takes p out of the index and out of the list. l.mu must be held.
-func (l *successes[K, V]) remove(p *success[K, V]) {
-	l.index.Delete(p.key)
-	l.n--
-	l.list.remove(p)
-}
-
-// clear drops all successes. A sweep that is due finds none. l.mu must not be held.
-func (l *successes[K, V]) clear() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.index.Clear()
-	l.list, l.n = list[*success[K, V]]{}, 0
-}
-
-// arm starts a timer for a sweep after wait. The timer has only a weak pointer to l, so
-// it does not keep an unused group alive. l.mu must be held.
-func (l *successes[K, V]) arm(now int64, wait time.Duration) {
-	l.armed, l.due = now, now+int64(wait)
-	w, due := weak.Make(l), l.due
-	sched.After(wait, func() {
-		if l := w.Value(); l != nil {
-			l.sweep(due)
-		}
+	p.shard.lingerers.Load().Compute(slot[K]{p.key, p.hash}, func(q *lingerer[K, V], _ bool) (*lingerer[K, V], bool) {
+		return q, q == nil || q == p
 	})
 }
 
-// sweep runs on the goroutine of a timer that was due at the given time. It removes the
-// successes that have expired and arms the next sweep if others are left. It does
-// nothing if another sweep has been armed in its place. l.mu must not be held.
-func (l *successes[K, V]) sweep(due int64) {
-	for again := true; again; {
-		l.mu.Lock()
-		if l.due != due {
-			l.mu.Unlock()
-			return
-		}
-		now := sched.Now()
-		for range sweepBatch {
-			p := l.list.first // the oldest, so the first to expire (L2)
-			if p == nil {
-				l.due, again = 0, false
-				break
-			}
-			if wait := l.remaining(p, now); wait > 0 {
-				l.arm(now, max(wait, l.linger/sweepFraction))
-				again = false
-				break
-			}
-			l.remove(p)
-		}
-		l.mu.Unlock()
+// live reports whether p answers a call that asks now. One that seems to come from the
+// future was kept by another clock, outside this testing/synctest bubble, and has
+// expired. live takes no lock.
+func (p *lingerer[K, V]) live() bool {
+	if !p.answers.Load() {
+		return false
 	}
+	if p.end == never {
+		return true // the clock is not read: it takes longer than all the rest
+	}
+	now := sched.Now()
+	return p.since <= now && now < p.end
 }
 
-// keep is a part of finish. It drops the success of an earlier flight of f's key, and
-// makes the value of f linger if it may. It does neither if f has been forgotten. f
-// must be unfinished; how, v and err are its end. keep returns the outcome: kept in
-// place of returned if v lingers, and otherwise how. s.mu must be held.
+// hit returns the lingerer that answers a call for key, whose hash is h, or nil. It
+// counts the call. There must be a Linger or a LingerFor. hit takes no lock.
+func (s *shard[K, V]) hit(h uint64, key K) *lingerer[K, V] {
+	p := s.indexed(uint32(h), key)
+	if p == nil || !p.live() {
+		return nil
+	}
+	s.group.lingering.hits.Inc()
+	return p
+}
+
+// ask returns the outcome of f, for keep, or nil if it is not to linger. fn has returned
+// v and err; how is absent if a map of fn's lacks the key, and returned otherwise. There
+// must be a Linger or a LingerFor.
 //
-// A result does not linger if the flight was abandoned, as fn's context was canceled,
-// or if a successor is queued, as a call has asked for something fresher.
-func (s *shard[K, V]) keep(f *flight[K, V], how outcome, v V, err error) outcome {
+// LingerFor is user code, and part of fn: ask is called by the goroutine that runs fn,
+// which takes a panic of LingerFor for one of fn. No lock may be held.
+func (s *shard[K, V]) ask(f *flight[K, V], how outcome, v V, err error) *lingerer[K, V] {
 	l := s.group.lingering
-	if f.detached {
-		return how
+	var since int64
+	var life time.Duration
+	switch {
+	case l.lingerFor != nil:
+		since = sched.Now()
+		life = l.lingerFor(v, err)
+	case err != nil:
+		return nil
+	default:
+		life = l.linger
 	}
-	l.drop(f.key) // there is one only if f was led by a DoFresh, or if it has expired
-	if how != returned || err != nil || s.closed || f.abandoned() || f.queue() != nil || !equal(f.key, f.key) {
-		return how
+	if life <= 0 {
+		return nil
 	}
-	l.keep(f.key, v)
-	return kept
+	p := &lingerer[K, V]{key: f.key, hash: f.hash, absent: how == absent, val: v, err: err, end: never, shard: s}
+	if life == Forever {
+		return p
+	}
+	if since == 0 {
+		since = sched.Now()
+	}
+	if end := since + int64(life); end > since { // else it would be after the end of time
+		p.since, p.end = since, end
+	}
+	return p
 }
 
-// answer returns the answer of a call that p answers: the value of p, or a clone of it,
-// and true for shared. It panics if Clone does. No lock may be held.
-func (gs *groupState[K, V]) answer(p *success[K, V]) (v V, shared bool, err error) {
-	if gs.clone != nil {
-		return mustClone(gs.clone, Result[V]{Val: p.val, Shared: true})
+// keep is a part of finish. It drops the outcome of an earlier flight of f's key, and
+// makes p, that of f, linger if it may; p is nil if it is not to. keep does neither if f
+// has been forgotten. f must be unfinished, and how is its end. keep returns the outcome:
+// kept or keptAbsent if p lingers, and otherwise how. It also returns the lingerer that
+// has gone because of LingerMax, or nil, for unindex once the lock is released. s.mu
+// must be held.
+//
+// An outcome does not linger if the flight was abandoned, as fn's context was canceled,
+// or if a successor is queued, as a call has asked for something fresher.
+func (s *shard[K, V]) keep(f *flight[K, V], how outcome, p *lingerer[K, V]) (outcome, *lingerer[K, V]) {
+	if f.detached {
+		return how, nil
 	}
-	return p.val, true, nil
+	if p == nil || s.closed || f.abandoned() || f.queue() != nil || !equal(f.key, f.key) {
+		s.drop(f.hash, f.key)
+		return how, nil
+	}
+	// There is an earlier one only if f was led by a DoFresh, or if it has expired.
+	old := s.indexed(f.hash, f.key)
+	s.makeIndex().Store(slot[K]{p.key, p.hash}, p) // p answers only once it is in the order
+	gone := s.group.lingering.begin(p, old)
+	if how == absent {
+		return keptAbsent, gone
+	}
+	return kept, gone
+}
+
+// drop makes the outcome that lingers for key, if there is one, answer no more, and
+// reports whether it would have answered a call: false if it had expired. s.mu must be
+// held.
+func (s *shard[K, V]) drop(hash uint32, key K) bool {
+	p := s.indexed(hash, key)
+	if p == nil {
+		return false // most flights find none, and need no lock
+	}
+	lived := s.group.lingering.drop(p)
+	p.unindex()
+	return lived
+}
+
+// result returns the Result of a call that p answers, before its value is cloned.
+func (p *lingerer[K, V]) result() Result[V] {
+	return Result[V]{Val: p.val, Err: p.err, Shared: true}
+}
+
+// clones reports whether a call that p answers gets a clone.
+func (p *lingerer[K, V]) clones(clone func(V) V) bool {
+	return clone != nil && !p.absent
+}
+
+// answer returns the answer of a call that p answers. It panics if Clone does. No lock
+// may be held.
+func (gs *groupState[K, V]) answer(p *lingerer[K, V]) (v V, shared bool, err error) {
+	if p.clones(gs.clone) {
+		return mustClone(gs.clone, p.result())
+	}
+	return p.val, true, p.err
 }

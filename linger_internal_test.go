@@ -2,15 +2,19 @@ package coalesce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 	"weak"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
 // TestLinger_TakesNoLock: a call that a success answers does not wait for its
@@ -45,21 +49,9 @@ func TestLinger_TakesNoLock(t *testing.T) {
 	}
 }
 
-// A lateContext calls found when a call asks it for a value, which is after that
-// call has looked for a success without the lock.
-type lateContext struct {
-	context.Context
-	found func()
-}
-
-func (c lateContext) Value(key any) any {
-	c.found()
-	return c.Context.Value(key)
-}
-
-// TestLinger_FoundUnderTheLock: a call that looks for a success in vain, and then
-// waits for the lock while a flight ends whose success lingers, is answered by
-// that, in each form; the lock is free then, and when the Clone is made.
+// TestLinger_FoundUnderTheLock: a call that looks for an outcome in vain, and then waits
+// for the lock while a flight ends whose outcome lingers, is answered by that, in each
+// form; the lock is free then, and when the Clone is made.
 func TestLinger_FoundUnderTheLock(t *testing.T) {
 	forms := map[string]func(*Group[int, int], context.Context) (int, bool, error){
 		"Do": func(g *Group[int, int], _ context.Context) (int, bool, error) {
@@ -67,40 +59,62 @@ func TestLinger_FoundUnderTheLock(t *testing.T) {
 		},
 		"TryDo": func(g *Group[int, int], _ context.Context) (int, bool, error) {
 			v, err := g.TryDo(1, func() (int, error) { return 2, nil })
-			return v, true, err // TryDo does not tell
+			return v, true, err // TryDo does not report it
 		},
 		"DoContext": func(g *Group[int, int], ctx context.Context) (int, bool, error) {
 			return g.DoContext(ctx, 1, nothing)
 		},
+		"DoChan": func(g *Group[int, int], ctx context.Context) (int, bool, error) {
+			r := <-g.DoChan(ctx, 1, nothing)
+			return r.Val, r.Shared, r.Err
+		},
+		"DoMulti": func(g *Group[int, int], ctx context.Context) (int, bool, error) {
+			r := g.DoMulti(ctx, []int{1}, func(context.Context, []int) (map[int]int, error) { return nil, nil })[1]
+			return r.Val, r.Shared, r.Err
+		},
 	}
 	for name, form := range forms {
-		g := &Group[int, int]{Linger: Forever, Shards: 1}
-		g.Clone = func(v int) int { g.Len(); return v }
-		met := 0
-		succeed := func() {
-			if met++; met == 1 {
-				g.Do(1, func() (int, error) { return 1, nil })
+		for _, end := range []error{nil, errBad} {
+			g := &Group[int, int]{Shards: 1, LingerFor: func(int, error) time.Duration { return Forever }}
+			g.Clone = func(v int) int { g.Len(); return v }
+			s := g.use().shard(0)
+			s.mu.Lock()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if v, shared, err := form(g, t.Context()); v != 1 || !shared || err != end {
+					t.Errorf("%s: got %d, %v, %v; want 1, true, %v", name, v, shared, err, end)
+				}
+			}()
+			untilLocked(t, ")."+name+"(")
+			s.linger(1, 1, end)
+			s.mu.Unlock()
+			<-done
+			if !g.Forget(1) { // it waits for the lock
+				t.Errorf("%s: nothing lingers", name)
+			}
+			if st := g.Stats(); st.Led != 0 || st.Lingered != 1 {
+				t.Errorf("%s: got %d led and %d lingered, want 0 and 1", name, st.Led, st.Lingered)
 			}
 		}
-		ctx := context.Context(context.Background())
-		if name == "DoContext" {
-			ctx = lateContext{ctx, succeed}
-		} else {
-			g.Hash = func(int) uint64 { succeed(); return 0 }
-		}
-		if v, shared, err := form(g, ctx); v != 1 || !shared || err != nil {
-			t.Errorf("%s: got %d, %v, %v; want 1, true, nil", name, v, shared, err)
-		}
-		if met == 0 {
-			t.Errorf("%s: no flight ended between", name)
-		}
-		if !g.Forget(1) { // it waits for the lock
-			t.Errorf("%s: nothing lingers", name)
-		}
-		if st := g.Stats(); st.Led != 1 || st.Lingered != 1 {
-			t.Errorf("%s: %d led and %d lingered, want one each", name, st.Led, st.Lingered)
-		}
 	}
+}
+
+// errBad is what an fn returns.
+var errBad = errors.New("bad")
+
+// linger makes v and err linger for key, as the end of a flight would. s.mu must be held.
+func (s *shard[K, V]) linger(key K, v V, err error) {
+	h, _ := s.group.hash(key)
+	f := &flight[K, V]{key: key, hash: uint32(h), callers: 1}
+	_, gone := s.keep(f, returned, s.ask(f, returned, v, err))
+	gone.unindex()
+}
+
+// lingererOf returns what the index has for key, or nil.
+func lingererOf[K comparable, V any](g *Group[K, V], key K) *lingerer[K, V] {
+	h, _ := g.use().hash(key)
+	return g.use().shard(h).indexed(uint32(h), key)
 }
 
 // keepKey makes the key's own value linger.
@@ -108,23 +122,32 @@ func keepKey(g *Group[int, int], key int) {
 	_, _, _ = g.Do(key, func() (int, error) { return key, nil })
 }
 
-// TestLinger_FromTheFuture: a success that seems to come from the future has expired,
-// be it from the next nanosecond; one of this moment has not.
+// TestLinger_FromTheFuture: an outcome that seems to come from the future has expired; one
+// of this moment has not.
 func TestLinger_FromTheFuture(t *testing.T) {
-	l := successes[int, int]{linger: time.Second}
-	for since, want := range map[int64]time.Duration{2: 0, 1: time.Second} {
-		if got := l.remaining(&success[int, int]{since: since}, 1); got != want {
-			t.Errorf("since %d: %v remain at 1, want %v", since, got, want)
+	synctest.Test(t, func(t *testing.T) {
+		now := sched.Now()
+		for since, want := range map[int64]bool{now: true, now + 1: false} {
+			p := &lingerer[int, int]{since: since, end: now + int64(time.Second)}
+			p.answers.Store(true)
+			if got := p.live(); got != want {
+				t.Errorf("%d ns from now: got %v, want %v", since-now, got, want)
+			}
 		}
-	}
+	})
 }
 
-// TestLinger_ForEverSinceNever: what lingers for ever has no beginning.
-func TestLinger_ForEverSinceNever(t *testing.T) {
-	g := Group[int, int]{Linger: Forever}
-	keepKey(&g, 1)
-	if since := g.use().lingering.list.first.since; since != 0 {
-		t.Errorf("it lingers since %d", since)
+// TestLinger_ForeverSinceNever: what lingers forever has no beginning.
+func TestLinger_ForeverSinceNever(t *testing.T) {
+	for name, g := range map[string]*Group[int, int]{
+		"Linger":    {Linger: Forever},
+		"LingerFor": {LingerFor: func(int, error) time.Duration { return Forever }},
+		"too long":  {LingerFor: func(int, error) time.Duration { return Forever - 1 }},
+	} {
+		keepKey(g, 1)
+		if p := lingererOf(g, 1); p.since != 0 || p.end != never {
+			t.Errorf("%s: it lingers from %d to %d, want 0 and never", name, p.since, p.end)
+		}
 	}
 }
 
@@ -133,7 +156,7 @@ func TestLinger_MaxOfOne(t *testing.T) {
 	g := Group[int, int]{Linger: Forever, LingerMax: 1}
 	keepKey(&g, 1)
 	keepKey(&g, 2)
-	if n, err := g.use().lingering.check(); n != 1 || err != nil {
+	if n, err := g.use().check(false); n != 1 || err != nil {
 		t.Errorf("%d linger, %v", n, err)
 	}
 }
@@ -166,83 +189,118 @@ func TestLinger_LastNanosecond(t *testing.T) {
 		keepKey(&g, 2)
 		time.Sleep(linger - 1)
 		synctest.Wait() // the sweep has come
-		if n, err := g.use().lingering.check(); n != 1 || err != nil {
+		if n, err := g.use().check(false); n != 1 || err != nil {
 			t.Errorf("%d linger, want the second; %v", n, err)
 		}
 	})
 }
 
-// TestLinger_DroppedKeepsNoNeighbor: a success that was dropped, and that a call has
-// found before, does not keep others (G12).
-func TestLinger_DroppedKeepsNoNeighbor(t *testing.T) {
-	g := Group[int, int]{Linger: Forever}
-	for key := range 3 {
-		keepKey(&g, key)
-	}
-	p := g.use().lingering.get(1)
-	g.Forget(1)
-	if p.prev != nil || p.next != nil {
-		t.Error("it keeps its neighbors")
+// TestLinger_DroppedAnswersNoMore: an outcome that was dropped, and that a call has found
+// in the index before, does not answer that call.
+func TestLinger_DroppedAnswersNoMore(t *testing.T) {
+	for name, drop := range map[string]func(*Group[int, int]){
+		"Forget":    func(g *Group[int, int]) { g.Forget(1) },
+		"LingerMax": func(g *Group[int, int]) { keepKey(g, 3); keepKey(g, 4) },
+		"DoFresh":   func(g *Group[int, int]) { _, _, _ = g.DoFresh(context.Background(), 1, nothing) },
+		"Shutdown":  func(g *Group[int, int]) { _ = g.Shutdown(context.Background()) },
+	} {
+		g := &Group[int, int]{Linger: Forever, LingerMax: 2}
+		keepKey(g, 1)
+		keepKey(g, 2)
+		p := lingererOf(g, 1)
+		if !p.live() {
+			t.Errorf("before %s: it does not answer", name)
+		}
+		drop(g)
+		if p.live() {
+			t.Errorf("after %s: it answers", name)
+		}
+		if lingererOf(g, 1) == p {
+			t.Errorf("after %s: it is in the index", name)
+		}
 	}
 }
 
-// TestLinger_ClearedAsAWhole: whoever looks while Shutdown drops what lingers sees
-// all of it, or nothing (L1). The race detector judges.
-func TestLinger_ClearedAsAWhole(t *testing.T) {
-	g := Group[int, int]{Linger: Forever}
-	l := g.use().lingering
-	const many = 1_000
-	for key := range many {
-		l.keep(key, key)
+// TestLinger_EvictedBeforeItIsOutOfTheIndex: from when another outcome begins to linger in
+// its place, an outcome answers no call, although it leaves the index only afterwards (L3);
+// and its leaving does not take away what has come to its place since.
+func TestLinger_EvictedBeforeItIsOutOfTheIndex(t *testing.T) {
+	g := &Group[int, int]{Linger: Forever, LingerMax: 1}
+	keepKey(g, 1)
+	first := lingererOf(g, 1)
+	s, l := first.shard, g.use().lingering
+	h, _ := g.use().hash(1)
+	f := &flight[int, int]{key: 2, callers: 1}
+	p := first.shard.ask(f, returned, 2, nil)
+	s.mu.Lock()
+	s.makeIndex().Store(slot[int]{2, 0}, p)
+	gone := l.begin(p, nil)
+	s.mu.Unlock()
+	if gone != first || s.indexed(uint32(h), 1) != first || s.hit(h, 1) != nil {
+		t.Errorf("got %p in place of %p, in the index %p, which answers %v", gone, first, s.indexed(uint32(h), 1), s.hit(h, 1) != nil)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = g.Shutdown(t.Context())
-	}()
-	for {
-		n, err := l.check()
-		if err != nil || n != 0 && n != many {
-			t.Errorf("%d linger, %v", n, err)
-		}
-		if n == 0 || t.Failed() {
-			break
-		}
+	keepKey(g, 1) // in place of 2
+	gone.unindex()
+	if v, shared, _ := g.Do(1, func() (int, error) { return 0, nil }); v != 1 || !shared {
+		t.Errorf("got %d, %t from what came to its place, want 1, true", v, shared)
 	}
-	<-done
 }
 
-// check returns how many successes linger, and what of L1 to L3 does not hold.
-func (l *successes[K, V]) check() (n int, err error) {
+// check returns how many outcomes linger, and what of L1 to L3 and E1 to E3 does not
+// hold. No flight may finish meanwhile unless the group is to be in motion: then what is
+// in the order may be missing from the index, or be about to be taken out.
+func (gs *groupState[K, V]) check(moving bool) (n int, err error) {
+	l := gs.lingering
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for p := l.list.first; p != nil; p = p.next {
-		n++
-		if q, _ := l.index.Load(p.key); q != p {
-			return n, fmt.Errorf("%v: %p is in the list, %p in the index", p.key, p, q)
-		}
-		if p.next == nil && l.list.last != p || p.next != nil && p.next.prev != p {
-			return n, fmt.Errorf("%v is linked in one direction", p.key)
-		}
-		if p.next != nil && p.next.since < p.since {
-			return n, fmt.Errorf("%v lingers since %d, the next one since %d", p.key, p.since, p.next.since)
+	o := &l.order
+	for i := range o.n {
+		p := o.at(i).lingerer
+		switch parent := (i - 1) / 2; {
+		case int(p.place) != i || o.at(i).end != p.end || !p.answers.Load():
+			return o.n, fmt.Errorf("%v is at %d and says %d; it ends at %d and %d; it answers %v",
+				p.key, i, p.place, o.at(i).end, p.end, p.answers.Load())
+		case i > 0 && o.Less(i, parent):
+			return o.n, fmt.Errorf("%v is before its parent", p.key)
+		case !moving && p.shard.indexed(p.hash, p.key) != p:
+			return o.n, fmt.Errorf("%v is in the order, and %p in the index", p.key, p.shard.indexed(p.hash, p.key))
 		}
 	}
-	if n != l.n || n != l.index.Size() || n == 0 && l.list.last != nil || l.max > 0 && n > l.max {
-		return n, fmt.Errorf("%d in the list, %d in the index, counted %d of %d", n, l.index.Size(), l.n, l.max)
+	size := 0
+	for s := range gs.all() {
+		if x := s.lingerers.Load(); x != nil {
+			size += x.Size()
+		}
 	}
-	if n > 0 && l.linger != Forever && l.due == 0 {
-		return n, fmt.Errorf("%d linger and no sweep is due", n)
+	if !moving && size != o.n || o.n > l.max || len(o.chunks)*orderChunk-o.n > 2*orderChunk || o.n == 0 && o.chunks != nil {
+		return o.n, fmt.Errorf("%d of %d are in the order, with %d chunks, and %d in the index", o.n, l.max, len(o.chunks), size)
 	}
-	return n, nil
+	if p := o.first(); p != nil && p.end != never {
+		last := len(l.sweeps) - 1
+		if last < 0 || l.sweeps[last] > max(p.end, l.read)+max(sweepPause, min(sweepSlack, (p.end-p.since)/sweepFraction)) {
+			return o.n, fmt.Errorf("no sweep is due for what ends at %d; to come are %v", p.end, l.sweeps)
+		}
+	}
+	for i := 1; i < len(l.sweeps); i++ {
+		if l.sweeps[i] >= l.sweeps[i-1] {
+			return o.n, fmt.Errorf("the sweeps to come are %v", l.sweeps)
+		}
+	}
+	return o.n, nil
 }
 
-// TestLinger_ListAndIndex: L1 to L3 hold at any moment of a storm of calls that
-// lead, forget and expire.
-func TestLinger_ListAndIndex(t *testing.T) {
-	for _, linger := range []time.Duration{Forever, 50 * time.Microsecond} {
-		g := Group[int, int]{Linger: linger, LingerMax: 12, Shards: 8}
-		l := g.use().lingering
+// TestLinger_OrderAndIndex: the order is sound at any moment of a storm of calls that lead,
+// forget and expire, and agrees with the index when the storm is over.
+func TestLinger_OrderAndIndex(t *testing.T) {
+	for _, life := range []time.Duration{Forever, 50 * time.Microsecond} {
+		g := Group[int, int]{LingerMax: 12, Shards: 8}
+		g.LingerFor = func(v int, _ error) time.Duration {
+			if life == Forever && v%3 > 0 {
+				return Forever
+			}
+			return time.Duration(v+1) * 50 * time.Microsecond
+		}
+		gs := g.use()
 		var wg sync.WaitGroup
 		for i := range 4 {
 			wg.Go(func() {
@@ -254,7 +312,7 @@ func TestLinger_ListAndIndex(t *testing.T) {
 					case 1:
 						_, _, _ = g.DoFresh(context.Background(), key, func(context.Context) (int, error) { return key, nil })
 					case 2:
-						if _, err := l.check(); err != nil {
+						if _, err := gs.check(true); err != nil {
 							t.Error(err)
 							return
 						}
@@ -265,8 +323,17 @@ func TestLinger_ListAndIndex(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		var err error
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if _, err = gs.check(false); err == nil { // a sweep may be under way
+				break
+			}
+		}
+		if err != nil {
+			t.Errorf("after the storm: %v", err)
+		}
 		_ = g.Shutdown(t.Context())
-		if n, err := l.check(); n != 0 || err != nil {
+		if n, err := gs.check(false); n != 0 || err != nil {
 			t.Errorf("after Shutdown: %d linger, %v", n, err)
 		}
 	}
@@ -278,12 +345,12 @@ func TestLinger_ListAndIndex(t *testing.T) {
 func TestLinger_Sweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Linger: 16 * time.Second}
-		l := g.use().lingering
+		gs := g.use()
 		do := func(key int) { _, _, _ = g.Do(key, func() (int, error) { return key, nil }) }
 		want := func(want int) {
 			t.Helper()
 			synctest.Wait()
-			if n, err := l.check(); n != want || err != nil {
+			if n, err := gs.check(false); n != want || err != nil {
 				t.Errorf("%d linger, want %d; %v", n, want, err)
 			}
 		}
@@ -312,10 +379,10 @@ func TestLinger_Sweep(t *testing.T) {
 // another clock, is made again by the next success.
 func TestLinger_SweepIsMadeAgain(t *testing.T) {
 	g := Group[int, int]{Linger: 20 * time.Millisecond}
-	l := g.use().lingering
+	gs := g.use()
 	do := func(key int) { _, _, _ = g.Do(key, func() (int, error) { return key, nil }) }
 	size := func() int {
-		n, _ := l.check() // which assumes one clock
+		n, _ := gs.check(false) // which assumes one clock
 		return n
 	}
 	do(1)
@@ -376,7 +443,7 @@ func TestLinger_AnswersAReceiverInTheMoment(t *testing.T) {
 			got <- g.DoChan(w, 1, func(context.Context) (int, error) { return 2, nil })
 		}()
 		end := <-w.watched
-		tab.lingering.keep(1, 1)
+		s.linger(1, 1, nil)
 		if i%2 == 0 {
 			w.ended.Store(true)
 			go end()
@@ -416,24 +483,24 @@ func TestLinger_SweepOfThisMoment(t *testing.T) {
 		keepKey(&g, 3)
 		time.Sleep(linger/2 + linger/sweepFraction)
 		synctest.Wait()
-		if n, err := g.use().lingering.check(); n != 1 || err != nil {
+		if n, err := g.use().check(false); n != 1 || err != nil {
 			t.Errorf("%d linger, want the third; %v", n, err)
 		}
 	})
 }
 
-// TestLinger_SweepThatWasReplaced: a sweep in whose place another was armed does
-// nothing, and arms none.
+// TestLinger_SweepThatWasReplaced: a sweep in whose place another was started does nothing,
+// and starts none.
 func TestLinger_SweepThatWasReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Linger: 16 * time.Second}
 		keepKey(&g, 1)
 		l := g.use().lingering
-		armed, due := l.armed, l.due
+		before := slices.Clone(l.sweeps)
 		time.Sleep(time.Second)
-		l.sweep(due - 1)
-		if l.armed != armed || l.due != due {
-			t.Errorf("a sweep is due at %d since %d, want %d since %d", l.due, l.armed, due, armed)
+		l.sweep(before[0] - 1)
+		if !slices.Equal(l.sweeps, before) {
+			t.Errorf("got sweeps due at %v, want %v", l.sweeps, before)
 		}
 	})
 }
@@ -442,7 +509,7 @@ func TestLinger_SweepThatWasReplaced(t *testing.T) {
 // collected does nothing.
 func TestLinger_SweepOfACollectedGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var w weak.Pointer[successes[int, int]]
+		var w weak.Pointer[lingerers[int, int]]
 		func() {
 			g := Group[int, int]{Linger: time.Second}
 			keepKey(&g, 1)
@@ -492,7 +559,7 @@ func TestLinger_FinishingBatchIsNotAbandoned(t *testing.T) {
 	until(func(st Stats) uint64 { return st.Left }, 2)
 	tab.lingering.mu.Lock()
 	close(release)
-	untilLocked(t, ").keep(")
+	untilLocked(t, ").begin(")
 	unfollow()
 	// Stats would need the lock of the first flight's shard.
 	for left := false; !left; runtime.Gosched() {
@@ -506,7 +573,7 @@ func TestLinger_FinishingBatchIsNotAbandoned(t *testing.T) {
 	if st := g.Stats(); st.Abandoned > 0 || ctx.Err() != nil {
 		t.Errorf("%d flights were abandoned, and the context's error is %v", st.Abandoned, ctx.Err())
 	}
-	if tab.lingering.get(keys[0]) == nil {
-		t.Error("the success does not linger")
+	if p := lingererOf(&g, keys[0]); p == nil || !p.live() {
+		t.Error("the outcome does not linger")
 	}
 }

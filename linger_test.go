@@ -36,9 +36,9 @@ func TestLinger_Answers(t *testing.T) {
 				time.Sleep(lingering - 1)
 				synctest.Wait()
 				want := answer{v: 1, shared: true}
-				st := coalesce.Stats{Calls: 2, Led: 1, Lingered: 1}
+				st := coalesce.Stats{Calls: 2, Led: 1, Lingered: 1, Lingering: 1}
 				if form.name == "DoFresh" {
-					want, st = answer{v: 2}, coalesce.Stats{Calls: 2, Led: 2}
+					want, st = answer{v: 2}, coalesce.Stats{Calls: 2, Led: 2, Lingering: 1}
 				}
 				a, done := goCall(ctx, form, &g, "k", ctxValue(2))
 				<-done

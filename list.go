@@ -1,7 +1,7 @@
 package coalesce
 
 // This file holds the only doubly linked list of the package: of callers, blocks,
-// forgotten flights, edges, successes and functions that wait for the end of a context.
+// forgotten flights, edges and functions that wait for the end of a context.
 // An element carries its own links, so that listing it allocates nothing, and removing
 // it from anywhere in the list takes constant time. A removed element refers to no
 // other, so what keeps it does not keep its former neighbors.

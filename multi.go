@@ -21,7 +21,7 @@ import (
 //	leads       part.flight, a flight of the batch      batch.done
 //	joins       part.caller, with a seat                seat.done, closed at its end
 //	queues      part.caller, listed in the successor    answered, closed by deliver or answerLeft
-//	answered    part.success                            nothing
+//	answered    part.lingerer                           nothing
 //	refused     its Result in results                   nothing
 //
 // A key that the call leads has no caller as long as the call stays: the batch finishes
@@ -52,9 +52,9 @@ type part[K comparable, V any] struct {
 	key       K
 	hash      uint64
 	reflexive bool
-	flight    *flight[K, V]  // that the call leads, as one of the batch; or nil
-	caller    *caller[K, V]  // for a key that it joins or queues for, or has left
-	success   *success[K, V] // that answers it, by lingering
+	flight    *flight[K, V]   // that the call leads, as one of the batch; or nil
+	caller    *caller[K, V]   // for a key that it joins or queues for, or has left
+	lingerer  *lingerer[K, V] // that answers it
 }
 
 // DoMulti is [Group.DoContext] for many keys at once. It calls fn once for
@@ -127,7 +127,7 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 		m.leave(ctx)
 	}
 	for i := range m.parts {
-		if p := &m.parts[i]; p.flight != nil || p.caller != nil || p.success != nil {
+		if p := &m.parts[i]; p.flight != nil || p.caller != nil || p.lingerer != nil {
 			results[p.key] = m.answer(p)
 		}
 	}
@@ -165,7 +165,7 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 	s := m.group.shard(p.hash)
 	c := caller[K, V]{shard: s, ctx: m.ctx, key: true}
 	v := answered
-	if m.group.lingering == nil || !c.lingering(p.key) {
+	if m.group.lingering == nil || !c.lingering(p.hash, p.key) {
 		if !m.asked {
 			m.asked, m.done = true, m.ctx.Done() // not for keys that are answered at once: it allocates
 		}
@@ -188,7 +188,7 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 	}
 	switch v {
 	case answered:
-		p.success = c.success
+		p.lingerer = c.lingerer
 	case refused:
 		m.results[p.key] = Result[V]{Err: c.err}
 	case joins:
@@ -333,9 +333,9 @@ func (m *multi[K, V]) dropEdges() {
 func (m *multi[K, V]) answer(p *part[K, V]) (r Result[V]) {
 	gs, f := m.group, p.flight
 	switch c := p.caller; {
-	case p.success != nil:
-		r = Result[V]{Val: p.success.val, Shared: true}
-		if gs.clone != nil {
+	case p.lingerer != nil:
+		r = p.lingerer.result()
+		if p.lingerer.clones(gs.clone) {
 			r = m.cloned(p, r)
 		}
 		return r

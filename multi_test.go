@@ -719,7 +719,7 @@ func TestDoMulti_Linger(t *testing.T) {
 		})
 		third := g.DoMulti(t.Context(), []string{"a", "c", "d"}, loads(90))
 		wantResults(t, "third", third, results{"a": {Val: 90}, "c": {Val: 52, Shared: true}, "d": {Val: 53, Shared: true}})
-		st := coalesce.Stats{Calls: 3 + 1 + 4 + 3, Led: 3 + 2 + 1, Lingered: 1 + 2 + 2, Forgotten: 1}
+		st := coalesce.Stats{Calls: 3 + 1 + 4 + 3, Led: 3 + 2 + 1, Lingered: 1 + 2 + 2, Forgotten: 1, Lingering: 3}
 		if got := g.Stats(); got != st {
 			t.Errorf("%+v, want %+v", got, st)
 		}

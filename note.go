@@ -29,7 +29,7 @@ import (
 //
 // Not noted here: leadAlone, on the fastest path, counts callLed itself. Steps that are
 // made without a shard's lock have counters of their own (groupState.ended,
-// successes.hits and hooks.panics), and successes.evicted is under a lock of its own.
+// lingerers.hits and hooks.panics), and lingerers.evicted is under a lock of its own.
 
 // A step is one in the life of a call or a flight. Each shard counts them.
 type step uint8
@@ -42,7 +42,7 @@ const (
 	callLeft                    // has left its flight
 	callRefused                 // received an error on arrival
 	flightAbandoned             // its last caller has left while fn ran
-	flightForgotten             // a Forget detached it, or dropped a success, or both
+	flightForgotten             // a Forget detached it, or dropped an outcome, or both
 	flightTakenOver             // was detached because of MaxAge
 	flightPanicked              // its fn panicked
 	flightExited                // its fn called Goexit

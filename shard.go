@@ -13,7 +13,7 @@ import (
 // This file holds the shards of a Group: which lock owns which key, and how a flight is
 // registered.
 //
-//	Group ──▶ groupState        the options; the successes that linger (linger.go)
+//	Group ──▶ groupState        the options; the outcomes that linger (linger.go)
 //	          │
 //	          ▼
 //	          shard, nil, …     the high bits of a key's hash pick one
@@ -65,7 +65,7 @@ import (
 //      stand-in. None is nil once a Shutdown has closed the group.
 //
 // Locks are taken in this order: closing (shutdown.go) or graph (deadlock.go), a shard's,
-// a batch's (batch.go) or that of the successes (linger.go), a context's (context.go).
+// a batch's (batch.go) or that of lingerers (expiry.go), a context's (context.go).
 //
 // Why a lone flight: a Do takes 25.2 ns on one goroutine. It takes 27.3 ns if it takes a
 // record from the free list, links it and unlinks it. If two cores use a shard in turn,
@@ -92,19 +92,19 @@ const (
 	// next one. On 64-bit machines it also makes a shard with keys of 16 bytes 256 bytes
 	// long, a size that the allocator aligns. On two cores, no padding and 128 bytes
 	// more made no difference that exceeded the noise.
-	shardPadding = 24
+	shardPadding = 16
 )
 
 // A groupState is the state of a Group from its first use: a copy of its configuration,
 // and its shards. newGroupState sets the configuration, which does not change. The
-// places of the shards, the counter and the lingering successes can be used without
+// places of the shards, the counter and the lingering outcomes can be used without
 // another lock.
 type groupState[K comparable, V any] struct {
 	userHash   func(K) uint64   // Group.Hash; nil for the default
 	clone      func(V) V        // nil without Clone
 	maxWaiters int              // 0: no bound
 	maxAge     time.Duration    // 0: no limit
-	lingering  *successes[K, V] // nil without Linger
+	lingering  *lingerers[K, V] // nil without Linger and LingerFor
 	hooks      *hooks[K]        // nil without Hooks
 
 	plain  bool                         // its shards begin plain
@@ -121,7 +121,7 @@ type groupState[K comparable, V any] struct {
 
 // A shard owns the keys whose hashes begin with its index.
 type shard[K comparable, V any] struct {
-	mu sched.Mutex // guards all fields below, except group and standIn, which do not change
+	mu sched.Mutex // guards all fields below, except lingerers, and group and standIn, which do not change
 
 	// A Do that leads a lone flight writes only these fields, and of counts only the
 	// first, callLed. They share the cache line of the lock, unless keys are long.
@@ -134,7 +134,8 @@ type shard[K comparable, V any] struct {
 	loneKey  K
 	counts   [steps]uint64 // how often each step was taken
 
-	group *groupState[K, V]
+	group     *groupState[K, V]
+	lingerers sched.SetOnce[index[K, V]] // of what lingers; made by makeIndex, under mu
 	table[K, V]
 
 	// events is the last number that an event or a flight got. It grows by the number of
@@ -175,8 +176,8 @@ func newGroupState[K comparable, V any](g *Group[K, V]) *groupState[K, V] {
 		shift:      uint(64 - log),
 		shards:     make([]sched.SetOnce[shard[K, V]], 1<<log),
 	}
-	gs.lingering = newSuccesses(g, gs.seed)
-	gs.plain = g.MaxAge == 0 && g.Linger == 0 && gs.hooks == nil
+	gs.lingering = newLingerers(g)
+	gs.plain = g.MaxAge == 0 && gs.lingering == nil && gs.hooks == nil
 	return gs
 }
 

@@ -12,7 +12,7 @@ import (
 //     not been made, and then closes one shard after the other, under the lock of each.
 //     In the same critical section it finishes the flights of that shard that have not
 //     started. Calls that come to the shard later get ErrClosed.
-//  2. Still with closing held, it drops the successes that linger. No more are kept, as
+//  2. Still with closing held, it drops the outcomes that linger. No more are kept, as
 //     all shards are closed.
 //  3. It releases closing, and then wakes the calls of the flights that it has
 //     finished. A call that sees by itself that its shard is closed waits for closing
@@ -30,7 +30,7 @@ import (
 // part.
 
 // Shutdown closes the group for good and waits until no flight runs, forgotten flights
-// included, or until ctx ends. It drops the successes that linger. Calls that begin
+// included, or until ctx ends. It drops the outcomes that linger. Calls that begin
 // after Shutdown has begun get [ErrClosed], including calls from inside fn. Calls that
 // are queued for a flight that has not started get ErrClosed at once. Calls that have
 // joined a running flight return as usual, when the flight has finished or their own
@@ -58,7 +58,7 @@ func (g *Group[K, V]) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// close closes all shards, drops the successes, and then answers the calls that it has
+// close closes all shards, drops the outcomes, and then answers the calls that it has
 // rejected. It returns the completions to wait for: one for each shard with flights. It
 // may be called again, and then rejects nothing. No lock may be held.
 func (gs *groupState[K, V]) close() (running []sched.Completion) {
@@ -84,7 +84,7 @@ func (gs *groupState[K, V]) close() (running []sched.Completion) {
 }
 
 // awaitClosed blocks until all shards are closed. A call that reads s.closed under the
-// lock of its shard must call it before it returns ErrClosed. Until then a success that
+// lock of its shard must call it before it returns ErrClosed. Until then an outcome that
 // lingers may still answer calls, which take no lock. No lock may be held.
 func (gs *groupState[K, V]) awaitClosed() {
 	gs.closing.Lock()
@@ -98,6 +98,9 @@ func (s *shard[K, V]) close() (drained sched.Completion, rejected []ending[K, V]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed, s.plain = true, false // not plain, so that Do goes to doSlow
+	if x := s.lingerers.Load(); x != nil {
+		x.Clear()
+	}
 	rejected = s.rejectAll()
 	if !s.busy() {
 		// s.drained may be of an earlier Shutdown, in another synctest bubble.

@@ -29,7 +29,7 @@ type Stats struct {
 	// number may go down.
 	Joined uint64
 
-	Lingered     uint64 // calls that were answered by a success that lingers
+	Lingered     uint64 // calls that were answered by an outcome that lingers
 	Rejected     uint64 // calls that got ErrInFlight, ErrSaturated, ErrClosed or *DeadlockError
 	EndedOnEntry uint64 // calls whose context had ended on entry
 
@@ -40,7 +40,12 @@ type Stats struct {
 	Panics       uint64 // flights whose fn panicked
 	Goexits      uint64 // flights whose fn called runtime.Goexit
 	PanicsLogged uint64 // panics of fn or Clone that were logged, because no blocking call got them
-	Evicted      uint64 // successes that were dropped because of LingerMax
+	Evicted      uint64 // outcomes that were dropped because of LingerMax
+
+	// Lingering is the number of outcomes that the group keeps now, with some that
+	// have expired and are about to be freed. It is the only number here that
+	// goes up and down.
+	Lingering uint64
 
 	HookPanics uint64 // panics of hooks
 }
@@ -71,9 +76,9 @@ func (g *Group[K, V]) Stats() Stats {
 		PanicsLogged: n[panicLogged],
 	}
 	if l := gs.lingering; l != nil {
-		st.Lingered = uint64(l.hits.Value())
+		st.Lingered = l.hits.Value()
 		l.mu.Lock()
-		st.Evicted = l.evicted
+		st.Evicted, st.Lingering = l.evicted, uint64(l.order.n)
 		l.mu.Unlock()
 	}
 	if h := gs.hooks; h != nil {

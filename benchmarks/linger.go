@@ -21,7 +21,7 @@ func lingerWorkloads() []Workload {
 	const note = "a cache that loads, with a bound and a policy what to evict"
 	return []Workload{{
 		Name:    "work=linger/keys=string16",
-		Title:   "`Do`, answered by a success that lingers",
+		Title:   "`Do`, answered by an outcome that lingers",
 		Units:   []string{nsPerOp},
 		Quick:   true,
 		Without: "Without all that keep nothing.",

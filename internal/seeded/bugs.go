@@ -125,8 +125,8 @@ var bugs = []bug{
 		name: "Goexit is a success",
 		what: "after a Goexit, followers get a zero value and no error",
 		file: "flight.go",
-		old:  "\t\ts.mu.Lock()\n\t\ts.finish(f, exited, zero, ErrGoexit)\n",
-		new:  "\t\ts.mu.Lock()\n\t\tif seeded(\"Goexit is a success\") {\n\t\t\ts.finish(f, exited, zero, nil)\n\t\t\treturn nil\n\t\t}\n\t\ts.finish(f, exited, zero, ErrGoexit)\n",
+		old:  "\t\ts.mu.Lock()\n\t\ts.finish(f, exited, zero, ErrGoexit, nil)\n",
+		new:  "\t\ts.mu.Lock()\n\t\tif seeded(\"Goexit is a success\") {\n\t\t\ts.finish(f, exited, zero, nil, nil)\n\t\t\treturn nil\n\t\t}\n\t\ts.finish(f, exited, zero, ErrGoexit, nil)\n",
 		by:   []string{explored, stormed, tested, fuzzed},
 	},
 	{
@@ -139,19 +139,19 @@ var bugs = []bug{
 	},
 	{
 		name: "lingers past Forget",
-		what: "Forget leaves the success that lingers where it is",
+		what: "Forget leaves the outcome that lingers where it is",
 		file: "forget.go",
-		old:  "l != nil && l.drop(key) {\n\t\tforgotten = true\n",
-		new:  "l != nil && (seeded(\"lingers past Forget\") || l.drop(key)) {\n\t\tforgotten = true\n",
+		old:  "s.group.lingering != nil && s.drop(uint32(h), key) {\n\t\tforgotten = true\n",
+		new:  "s.group.lingering != nil && (seeded(\"lingers past Forget\") || s.drop(uint32(h), key)) {\n\t\tforgotten = true\n",
 		by:   []string{explored, tested, fuzzed},
 	},
 	{
 		name: "batch key left dead",
 		what: "after a panic the last key of a batch is not finished",
 		file: "batch.go",
-		old:  "\tfor _, f := range parts {\n\t\thow, v, err := a.of(f.key)\n",
+		old:  "\tfor i, f := range parts {\n\t\thow, v, err := a.of(f.key)\n",
 		new: "\tif a.how == panicked && len(parts) > 1 && seeded(\"batch key left dead\") {\n\t\tparts = parts[:len(parts)-1]\n\t}\n" +
-			"\tfor _, f := range parts {\n\t\thow, v, err := a.of(f.key)\n",
+			"\tfor i, f := range parts {\n\t\thow, v, err := a.of(f.key)\n",
 		by: []string{explored, tested},
 	},
 	{

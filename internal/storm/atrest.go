@@ -25,7 +25,7 @@ func AtRest(g any) error {
 // permanent are the types of the package that a group may point to at any time.
 // What else it points to are records of calls.
 var permanent = map[string]bool{
-	"Group": true, "groupState": true, "shard": true, "successes": true, "success": true, "hooks": true,
+	"Group": true, "groupState": true, "shard": true, "lingerers": true, "lingerer": true, "hooks": true,
 }
 
 // A visit is a place that a walk has been to.

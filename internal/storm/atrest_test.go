@@ -51,7 +51,7 @@ func TestAtRest_Table(t *testing.T) {
 	wantRest(t, &g)
 }
 
-// TestAtRest_Lingering: a success that lingers is no remainder.
+// TestAtRest_Lingering: an outcome that lingers is no remainder.
 func TestAtRest_Lingering(t *testing.T) {
 	g := coalesce.Group[string, *int]{Linger: coalesce.Forever}
 	_, _, _ = g.Do("k", func() (*int, error) { return new(int), nil })
