@@ -26,9 +26,9 @@ import "github.com/seed342dcb2d/coalesce/internal/sched"
 // makes the successor. A flight of a batch is abandoned when the whole batch is. A key
 // that does not equal itself never has a flight that a call could find.
 //
-// A verdict of join or queue has two more conditions, in this order. If MaxWaiters wait
-// already for the flight that the call would take part in, the call gets ErrSaturated.
-// If the call would wait for itself, it gets a *DeadlockError (see deadlock.go).
+// If MaxWaiters calls already wait for the flight that a call would join or queue in,
+// the call gets ErrSaturated instead. A call that waits for itself is refused later (see
+// deadlock.go).
 //
 // A call whose context has ended on arrival never comes here: arrive refuses it (G6).
 
@@ -55,7 +55,7 @@ const (
 
 // admit decides about c, which asks for key. If it returns joins or queues, it has
 // counted c in a flight, which is c.flight. If it returns answered or refused,
-// c.lingerer or c.err is set. s must be locked by lock with c.edge.
+// c.lingerer or c.err is set. s must be locked.
 //
 // admit must be called once for each call, because it reads the clock: a second reading
 // could find a flight past MaxAge that the first did not, and a call must not be
@@ -106,10 +106,6 @@ func (s *shard[K, V]) admitTo(c *caller[K, V], f *flight[K, V], wants wish) verd
 		c.err = ErrSaturated
 		return refused
 	}
-	// A successor waits for f, so the search for a way back starts at f either way.
-	if c.err = cycle(c.edge, f); c.err != nil {
-		return refused
-	}
 	if target == nil {
 		target = s.succeed(f)
 	}
@@ -124,7 +120,7 @@ func (s *shard[K, V]) admitTo(c *caller[K, V], f *flight[K, V], wants wish) verd
 }
 
 // join makes c take part in f, which it does not lead, or does not lead yet. s.mu must
-// be held, and graph if c has an edge.
+// be held.
 //
 // Rejected: to join a hot flight without the lock, by an atomic add to a word that
 // finish closes. With one hot key on two Ps, seven calls in ten lead and lock twice, so
@@ -147,23 +143,12 @@ func (s *shard[K, V]) join(c *caller[K, V], f *flight[K, V]) {
 	if f.born == 0 {
 		f.born = sched.Now()
 	}
-	s.note(callJoined, f, c)
-}
-
-// lock locks s for a call with edge e, which may be nil. A call with an edge needs
-// graph, too, to search for a cycle and add the edge in one critical section (D2).
-// graph is locked first, always (D1); a call without an edge does without it.
-func (s *shard[K, V]) lock(e *edge) {
-	if e != nil {
-		graph.Lock()
+	if c.edge != nil {
+		f.extend().nested++
 	}
-	s.mu.Lock()
-}
-
-// unlock undoes lock with the same edge.
-func (s *shard[K, V]) unlock(e *edge) {
-	s.mu.Unlock()
-	if e != nil {
-		graph.Unlock()
+	if f.state == running && c.edge == nil {
+		s.note(callJoined, f, c)
+	} else {
+		s.note(callPending, f, c)
 	}
 }

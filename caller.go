@@ -109,8 +109,8 @@ type caller[K comparable, V any] struct {
 	inline bool                             // if it leads, fn runs on its goroutine
 	key    bool                             // it is a key of a DoMulti
 
-	// Set by takeTurn: ctx.Err reported an end, even if done is not closed. Read only
-	// on the goroutine that called takeTurn.
+	// Set by takeTurn: ctx.Err reported an end, even if done is not closed, or the call
+	// has been refused. Read only on the goroutine that called takeTurn.
 	ended bool
 
 	// Guarded by the shard's lock until the flight is finished (W3) or the caller has
@@ -131,7 +131,8 @@ type caller[K comparable, V any] struct {
 	answered  sched.Completion // of a DoMulti's key: complete when it has its answer
 	announced sched.Completion // of another listed call: complete when Join has returned
 
-	// The answer of a call that takes part in nothing, set before arrive returns.
+	// The answer of a call that takes part in nothing, set before arrive returns. err is
+	// also that of a call which leaves because it waits for itself: leave sets it.
 	lingerer *lingerer[K, V]
 	err      error
 
@@ -153,8 +154,7 @@ func newCaller[K comparable, V any](ctx context.Context, fn func(context.Context
 // c's shard locked. Otherwise c takes part in nothing; its answer is in lingerer or err,
 // or, if the verdict is ended, has been sent by afterLeaving. If watch is not nil,
 // arrive calls it before c can take part; it is passed in, as a closure made here would
-// move every caller to the heap. The lock is released with shard.unlock(c.edge). No lock
-// may be held before.
+// move every caller to the heap. No lock may be held before.
 //
 // Hash and the methods of ctx are user code. All that the decision needs of it runs
 // here, before the lock.
@@ -179,7 +179,7 @@ func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch fun
 	if watch != nil {
 		watch() // from now on AfterFunc's goroutine may set c.gone, under the lock
 	}
-	c.shard.lock(c.edge)
+	c.shard.mu.Lock()
 	v := c.arriveLocked(h, key, reflexive, wants)
 	if v == leads {
 		c.lead(h, key)
@@ -187,21 +187,20 @@ func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch fun
 	return v
 }
 
-// arriveLocked is the part of arrive that needs the lock. c's shard must be locked by
-// shard.lock with c.edge. If the verdict is leads, joins or queues, it stays locked,
-// and a call that leads has yet to register its flight, with lead or leadIn. Otherwise
-// arriveLocked unlocks it.
+// arriveLocked is the part of arrive that needs the lock. c's shard must be locked. If
+// the verdict is leads, joins or queues, it stays locked, and a call that leads has yet
+// to register its flight, with lead or leadIn. Otherwise arriveLocked unlocks it.
 func (c *caller[K, V]) arriveLocked(h uint64, key K, reflexive bool, wants wish) verdict {
 	s := c.shard
 	v := s.admit(c, h, key, reflexive, wants)
 	switch v {
 	case answered, ended:
 		c.gone = true // a receiver whose ctx ends later does not leave, nor answer again
-		s.unlock(c.edge)
+		s.mu.Unlock()
 	case refused:
 		c.gone = true
 		s.note(callRefused, nil, c)
-		s.unlock(c.edge)
+		s.mu.Unlock()
 		if c.err == ErrClosed {
 			s.group.awaitClosed() // no shard may still accept a call
 		}
@@ -247,11 +246,11 @@ func (c *caller[K, V]) lead(h uint64, key K) {
 // ended. It is entered with c's shard locked and unlocks it.
 func (c *caller[K, V]) run() (v V, shared bool, err error) {
 	if c.inline {
-		c.shard.unlock(c.edge)
+		c.shard.mu.Unlock()
 		return c.runInline(nil)
 	}
 	c.seat = c.flight.sit() // the leader waits like any follower, and can leave like one
-	c.shard.unlock(c.edge)
+	c.shard.mu.Unlock()
 	c.flight.spawn()
 	return c.await()
 }
@@ -362,9 +361,14 @@ func (c *caller[K, V]) awaitLeft() (v V, shared bool, err error) {
 	return v, c.shared, reasonOf(c.ctx)
 }
 
-// result returns the answer of a blocked call that stayed to the end of its flight. It
-// panics if fn or Clone did. No lock may be held.
+// result returns the answer of a blocked call that stayed to the end of its flight, or
+// that waited for itself and has been refused. It panics if fn or Clone did. No lock may
+// be held.
 func (c *caller[K, V]) result() (v V, shared bool, err error) {
+	if c.err != nil { // refused by a look; see takeTurn
+		c.afterLeaving(c.ctx)
+		return v, c.shared, c.err
+	}
 	f, gs := c.flight, c.shard.group
 	if f.outcome == rejected {
 		gs.awaitClosed() // Shutdown may still be closing the other shards
@@ -380,7 +384,7 @@ func (c *caller[K, V]) result() (v V, shared bool, err error) {
 // result beats the end of a context. ctx is c.ctx, or Background if user code exited
 // the goroutine. No lock may be held.
 func (c *caller[K, V]) withdraw(ctx context.Context) bool {
-	if !c.leave() {
+	if !c.leave(nil) {
 		return false
 	}
 	c.afterLeaving(ctx)
@@ -390,7 +394,7 @@ func (c *caller[K, V]) withdraw(ctx context.Context) bool {
 // depart counts c out of its flight, which must be unfinished. The last caller to leave
 // a running flight abandons it. A caller that was picked to start a promoted flight
 // hands it on. depart returns the caller to notify once the lock is released, or nil.
-// s.mu must be held, and graph if c has an edge.
+// s.mu must be held.
 func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 	f := c.flight
 	f.callers--
@@ -409,7 +413,14 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 		f.rise(c.seat)
 	}
 	c.shared = f.joined
-	s.note(callLeft, f, c)
+	if c.err != nil {
+		s.note(callRefused, f, c)
+	} else {
+		s.note(callLeft, f, c)
+	}
+	if !c.leads && c.edge != nil {
+		f.cold.nested--
+	}
 	last, b := f.callers == 0, f.batch()
 	if b != nil {
 		last = b.depart() // a batch is abandoned as a whole
@@ -428,27 +439,38 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 }
 
 // leave takes c out of its flight and reports whether it did. afterLeaving must follow
-// if so. No lock may be held.
+// if so. c leaves because its context has ended or, if refusal is not nil, because it
+// waits for itself: the refusal is its answer then. No lock may be held.
 //
-// The lock decides which came first, the end of c's context or the end of the flight.
-// The select in await cannot decide that: if both are ready, it picks either.
-func (c *caller[K, V]) leave() bool {
+// The lock decides which came first, the reason to leave or the end of the flight. The
+// select in await cannot decide that: if both are ready, it picks either.
+func (c *caller[K, V]) leave(refusal error) bool {
 	s := c.shard
-	s.lock(c.edge)
+	s.mu.Lock()
 	f := c.flight
 	// f is nil if a receiver leaves before it takes part; admit then finds it gone.
 	if c.gone || f != nil && f.state == finished {
-		c.edge.remove()
-		s.unlock(c.edge)
+		s.mu.Unlock()
+		c.edge.drop()
 		return false
 	}
 	var next *caller[K, V]
-	if c.gone = true; f != nil {
+	c.gone, c.err = true, refusal
+	if f != nil {
 		next = s.depart(c)
 	}
-	s.unlock(c.edge)
+	s.mu.Unlock()
 	next.notify()
 	return true
+}
+
+// reason returns the error with which c, which has left, is answered. ctx is that of
+// afterLeaving. Its methods may panic or exit.
+func (c *caller[K, V]) reason(ctx context.Context) error {
+	if c.err != nil {
+		return c.err
+	}
+	return reasonOf(ctx)
 }
 
 // afterLeaving completes the leaving of c because ctx has ended. All of it may run user
@@ -461,7 +483,11 @@ func (c *caller[K, V]) afterLeaving(ctx context.Context) {
 // cancelAbandoned cancels the context of a flight that c has abandoned. It comes first:
 // other calls may wait for that flight to end. No lock may be held.
 func (c *caller[K, V]) cancelAbandoned(ctx context.Context) {
-	if c.abandons {
+	switch {
+	case !c.abandons:
+	case c.err != nil:
+		c.flight.context().cancel(c.err)
+	default:
 		c.flight.context().cancelAs(ctx)
 	}
 }
@@ -484,9 +510,9 @@ func (c *caller[K, V]) answerLeft(ctx context.Context) {
 	}
 }
 
-// sendLeft sends ctx's error to c's channel, even if ctx.Err exits the goroutine.
+// sendLeft sends the reason to c's channel, even if ctx.Err exits the goroutine.
 func (c *caller[K, V]) sendLeft(ctx context.Context) {
 	r := Result[V]{Err: context.Canceled, Shared: c.shared}
 	defer func() { c.ch <- r }()
-	r.Err = reasonOf(ctx)
+	r.Err = c.reason(ctx)
 }

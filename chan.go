@@ -61,11 +61,12 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 	switch c.arrive(g.use(), key, anything, watch) {
 	case leads:
 		c.list()
-		c.shard.unlock(c.edge)
+		c.shard.mu.Unlock()
 		c.flight.spawn()
 	case joins, queues:
 		c.list()
-		c.shard.unlock(c.edge)
+		c.watch()
+		c.shard.mu.Unlock()
 		c.announce()
 	case answered, refused:
 		c.sendImmediate()

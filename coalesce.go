@@ -342,15 +342,17 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 	case answered, refused:
 		return c.immediate()
 	}
+	if c.edge != nil {
+		return c.queue(nil) // its look must find it on the heap
+	}
 	// The rest is await, written out, so that the frames of a follower fit into the two
 	// KiB of stack that its goroutine starts with (TestMemory_StackOfAFollower).
 	c.seat = c.flight.sit()
-	c.shard.unlock(c.edge)
+	c.shard.mu.Unlock()
 	c.announce()
 	if !sched.WaitEither(c.seat.done, c.done) {
 		return c.awaitLeft()
 	}
-	c.edge.drop()
 	return c.result()
 }
 

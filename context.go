@@ -35,7 +35,7 @@ type flightContext struct {
 	// the Start hook returns.
 	values context.Context
 
-	mu       sched.Mutex      // guards done, canceled and after
+	mu       sched.Mutex      // guards done, canceled, after and edges
 	done     sched.Completion // nil until Done is called
 	canceled context.Context  // has ended, with the cause of c's end; nil until mark
 	after    list[*afterFunc] // the functions that are registered and not yet called
@@ -51,9 +51,8 @@ type flightContext struct {
 	// none, or if this one is not queued. It is written under the shard's lock.
 	ahead sched.Pointer[flightContext]
 
-	edges  list[*edge] // from this flight: of calls that fn has made; guarded by graph
-	waited int         // how many edges lead to this flight; guarded by graph
-	behind bool        // an edge has led to a flight queued behind this; guarded by graph
+	edges   list[*edge] // from this flight: of calls that fn has made; guarded by mu
+	awaited sched.Bool  // an edge has led to this flight, or to one queued behind it
 }
 
 // An afterFunc is a function to be called when a flightContext ends. A context that is
@@ -188,13 +187,6 @@ func (c *flightContext) stop(a *afterFunc) bool {
 	c.after.remove(a)
 	a.fn = nil
 	return true
-}
-
-// ending reports whether c has been marked. The Done channel may be open yet.
-func (c *flightContext) marked() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.canceled != nil
 }
 
 // endedBy returns a context of package context that has ended with the given cause.

@@ -15,8 +15,8 @@ import (
 // edgesOf returns the number of edges from c, and checks the links between
 // them.
 func edgesOf(t *testing.T, c *flightContext) (n int) {
-	graph.Lock()
-	defer graph.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var prev *edge
 	for e := c.edges.first; e != nil; e = e.next {
 		if e.prev != prev || e.from != c || e.to == nil || e.key == nil {
@@ -25,13 +25,6 @@ func edgesOf(t *testing.T, c *flightContext) (n int) {
 		prev, n = e, n+1
 	}
 	return n
-}
-
-// waitedOf returns how many edges are counted to lead to c.
-func waitedOf(c *flightContext) int {
-	graph.Lock()
-	defer graph.Unlock()
-	return c.waited
 }
 
 // callIn makes a nested call in one of the forms and waits for its answer.
@@ -164,7 +157,6 @@ func TestDeadlock_NoEdges(t *testing.T) {
 					}
 					go callIn(form, ctx, &g, []int{key}, nil2)
 				}
-				go callIn(form, ctx, &outer, []int{0}, nil2)
 				go callIn(form, ctx, &shut, []int{0}, nil2)
 			}
 			synctest.Wait()
@@ -256,7 +248,7 @@ func TestDeadlock_GraphIsEmptyWhenAllIsOver(t *testing.T) {
 			for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
 				left := 0
 				for c := range seen {
-					left += edgesOf(t, c) + waitedOf(c)
+					left += edgesOf(t, c)
 					if !c.finished.Load() {
 						t.Fatal("a flight has not ended")
 					}
@@ -303,8 +295,8 @@ func TestDeadlock_Walk(t *testing.T) {
 			e := &edge{from: nodes[i].ctx}
 			point(e, f)
 			if rng.IntN(4) == 0 {
-				e.remove()
-				e.remove()
+				e.drop()
+				e.drop()
 				continue
 			}
 			all = append(all, e)
@@ -322,10 +314,18 @@ func TestDeadlock_Walk(t *testing.T) {
 		for i := range n {
 			for j := range n {
 				if over[j] || over[i] {
-					continue // cycle has looked at the one, the lock keeps the other
+					continue
 				}
 				f := &flight[int, int]{key: i, cold: nodes[i]}
-				err := cycle(&edge{from: nodes[j].ctx}, f)
+				own := &edge{from: nodes[j].ctx}
+				point(own, f)
+				err := own.search()
+				if err == nil {
+					own.drop()
+				}
+				if own.to != nil || own.refusal != err {
+					t.Fatalf("round %d: from %d to %d: the edge is %+v after %v", round, i, j, own, err)
+				}
 				if (err != nil) != reach[i][j] {
 					t.Fatalf("round %d: from %d to %d: %v, want %v", round, i, j, err, reach[i][j])
 				}
@@ -349,8 +349,8 @@ func TestDeadlock_Walk(t *testing.T) {
 		}
 		for _, o := range nodes {
 			c := o.ctx
-			if c.edges.first != nil || c.waited != 0 {
-				t.Fatalf("round %d: an edge is left, %d are counted", round, c.waited)
+			if c.edges.first != nil {
+				t.Fatalf("round %d: an edge is left", round)
 			}
 		}
 	}
@@ -378,65 +378,71 @@ func TestDetach_LeavesNothing(t *testing.T) {
 	})
 }
 
-// TestDeadlock_SearchesWhereThereMayBeACycle: calls of flights that no other
-// waits for do not look at what the flight that they join waits for: many of them
-// would hold up all nested calls of the process.
+// TestDeadlock_SearchesWhereThereMayBeACycle: calls of flights that no call has waited
+// for do not look at what the flight that they join waits for: many of them would take
+// turns at the lock of all looks (D6).
 func TestDeadlock_SearchesWhereThereMayBeACycle(t *testing.T) {
-	to := &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}}
+	node := func() *flight[int, int] { return &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}} }
+	to, from, behind := node(), node(), node()
+	behind.cold.ctx.ahead.Store(from.cold.ctx)
 	for range 1000 {
-		point(&edge{from: to.cold.ctx}, &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}})
+		point(&edge{from: to.cold.ctx}, node())
 	}
-	from := &cold[int, int]{ctx: new(flightContext)}
-	search := func() {
-		if err := cycle(&edge{from: from.ctx}, to); err != nil {
+	e := &edge{from: from.cold.ctx}
+	point(e, to)
+	searched := func() bool {
+		before := looks
+		if err := e.search(); err != nil {
 			t.Error(err)
 		}
+		return looks > before
 	}
-	// A search allocates the set of what it has seen.
-	if n := testing.AllocsPerRun(10, search); n > 1 {
-		t.Errorf("%v allocations: it searches", n)
+	if searched() {
+		t.Error("it searches for a way to a flight that no call waits for")
 	}
-	point(&edge{from: new(flightContext)}, &flight[int, int]{cold: from})
-	if n := testing.AllocsPerRun(10, search); n <= 1 {
-		t.Errorf("%v allocations: it does not search", n)
+	point(&edge{from: new(flightContext)}, behind)
+	if !searched() {
+		t.Error("it does not search for a way to a flight that others wait for")
 	}
 }
 
-// TestDeadlock_GraphBeforeShard: a call that waits for the lock of the graph holds
-// no shard's: calls that nobody's fn made go on (D1).
-func TestDeadlock_GraphBeforeShard(t *testing.T) {
-	for form := range 4 {
-		var outer Group[int, int]
-		g := Group[int, int]{Shards: 1}
-		inFn, done := make(chan context.Context), make(chan struct{})
-		ctx, cancel := context.WithCancel(t.Context())
-		outer.DoChan(ctx, 0, func(ctx context.Context) (int, error) {
-			inFn <- ctx
-			<-done
-			return 0, nil
-		})
-		nested := <-inFn
-		graph.Lock()
-		called := make(chan struct{})
-		go func() {
-			callIn(form, nested, &g, []int{1}, nil2)
-			close(called)
-		}()
-		time.Sleep(2 * time.Millisecond) // it waits for the graph now
-		through := make(chan struct{})
-		go func() {
-			_, _, _ = g.Do(2, func() (int, error) { return g.Len(), nil })
-			close(through)
-		}()
-		select {
-		case <-through:
-		case <-time.After(10 * time.Second):
-			t.Errorf("form %d: it holds the shard's lock", form)
+// TestDeadlock_LooksInStretches: a look that passes many edges releases their lock again
+// and again, and passes each once, though others are added and removed meanwhile.
+func TestDeadlock_LooksInStretches(t *testing.T) {
+	node := func() *flight[int, int] { return &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}} }
+	from, to := node(), node()
+	var edges []*edge
+	for range 3*lookStretch + 1 {
+		e := &edge{from: to.cold.ctx}
+		point(e, node())
+		edges = append(edges, e)
+	}
+	point(&edge{from: to.cold.ctx}, from) // the last
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			edges[i%len(edges)].drop()
+			edges[i%len(edges)] = &edge{from: to.cold.ctx}
+			point(edges[i%len(edges)], node())
 		}
-		graph.Unlock()
-		<-called
-		close(done)
-		cancel()
+	}()
+	for range 100 {
+		e := &edge{from: from.cold.ctx}
+		point(e, to)
+		if err := e.search(); err == nil {
+			t.Error("got no error, want a *DeadlockError")
+		}
+	}
+	close(stop)
+	<-stopped
+	if n := edgesOf(t, to.cold.ctx); n != len(edges)+1 {
+		t.Errorf("got %d edges, want %d", n, len(edges)+1)
 	}
 }
 
@@ -523,40 +529,46 @@ func TestDeadlock_DoMultiThatExitsHasNoEdge(t *testing.T) {
 	})
 }
 
-// TestDeadlock_PlainCallsTakeNoGraphLock: only a call that an fn made takes the
-// lock that all such calls of the process share (D1).
-func TestDeadlock_PlainCallsTakeNoGraphLock(t *testing.T) {
-	var g Group[int, int]
-	graph.Lock()
-	defer graph.Unlock()
-	for name, call := range map[string]func(ctx context.Context){
-		"Do":        func(context.Context) { _, _, _ = g.Do(1, func() (int, error) { return 0, nil }) },
-		"DoContext": func(ctx context.Context) { _, _, _ = g.DoContext(ctx, 1, nothing) },
-		"DoChan":    func(ctx context.Context) { <-g.DoChan(ctx, 1, nothing) },
-		"DoFresh":   func(ctx context.Context) { _, _, _ = g.DoFresh(ctx, 1, nothing) },
-		"DoMulti": func(ctx context.Context) {
-			g.DoMulti(ctx, []int{1, 2}, func(context.Context, []int) (map[int]int, error) { return nil, nil })
-		},
-	} {
-		returned := make(chan struct{})
-		go func() {
-			call(t.Context())
-			close(returned)
-		}()
-		select {
-		case <-returned:
-		case <-time.After(2 * time.Second): // whatever waits for the lock never returns
-			t.Errorf("%s waits for the graph's lock", name)
-		}
-	}
+// TestDeadlock_NoCallTakesTheLockOfLooks: all calls return though a look is under way,
+// be they nested or not, and whether they lead, join, queue or leave (D3).
+func TestDeadlock_NoCallTakesTheLockOfLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looking.Lock()
+		defer looking.Unlock()
+		var outer, g Group[int, int]
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		release := make(chan struct{})
+		held := func(context.Context) (int, error) { <-release; return 1, nil }
+		outer.DoChan(ctx, 0, func(ctx context.Context) (int, error) {
+			// A call that looks waits for looking: a mutex, so that the bubble's clock
+			// would not go on. So the looks are kept from firing by calls that return.
+			for form := range 4 {
+				callIn(form, ctx, &g, []int{1, 2}, nil2) // leads
+				joined, left := make(chan struct{}), make(chan struct{})
+				go g.DoFresh(context.Background(), 1, held)
+				synctest.Wait()
+				nested, end := context.WithCancel(ctx)
+				go func() { callIn(form, ctx, &g, []int{1}, nil2); close(joined) }()
+				go func() { callIn(form, nested, &g, []int{1}, nil2); close(left) }()
+				synctest.Wait()
+				end()
+				<-left
+				close(release)
+				<-joined
+				release = make(chan struct{})
+			}
+			return 0, nil
+		})
+	})
 }
 
-// TestDeadlock_DroppedUnderTheLock: an edge is not removed before graph is held.
+// TestDeadlock_DroppedUnderTheLock: an edge is not removed before its lock is held.
 func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
 	from, to := new(flightContext), &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}}
 	e := &edge{from: from}
-	graph.Lock()
 	point(e, to)
+	from.mu.Lock()
 	dropped := make(chan struct{})
 	go func() {
 		e.drop()
@@ -566,7 +578,7 @@ func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
 	if from.edges.first != e {
 		t.Error("the edge has been removed")
 	}
-	graph.Unlock()
+	from.mu.Unlock()
 	<-dropped
 	if from.edges.first != nil {
 		t.Error("the edge has not been removed")
@@ -581,12 +593,10 @@ func TestDeadlock_DroppedTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		edges := make([]*edge, each)
-		graph.Lock()
 		for i := range edges {
 			edges[i] = &edge{from: from}
 			point(edges[i], to)
 		}
-		graph.Unlock()
 		wg.Go(func() {
 			for _, e := range edges {
 				e.drop()
@@ -594,40 +604,9 @@ func TestDeadlock_DroppedTogether(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := edgesOf(t, from); n != 0 || to.cold.ctx.waited != 0 {
-		t.Errorf("%d edges, %d are counted, want none", n, to.cold.ctx.waited)
+	if n := edgesOf(t, from); n != 0 {
+		t.Errorf("got %d edges, want none", n)
 	}
-}
-
-// TestDeadlock_OthersNeedNoGraph: a call that was not made by an fn does not wait for
-// the graph's lock, be it queued, or leaving (D1).
-func TestDeadlock_OthersNeedNoGraph(t *testing.T) {
-	g := Group[int, int]{Shards: 1}
-	release := make(chan struct{})
-	held := func(context.Context) (int, error) { <-release; return 1, nil }
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	graph.Lock()
-	wg.Go(func() { _, _, _ = g.DoContext(ctx, 1, held) })
-	wg.Go(func() { _, _, _ = g.DoFresh(ctx, 1, held) })
-	wg.Go(func() { <-g.DoChan(ctx, 1, held) })
-	for g.Stats().Led+g.Stats().Joined < 3 {
-		runtime.Gosched()
-	}
-	cancel()
-	returned := make(chan struct{})
-	go func() {
-		wg.Wait()
-		close(returned)
-	}()
-	select {
-	case <-returned:
-	case <-time.After(3 * time.Second): // whatever waits for the lock never returns
-		t.Error("a call waits for the graph's lock")
-	}
-	graph.Unlock()
-	close(release)
-	<-returned
 }
 
 // TestDeadlock_CallOfACanceledFn: a call whose context can end, and comes from that of
@@ -638,16 +617,21 @@ func TestDeadlock_CallOfACanceledFn(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithValue(&c, valueKey{}, 1))
 	defer cancel()
 	e, endless := nestedIn(ctx), nestedIn(context.WithoutCancel(&c))
-	if e.stale() || endless.stale() {
+	stale := func(e *edge) bool {
+		e.from.mu.Lock()
+		defer e.from.mu.Unlock()
+		return e.stale()
+	}
+	if stale(e) || stale(endless) {
 		t.Error("a call leaves before anything has ended")
 	}
 	go c.mark(endedBy(ErrClosed)) // the race detector judges, too
-	for begun := time.Now(); !e.stale(); runtime.Gosched() {
+	for begun := time.Now(); !stale(e); runtime.Gosched() {
 		if time.Since(begun) > 5*time.Second {
 			t.Fatal("the call is taken for one that stays")
 		}
 	}
-	if endless.stale() {
+	if stale(endless) {
 		t.Error("a call that cannot leave is taken for one that does")
 	}
 }

@@ -125,7 +125,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		},
 		"a receiver leaves the graph": func() guard {
 			r := received()
-			return guard{&graph, func() any { return r.edge.from.edges }, func() { r.withdraw(r.ctx) }}
+			return guard{&r.edge.from.mu, func() any { return r.edge.from.edges }, func() { r.withdraw(r.ctx) }}
 		},
 		"a receiver leaves its flight": func() guard {
 			r := received()

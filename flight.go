@@ -149,6 +149,15 @@ func (f *flight[K, V]) queue() *flight[K, V] {
 	return f.cold.queue
 }
 
+// nested returns how many calls follow in f, or are queued in it, that the fn of a flight
+// has made. The shard's lock must be held.
+func (f *flight[K, V]) nested() int {
+	if f.cold == nil {
+		return 0
+	}
+	return f.cold.nested
+}
+
 // setOwn prepares f to run fn on a goroutine of its own, with a context that carries
 // the values of ctx. f must have been made by takeOwn, and fn must not have started.
 // The shard's lock must be held.

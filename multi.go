@@ -20,7 +20,8 @@ import (
 //
 //	leads       part.flight, a flight of the batch      batch.done
 //	joins       part.caller, with a seat                seat.done, closed at its end
-//	queues      part.caller, listed in the successor    answered, closed by deliver or answerLeft
+//	  nested    part.caller, listed in the flight       answered, closed by deliver or answerLeft
+//	queues      part.caller, listed in the successor    answered, likewise
 //	answered    part.lingerer                           nothing
 //	refused     its Result in results                   nothing
 //
@@ -174,7 +175,7 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 			c.edge = &edge{from: from.from, done: from.done}
 			m.edges = append(m.edges, c.edge)
 		}
-		s.lock(c.edge)
+		s.mu.Lock()
 		v = c.arriveLocked(p.hash, p.key, p.reflexive, anything)
 	}
 	if v == leads {
@@ -183,7 +184,7 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 		}
 		// c stays on this goroutine's stack: the batch stands for the key.
 		p.flight = c.leadIn(m.batch, p.hash, p.key)
-		s.unlock(c.edge)
+		s.mu.Unlock()
 		return
 	}
 	switch v {
@@ -191,20 +192,24 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 		p.lingerer = c.lingerer
 	case refused:
 		m.results[p.key] = Result[V]{Err: c.err}
-	case joins:
-		p.caller = m.keep(c)
-		p.caller.seat = c.flight.sit()
-		c.flight.countKey(p.caller.seat, 1)
-		s.unlock(c.edge)
-	case queues:
-		// Another goroutine leads the flight for this call if its turn comes. That may
-		// outlast the call, so it must not keep the callers of other keys.
+	case joins, queues:
+		if v == joins && c.edge == nil {
+			p.caller = m.keep(c)
+			p.caller.seat = c.flight.sit()
+			c.flight.countKey(p.caller.seat, 1)
+			s.mu.Unlock()
+			return
+		}
+		// Another goroutine leads the flight for this call if its turn comes, or refuses
+		// this key if it waits for itself. That may outlast the call, so it must not keep
+		// the callers of other keys.
 		c.fn = single(p.key, m.fn)
 		c.answered = sched.NewCompletion()
 		p.caller = new(caller[K, V])
 		*p.caller = c
 		p.caller.list()
-		s.unlock(c.edge)
+		p.caller.watch()
+		s.mu.Unlock()
 	}
 }
 
@@ -305,7 +310,7 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 			p.caller = &caller[K, V]{shard: p.flight.cold.shard, ctx: m.ctx, flight: p.flight, key: true, leads: true}
 		}
 		// A flight that has finished meanwhile keeps its result for the call.
-		if c := p.caller; c != nil && c.leave() {
+		if c := p.caller; c != nil && c.leave(nil) {
 			left = append(left, c)
 		}
 	}
@@ -317,13 +322,8 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 // dropEdges removes the edges of the call. It may be called again, and no lock may be
 // held.
 func (m *multi[K, V]) dropEdges() {
-	if m.edges == nil {
-		return
-	}
-	graph.Lock()
-	defer graph.Unlock()
 	for _, e := range m.edges {
-		e.remove()
+		e.drop()
 	}
 }
 
@@ -340,7 +340,7 @@ func (m *multi[K, V]) answer(p *part[K, V]) (r Result[V]) {
 		}
 		return r
 	case c != nil && c.gone:
-		return Result[V]{Err: reasonOf(m.ctx), Shared: c.shared}
+		return Result[V]{Err: c.reason(m.ctx), Shared: c.shared}
 	case c != nil:
 		f = c.flight
 	}

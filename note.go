@@ -12,10 +12,14 @@ import (
 // other and with the state of the flight. (The panic of a batch that is logged is noted
 // afterwards, when all flights have finished.)
 //
-// A counter counts steps, each when it happens, and no step is taken back: a queued
-// call that starts its flight does not stop having been queued. Stats works out the
-// classes of calls from the steps, some by subtraction. So no counter goes down, though
-// Stats.Joined does when a queued call starts its flight and is in Led from then on.
+// A counter counts steps, each when it happens, and no step is taken back. So a call is
+// counted in one of the classes of Stats only when it is certain which one that is. Most
+// calls are certain on arrival. Two kinds are pending, and counted later:
+//
+//   - a call that waits for a flight which has not started: when that starts, when the
+//     call leaves, or when Shutdown refuses it;
+//   - a nested call that follows: when the flight finishes, when the call leaves, or when
+//     a look refuses it because it waits for itself.
 //
 // To add a counter:
 //  1. Add a step to the constants below, before steps. Each shard then counts it in a
@@ -36,11 +40,12 @@ type step uint8
 
 const (
 	callLed         step = iota // leads a flight from the beginning of the flight
-	callJoined                  // has joined a flight, or is queued in one
+	callJoined                  // follows in a flight, for certain
+	callPending                 // waits for a flight, and may come to lead or be refused
 	callStarted                 // leads a flight in which it was queued
 	callClosed                  // was queued, and Shutdown refused it
 	callLeft                    // has left its flight
-	callRefused                 // received an error on arrival
+	callRefused                 // received an error on arrival, or from a look
 	flightAbandoned             // its last caller has left while fn ran
 	flightForgotten             // a Forget detached it, or dropped an outcome, or both
 	flightTakenOver             // was detached because of MaxAge
@@ -52,10 +57,9 @@ const (
 )
 
 // note counts a step of c in f, or of f, makes its event if there are hooks, and adds
-// or removes its edge. f is nil for callRefused, and for flightForgotten if the key had
-// no flight; c is nil if the step is one of the flight, or of a leader that runs fn on
-// its own goroutine, as no edge can lead to its flight. s.mu must be held, and graph as
-// well for callLed, callJoined and callLeft of a call with an edge.
+// or removes its edge. f is nil for callRefused on arrival, and for flightForgotten if
+// the key had no flight; c is nil if the step is one of the flight, or of a leader that
+// runs fn on its own goroutine, as no edge can lead to its flight. s.mu must be held.
 func (s *shard[K, V]) note(what step, f *flight[K, V], c *caller[K, V]) {
 	s.counts[what]++
 	hooked := s.group.hooks != nil
@@ -65,17 +69,24 @@ func (s *shard[K, V]) note(what step, f *flight[K, V], c *caller[K, V]) {
 			s.enroll(f) // Start is called later, by the goroutine that runs fn
 		}
 		point(c.edge, f)
-	case callJoined:
+	case callJoined, callPending:
 		c.flight = f // c takes part from here on
 		c.joined = s.newEvent(f)
 		point(c.edge, f)
 	case callStarted:
+		s.counts[callJoined] += uint64(f.followers() - f.nested()) // those that were queued with c
 		if hooked {
 			s.enrollStart(f) // its edge has been there since it was queued
 		}
-	case callLeft:
+	case callLeft, callRefused:
+		if f == nil {
+			break // it has taken part in nothing
+		}
+		if what == callLeft && c.pending() {
+			s.counts[callJoined]++ // it leaves as a follower
+		}
 		c.left = s.leaveEvent(f, c.joined)
-		c.edge.remove()
+		c.edge.drop()
 	case flightAbandoned:
 		if b := f.batch(); b != nil { // all its flights are abandoned at once
 			s.counts[what] += b.size() - 1
@@ -83,10 +94,19 @@ func (s *shard[K, V]) note(what step, f *flight[K, V], c *caller[K, V]) {
 	}
 }
 
+// pending reports whether c, which takes part, has not been counted in a class yet. c's
+// shard must be locked.
+func (c *caller[K, V]) pending() bool {
+	return !c.leads && (c.flight.state != running || c.edge != nil)
+}
+
 // noteEnd counts the end of f and returns the event for the Finish hook, or nil without
 // hooks. Only Shutdown ends a flight as rejected here: one that evaporates has no call
 // left to count, and no event. s.mu must be held.
 func (s *shard[K, V]) noteEnd(f *flight[K, V], how outcome) *Event[K] {
+	if how != rejected {
+		s.counts[callJoined] += uint64(f.nested()) // they have their answer now
+	}
 	switch how {
 	case panicked:
 		s.counts[flightPanicked]++

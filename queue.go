@@ -131,25 +131,30 @@ func (s *shard[K, V]) evaporate(f *flight[K, V]) *caller[K, V] {
 	return next
 }
 
-// queue blocks until the flight that c is queued in has finished, c leads it, or c's
-// context has ended. It runs the flight if c leads, and returns c's answer. fn is that
-// of a Do, or nil for other forms. It is entered with c's shard locked and unlocks it.
+// queue blocks until the flight that c is queued in, or has joined if c is nested, has
+// finished, c leads it, or c has to leave. It runs the flight if c leads, and returns c's
+// answer. fn is that of a Do, or nil for other forms. It is entered with c's shard locked
+// and unlocks it.
 //
 // c itself stays where it is, on its call's stack, and must not be used again: a copy
-// is listed. queue is outlined, as its frame would keep a plain follower from fitting
-// into the two KiB of stack that its goroutine was born with.
+// is listed, or watched. queue is outlined, as its frame would keep a plain follower from
+// fitting into the two KiB of stack that its goroutine was born with.
 //
 //go:noinline
 func (c *caller[K, V]) queue(fn func() (V, error)) (v V, shared bool, err error) {
 	q := new(caller[K, V])
 	*q = *c
 	q.turn = sched.NewCompletion()
-	q.list()
+	if q.flight.state != running {
+		q.list()
+	}
 	q.seat = q.flight.sit()
-	q.shard.unlock(q.edge)
+	q.watch()
+	q.shard.mu.Unlock()
 	q.announce()
 	// More than one may be complete by now. takeTurn and await look at the state of the
-	// flight, so it does not matter which of them has woken q.
+	// flight, so it does not matter which of them has woken q. A look that refuses q
+	// completes turn, too.
 	sched.WaitAny(q.seat.done, q.turn, q.done)
 	if !q.takeTurn() {
 		return q.await() // the answer is there, or ctx has ended
@@ -192,13 +197,26 @@ func (c *caller[K, V]) takeTurn() bool {
 	}
 	s := c.shard
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	f := c.flight
 	if c.gone || f.state != promoted || !c.promoted {
-		return false // the flight has finished, or c has left, or it is not c's turn
+		// The flight has finished, or it is not c's turn, or c has left. A blocked call
+		// has left by now only if a look has refused it, and must not wait for its seat.
+		c.ended = c.gone
+		s.mu.Unlock()
+		return false
 	}
+	if refusal := c.edge.lead(); refusal != nil {
+		s.mu.Unlock()
+		c.refuse(refusal) // the look may be about to do the same
+		c.ended = true
+		return false
+	}
+	defer s.mu.Unlock()
 	f.state = running
 	f.leading, c.leads = true, true
+	if c.edge != nil {
+		f.cold.nested--
+	}
 	f.born = sched.Now()
 	s.note(callStarted, f, c)
 	if !c.inline {

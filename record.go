@@ -110,8 +110,9 @@ type cold[K comparable, V any] struct {
 	// counts it down. It stays 0 in the flights of a batch, which has such a number itself.
 	panickers int
 
-	id    uint64 // see I1
-	story *story // the flight's times, for hooks; nil without hooks
+	nested int    // see flight.nested
+	id     uint64 // see I1
+	story  *story // the flight's times, for hooks; nil without hooks
 }
 
 // An ownFlight is a flight and its cold part in one allocation.

@@ -23,10 +23,10 @@ type Stats struct {
 	// fn, but counts that of a DoMulti once for each key.
 	Led uint64
 
-	// Joined counts the calls that joined a flight or are queued in one. When a
-	// queued call comes to lead, it is counted in Led and no longer in Joined;
-	// when Shutdown refuses it, in Rejected and no longer in Joined. So this
-	// number may go down.
+	// Joined counts the calls that followed in a flight. A call that is queued is in
+	// no class, and Calls does not count it, until its flight starts, the call leaves,
+	// or Shutdown refuses it; a call that was made with the context of an fn and
+	// joined, until it is answered, leaves, or gets a *DeadlockError.
 	Joined uint64
 
 	Lingered     uint64 // calls that were answered by an outcome that lingers
@@ -64,7 +64,7 @@ func (g *Group[K, V]) Stats() Stats {
 	})
 	st := Stats{
 		Led:          n[callLed] + n[callStarted],
-		Joined:       n[callJoined] - n[callStarted] - n[callClosed],
+		Joined:       n[callJoined],
 		Rejected:     n[callRefused] + n[callClosed],
 		EndedOnEntry: uint64(gs.ended.value()),
 		Left:         n[callLeft],
