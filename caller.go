@@ -316,6 +316,8 @@ func (c *caller[K, V]) guard(code func()) {
 		// In place of c.ctx, which need not have ended and may be the code that failed.
 		case c.withdraw(context.Background()):
 			c.unwatch() // the flight does it only for callers in its list
+		case c.turn != nil && c.err != nil: // a look has refused it
+			c.afterLeaving(context.Background())
 		case c.seat.done != nil:
 			defer c.forgo() // last, as the log handler may exit the goroutine
 			c.receive()     // deliver, or the DoMulti, does it for the others

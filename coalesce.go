@@ -326,7 +326,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 //
 // If fn calls [runtime.Goexit], the callers get [ErrGoexit], except that a
 // caller whose own goroutine ran fn exits. A call made with the context of an
-// fn gets a *[DeadlockError] if it would close a cycle of waits. Panics, other
+// fn gets a *[DeadlockError] if it waits for itself. Panics, other
 // errors and misuse are as in Do, and a nil ctx panics. The methods of ctx must
 // not panic and must not exit the goroutine. Use Do if fn must not outlive the
 // call, for example because it uses a transaction of the caller's.

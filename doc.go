@@ -180,12 +180,14 @@
 // # Deadlocks
 //
 // An fn that waits for its own flight, directly or through other flights, waits
-// for itself: the waits form a cycle. Each call that is made with the context
-// that an fn was given is checked for this. If it would close a cycle, it takes
-// part in nothing and gets a *[DeadlockError], which names the keys. The groups
-// on a cycle may have different types. A call is also refused if [Group.MaxAge]
-// would end the wait later, as with a DoFresh for fn's own key. [Detach]
-// exempts work that fn starts but does not wait for.
+// for itself: the waits form a cycle. A call that is made with the context that
+// an fn was given, and that has waited for 10 ms for a flight of another call,
+// is checked for this. If it is part of a cycle, it leaves its flight and gets a
+// *[DeadlockError], which names the keys. One call of a cycle is refused in this
+// way. In a DoMulti, it is refused for the key that closes the cycle alone. The
+// groups on a cycle may have different types. The end of a flight, a Forget or
+// [Group.MaxAge] may come before the check, and answer the call instead.
+// [Detach] exempts work that fn starts but does not wait for.
 //
 // The check misses a cycle if
 //   - one of its calls was not made with the context of an fn, as [Group.Do]
@@ -254,9 +256,11 @@
 // lingers [Forever].
 //
 // The check for deadlocks is free if the call's context is
-// [context.Background]. With any other context it looks up one value, and a
-// call from inside an fn also takes a lock that all such calls of the process
-// share.
+// [context.Background]. With any other context it looks up one value. A call
+// from inside an fn also takes a lock that the calls of that fn share, and one
+// that follows or is queued arms a timer. Only a call that has waited for 10 ms,
+// and whose fn's flight other flights wait for, searches the graph of waits: one
+// such call of the process at a time, and no call waits for it.
 //
 // # Origin
 //

@@ -41,10 +41,11 @@ var (
 	ErrDeadlock = errors.New("coalesce: deadlock")
 )
 
-// A DeadlockError is returned to a call that would close a cycle of waits. Its
-// context is one that the fn of a flight was given, and the flight that it asks
-// for is that same flight, or waits for it, directly or through others. The call
-// takes part in nothing. [errors.Is] reports that the error is [ErrDeadlock].
+// A DeadlockError is returned to a call that waits for itself. Its context is one
+// that the fn of a flight was given, and the flight that it waits for is that
+// same flight, or waits for it, directly or through others. The call has waited
+// for 10 ms, and leaves its flight as if its context had ended. [errors.Is]
+// reports that the error is [ErrDeadlock].
 type DeadlockError struct {
 	// Keys are the keys of the cycle, in which each flight waits for the next.
 	// The first is the key of the flight whose fn made the call, the second is

@@ -118,7 +118,9 @@ type Hooks[K comparable] struct {
 	// its Join or Start has returned: a slow one of these delays it. DoContext
 	// and DoFresh call it before they return. In DoChan, another goroutine
 	// calls it, after the Result has been sent. In DoMulti, another goroutine
-	// calls it for a queued key that was about to lead.
+	// calls it for a queued key that was about to lead. A call that waits for
+	// itself leaves, too, and gets a *[DeadlockError]; in DoChan and DoMulti,
+	// another goroutine calls Leave then.
 	Leave func(context.Context, Event[K])
 
 	// Finish is called when a flight has finished, on the goroutine that ran
@@ -161,7 +163,8 @@ type Event[K comparable] struct {
 	Run time.Duration
 
 	// Outcome and Err describe, at Finish and Receive, how fn ended. Err is the
-	// error that callers get.
+	// error that callers get. At Leave, Err is the *DeadlockError of a call that
+	// left because it waited for itself, and nil if its context ended.
 	Outcome Outcome
 	Err     error
 
@@ -259,16 +262,16 @@ func (s *shard[K, V]) newEvent(f *flight[K, V]) *Event[K] {
 }
 
 // leaveEvent returns the event for a call that leaves f, or nil without hooks. The call has
-// taken part since the event of its joining or, if that is nil, since f started. s.mu
-// must be held.
-func (s *shard[K, V]) leaveEvent(f *flight[K, V], joined *Event[K]) *Event[K] {
+// taken part since the event of its joining or, if that is nil, since f started. refusal
+// is its answer if it leaves because it waits for itself, else nil. s.mu must be held.
+func (s *shard[K, V]) leaveEvent(f *flight[K, V], joined *Event[K], refusal error) *Event[K] {
 	e := s.newEvent(f)
 	if e != nil {
 		since := f.born
 		if joined != nil {
 			since = joined.at
 		}
-		e.Wait = time.Duration(e.at - since)
+		e.Wait, e.Err = time.Duration(e.at-since), refusal
 	}
 	return e
 }

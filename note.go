@@ -85,7 +85,7 @@ func (s *shard[K, V]) note(what step, f *flight[K, V], c *caller[K, V]) {
 		if what == callLeft && c.pending() {
 			s.counts[callJoined]++ // it leaves as a follower
 		}
-		c.left = s.leaveEvent(f, c.joined)
+		c.left = s.leaveEvent(f, c.joined, c.err)
 		c.edge.drop()
 	case flightAbandoned:
 		if b := f.batch(); b != nil { // all its flights are abandoned at once
