@@ -218,7 +218,8 @@
 //	  fn captures variables                  1, but 0 in Do and TryDo
 //	  fn asks its context for Done           1
 //	  DoChan, if ctx can end                 3 with a ctx of package context
-//	  a call with the context of an fn       2 for each key
+//	  a call with the context of an fn       2 for each key, and about 5 more for
+//	                                         one that follows or is queued
 //	  a flight that is joined                2, in a batch up to 3
 //	  a flight for which no record is kept   1, 2 on a goroutine of its own
 //	  each 128 waiters after the first 128   2, the first time 3
