@@ -324,7 +324,7 @@ func ExampleGroup_clone() {
 	// Output: 1 execution
 }
 
-// With Linger, a success goes on answering for a while. An error does not, so
+// With Linger, a value goes on answering for a while. An error does not, so
 // that Forever makes a once for each key that retries errors.
 func ExampleGroup_linger() {
 	g := coalesce.Group[string, int]{Linger: coalesce.Forever}
@@ -346,6 +346,65 @@ func ExampleGroup_linger() {
 	// 42 true <nil>
 	// 42 true <nil>
 	// 42 false <nil>
+}
+
+// A failure that cannot mend at once holds off others: for a second, calls get
+// its error, and the next call after that tries again.
+func ExampleGroup_lingerForFailure() {
+	g := coalesce.Group[string, int]{
+		LingerFor: func(_ int, err error) time.Duration {
+			if err != nil {
+				return time.Second
+			}
+			return time.Minute
+		},
+	}
+	attempts := 0
+	load := func() (int, error) {
+		attempts++
+		return 0, errors.New("the backend is down")
+	}
+	for range 100 {
+		g.Do("feed", load)
+	}
+	_, shared, err := g.Do("feed", load)
+	fmt.Println(attempts, "attempt:", err, shared)
+	time.Sleep(time.Second)
+	g.Do("feed", load)
+	fmt.Println(attempts, "attempts")
+	// Output:
+	// 1 attempt: the backend is down true
+	// 2 attempts
+}
+
+// How long a token is good is in the token: it lingers until ten seconds before
+// it expires. One that was refused is asked for again after a second.
+func ExampleGroup_lingerForToken() {
+	type token struct {
+		secret  string
+		expires time.Time
+	}
+	g := coalesce.Group[string, token]{
+		LingerFor: func(tok token, err error) time.Duration {
+			if err != nil {
+				return time.Second
+			}
+			return time.Until(tok.expires.Add(-10 * time.Second))
+		},
+	}
+	issued := 0
+	issue := func(context.Context) (token, error) {
+		issued++
+		return token{fmt.Sprint("secret ", issued), time.Now().Add(time.Hour)}, nil
+	}
+	for range 3 {
+		tok, _, err := g.DoContext(context.Background(), "audience", issue)
+		fmt.Println(tok.secret, err)
+	}
+	// Output:
+	// secret 1 <nil>
+	// secret 1 <nil>
+	// secret 1 <nil>
 }
 
 // Hooks report what happens to flights, here to count those that fail.

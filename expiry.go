@@ -208,7 +208,7 @@ func (l *lingerers[K, V]) expired() (gone []*lingerer[K, V], again bool) {
 	if l.strays {
 		l.strays = false
 		for i := range l.order.n {
-			if p := l.order.at(i).lingerer; p.since > now {
+			if p := l.order.at(i).lingerer; p.since > now && p.end != never {
 				gone = append(gone, p)
 			}
 		}

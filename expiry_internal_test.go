@@ -1,0 +1,172 @@
+package coalesce
+
+import (
+	"cmp"
+	"container/heap"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestOrder_FirstToExpire: whatever is put in and taken out, the first is the one that ends
+// first and, of equals, the one that was put in first; and no element moves when the order
+// grows, apart from those in its first chunk.
+func TestOrder_FirstToExpire(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var o order[int, int]
+	var in []*lingerer[int, int] // sorted as the order is to be
+	take := func(i int) {
+		p := in[i]
+		heap.Remove(&o, int(p.place))
+		in = slices.Delete(in, i, i+1)
+		if p.place != -1 {
+			t.Fatalf("one that was taken out is at %d", p.place)
+		}
+	}
+	check := func() {
+		t.Helper()
+		if o.n != len(in) || o.n > 0 && o.first() != in[0] || o.n == 0 && (o.first() != nil || o.chunks != nil) {
+			t.Fatalf("got %d in the order, first %+v, want %d, first %+v", o.n, o.first(), len(in), in[0])
+		}
+		if spare := len(o.chunks)*orderChunk - o.n; spare > 2*orderChunk {
+			t.Fatalf("%d chunks for %d elements", len(o.chunks), o.n)
+		}
+	}
+	for _, want := range []int{10, 0, 3*orderChunk + 7, orderChunk - 1, 2*orderChunk + 1, 1, 0} {
+		for len(in) != want {
+			switch {
+			case len(in) > want || r.IntN(5) == 0 && len(in) > 0:
+				take(r.IntN(len(in)))
+			default:
+				p := &lingerer[int, int]{end: r.Int64N(50)}
+				heap.Push(&o, p)
+				i, _ := slices.BinarySearchFunc(in, p, func(q, p *lingerer[int, int]) int {
+					return cmp.Or(cmp.Compare(q.end, p.end), -1) // after its equals
+				})
+				in = slices.Insert(in, i, p)
+			}
+			check()
+		}
+	}
+	var second *element[int, int] // of the second chunk, the first
+	for range 3 * orderChunk {
+		p := &lingerer[int, int]{end: r.Int64N(50)}
+		heap.Push(&o, p)
+		if o.n == orderChunk+1 {
+			second = o.at(orderChunk)
+		}
+	}
+	if o.at(orderChunk) != second {
+		t.Error("an element has moved")
+	}
+}
+
+// keepFor makes key linger for so long.
+func keepFor(g *Group[int, time.Duration], key int, life time.Duration) {
+	_, _, _ = g.Do(key, func() (time.Duration, error) { return life, nil })
+}
+
+func lifeIsTheValue(life time.Duration, _ error) time.Duration { return life }
+
+// TestSweep_FewTimers: outcomes that linger for a moment, one after another, beside one that
+// lingers long, do not start a timer for the long one each time; nor do many that expire
+// one after another have a sweep each.
+func TestSweep_FewTimers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, time.Duration]{LingerFor: lifeIsTheValue}
+		l := g.use().lingering
+		keepFor(&g, 0, time.Hour)
+		first := l.sweeps[0]
+		for range 1000 {
+			keepFor(&g, 1, time.Millisecond)
+			if len(l.sweeps) > 2 || l.sweeps[0] != first {
+				t.Fatalf("got sweeps due at %v, want that at %d and one more", l.sweeps, first)
+			}
+			time.Sleep(3 * time.Millisecond)
+		}
+		sweeps := map[int64]bool{}
+		for key := range 1600 {
+			keepFor(&g, key+2, 16*time.Second)
+			sweeps[l.sweeps[len(l.sweeps)-1]] = true
+			time.Sleep(10 * time.Millisecond)
+		}
+		for range 1600 {
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+			sweeps[l.sweeps[len(l.sweeps)-1]] = true
+		}
+		if n, err := g.use().check(false); n != 1 || err != nil || len(sweeps) > 2*sweepFraction+2 {
+			t.Errorf("%d linger, %v, after %d sweeps, want 1 after at most %d", n, err, len(sweeps), 2*sweepFraction+2)
+		}
+	})
+}
+
+// TestSweep_EarlierOne: an outcome that expires before all others gets a sweep of its own,
+// and the later ones are not lost.
+func TestSweep_EarlierOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, time.Duration]{LingerFor: lifeIsTheValue}
+		for key, life := range []time.Duration{time.Hour, time.Minute, time.Second, 10 * time.Second} {
+			keepFor(&g, key, life)
+			if n, err := g.use().check(false); n != key+1 || err != nil {
+				t.Errorf("%d linger, want %d; %v", n, key+1, err)
+			}
+		}
+		for i, wait := range []time.Duration{time.Second, 9 * time.Second, 50 * time.Second, 59 * time.Minute} {
+			time.Sleep(wait)
+			synctest.Wait()
+			if n, err := g.use().check(false); n != 3-i || err != nil {
+				t.Errorf("after %d of them have expired: %d linger; %v", i+1, n, err)
+			}
+		}
+	})
+}
+
+// TestSweep_Strays: what was kept by another clock is freed when the next outcome begins to
+// linger, also if it does not expire by its own clock for long; what never expires stays.
+func TestSweep_Strays(t *testing.T) {
+	g := Group[int, time.Duration]{LingerFor: lifeIsTheValue, LingerMax: 3000}
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Hour)
+		for key := range 2*orderChunk + 10 {
+			keepFor(&g, key, time.Hour)
+		}
+		keepFor(&g, -1, Forever)
+	})
+	synctest.Test(t, func(t *testing.T) { // whose clock begins before that
+		keepFor(&g, -2, time.Minute)
+		synctest.Wait()
+		if n, err := g.use().check(false); n != 2 || err != nil {
+			t.Errorf("%d linger, want 2; %v", n, err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n, err := g.use().check(false); n != 1 || err != nil {
+			t.Errorf("%d linger, want 1; %v", n, err)
+		}
+	})
+}
+
+// TestSweep_BeforeTheEnd: a sweep takes the index entries of what has expired, and leaves one
+// that has come to the same key since.
+func TestSweep_BeforeTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, time.Duration]{LingerFor: lifeIsTheValue}
+		l := g.use().lingering
+		keepFor(&g, 1, time.Second)
+		p := lingererOf(&g, 1)
+		l.mu.Lock()
+		l.remove(p) // as a sweep does, which then releases the lock
+		l.mu.Unlock()
+		keepFor(&g, 1, time.Hour)
+		p.unindex()
+		if n, err := g.use().check(false); n != 1 || err != nil {
+			t.Errorf("%d linger, want 1; %v", n, err)
+		}
+		if !g.Forget(1) {
+			t.Error("Forget found nothing")
+		}
+	})
+}
