@@ -242,7 +242,7 @@
 // none of this.
 //
 // A DoMulti that leads 100 keys allocates 25 KB, the map of results included. An
-// outcome that lingers takes some 130 bytes with its place in the index, apart
+// outcome that lingers takes some 170 bytes with its place in the index, apart
 // from what its key, value and error refer to, and each shard with outcomes 2
 // KB at least. A context that fn derives from its own costs no goroutine,
 // unless a [context.WithValue] comes between the two: then it costs one until

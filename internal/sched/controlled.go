@@ -12,8 +12,8 @@
 // that lock does nothing visible to others between a release and its next point.
 //
 // Two things are not controlled: channels that values are sent on, which the core does
-// not wait on; and the concurrent map and the counters of package xsync. An operation on
-// one of these is as if atomic, because no other goroutine runs meanwhile.
+// not wait on; and the concurrent map and the counters of package xsync, with [Counter]. An
+// operation on one of these is as if atomic, because no other goroutine runs meanwhile.
 package sched
 
 import (

@@ -5,8 +5,8 @@
 // Every lock, atomic word, goroutine start, park, yield, timer, clock reading and random
 // number of the core goes through the names below. The exceptions are the counters and
 // the concurrent map of package xsync, and the buffered channels of receivers, which
-// never block the sender: the explorer takes an operation on one of these for a single
-// step.
+// never block the sender: the explorer takes an operation on one of these, or on a
+// [Counter], for a single step.
 //
 // In this build the names are aliases and small functions, nearly all of which are
 // inlined. With the build tag coalesceexplore, controlled.go takes the place of this
