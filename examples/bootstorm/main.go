@@ -71,7 +71,7 @@ func run(ctx context.Context, release func(), args []string, stdout, stderr io.W
 	}
 	if err != nil {
 		release()
-		return tell(exitUsage, "%v (see bootstorm -h)", err)
+		return tell(exitUsage, "%v; see bootstorm -h", err)
 	}
 
 	var prog *progress

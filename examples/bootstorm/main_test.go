@@ -102,7 +102,7 @@ func TestRun_HelpExits0(t *testing.T) {
 	if status != exitOK || stderr != "" {
 		t.Errorf("status %d, stderr %q", status, stderr)
 	}
-	for _, name := range []string{"-root", "-storm", "-workers", "-arrivals", "-policy", "-json", "-cycle"} {
+	for _, name := range []string{"-root", "-storm", "-workers", "-arrivals", "-policy", "-json", "-cycle", "exit status"} {
 		if !strings.Contains(stdout, name) {
 			t.Errorf("the help does not tell %s", name)
 		}

@@ -82,6 +82,8 @@ func usage() string {
 	fs := newFlags(&o, &policies, &modules)
 	fs.SetOutput(&b)
 	fs.PrintDefaults()
+	b.WriteString("\nThe exit status is 0 if every check held, 1 if one failed or the report could not be\n" +
+		"written, 2 if there was nothing to run, and 130 after an interrupt; a second one ends it.\n")
 	return b.String()
 }
 
