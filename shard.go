@@ -92,7 +92,7 @@ const (
 	// next one. On 64-bit machines it also makes a shard with keys of 16 bytes 256 bytes
 	// long, a size that the allocator aligns. On two cores, no padding and 128 bytes
 	// more made no difference that exceeded the noise.
-	shardPadding = 16
+	shardPadding = 8
 )
 
 // A groupState is the state of a Group from its first use: a copy of its configuration,

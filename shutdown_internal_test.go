@@ -118,8 +118,10 @@ func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
 			ask := func() { told <- call.form(ctx, g, key) }
 			if call.queued {
 				wg.Go(ask)
-				for g.Stats().Joined == 0 {
-					runtime.Gosched()
+				for queued := false; !queued; runtime.Gosched() {
+					for f := range g.Flights() {
+						queued = queued || f.State == StateQueued
+					}
 				}
 			}
 			tab.at(1).mu.Lock()
