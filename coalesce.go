@@ -103,8 +103,8 @@ type Group[K comparable, V any] struct {
 	// value and its error, at once and without a lock. These calls report that
 	// it is shared. It never answers a call at or after its end.
 	//
-	// [Group.Forget], [Group.ForgetUnshared] and [Group.Shutdown] drop the
-	// outcome, and so does the end of a later flight of its key. While the
+	// A Forget of any form but [Group.ForgetFlight] drops the outcome. So do
+	// [Group.Shutdown] and the end of a later flight of its key. While the
 	// outcome lingers, only a DoFresh starts such a flight, and other calls
 	// still get the old outcome until that flight ends. When it ends, the old
 	// outcome is dropped in any case, and that of the flight may linger in its

@@ -22,6 +22,9 @@
 //   - [Group.DoMulti], for many keys and a backend that loads them in bulk.
 //   - [Group.Forget], if the result of a running execution is no longer good
 //     enough for new calls: the next one starts another execution.
+//     [Group.ForgetFunc] does that for all keys that match,
+//     [Group.ForgetFlight] for one flight out of [Group.Flights], and
+//     [Group.ForgetUnshared] for a key unless other calls wait.
 //   - [Group.Linger], a field, to let a value answer calls for some time after
 //     its execution.
 //   - [Group.LingerFor], a field, if that time depends on the value, or to let
@@ -44,11 +47,11 @@
 // # Contract: one execution, one result
 //
 //   - One at a time (G1). At most one execution of fn for a key runs at any
-//     instant, unless [Group.Forget], [Group.ForgetUnshared] or [Group.MaxAge]
-//     lets another start. This holds even when every caller has left and fn
-//     ignores its context: a call that arrives then waits, under its own
-//     context if it has one, until the abandoned execution has ended, and a
-//     later execution answers it. That wait is the price of the promise.
+//     instant, unless a Forget of any form or [Group.MaxAge] lets another
+//     start. This holds even when every caller has left and fn ignores its
+//     context: a call that arrives then waits, under its own context if it has
+//     one, until the abandoned execution has ended, and a later execution
+//     answers it. That wait is the price of the promise.
 //
 //   - One answer (G2). Every caller of a flight gets the same value and the
 //     same error, equal by ==, unless its own context ended first. Errors are
@@ -115,7 +118,8 @@
 //     never by their hashes alone. A call whose key holds a dynamic type that
 //     is not comparable panics before any lock is taken. NaN does not equal
 //     itself: calls with such a key never coalesce, and they leave nothing
-//     behind. The default hash is seeded for each group, so that no outsider
+//     behind; only [Group.ForgetFlight] and [Group.ForgetFunc] find their
+//     flights. The default hash is seeded for each group, so that no outsider
 //     can craft keys that pile up in one shard.
 //
 //   - Nothing is kept (G12). When a flight has finished and its callers have
@@ -127,22 +131,24 @@
 //     its memory with it, even if the flight never ends.
 //
 //   - User code runs outside every lock (G13): fn, LingerFor, Clone, Hash, the
-//     [Hooks] and the methods of the callers' contexts. All of these may use
-//     the group, but LingerFor and a hook must not use it for the key that they
-//     are called for, nor for the other keys of the same DoMulti. A hook that
-//     panics is recovered, logged and counted. Hash and the methods of contexts
-//     must not panic. Hooks and the methods of contexts must not call
-//     [runtime.Goexit]. If one does, its own call leaves, if it still takes
-//     part, and other callers are not affected, except that a Goexit of the
-//     Start hook counts as one of fn; see [Hooks].
+//     match of [Group.ForgetFunc], the [Hooks] and the methods of the callers'
+//     contexts. All of these may use the group, but LingerFor and a hook must
+//     not use it for the key that they are called for, nor for the other keys
+//     of the same DoMulti. A hook that panics is recovered, logged and counted.
+//     Hash and the methods of contexts must not panic. Hooks and the methods of
+//     contexts must not call [runtime.Goexit]. If one does, its own call leaves,
+//     if it still takes part, and other callers are not affected, except that a
+//     Goexit of the Start hook counts as one of fn; see [Hooks].
 //
 //   - The zero Group is ready to use (G14). It must not be copied. A Group in a
 //     package variable may be used in [testing/synctest] bubbles, one after
 //     another, and outside them; callers inside and outside a bubble must not
 //     share a flight.
 //
-//   - Forget (G15) lets the next call start a new flight. The forgotten flight
-//     answers its own callers, and never removes or disturbs its replacement.
+//   - Forget (G15), in each of its forms, lets the next call start a new flight.
+//     The forgotten flight answers its own callers, and never removes or
+//     disturbs its replacement. No execution that began before a [Group.Forget]
+//     or a [Group.ForgetFunc] answers a call that begins after it.
 //
 //   - Keys do not disturb each other (G16). No lock is held while waiters are
 //     woken, and waking thousands of them does not delay the leader's own

@@ -218,6 +218,44 @@ func ExampleGroup_ForgetUnshared() {
 	// Output: nobody has joined: true
 }
 
+// The pages of a site are forgotten, whether they are being loaded or linger.
+func ExampleGroup_ForgetFunc() {
+	g := coalesce.Group[string, int]{Linger: time.Hour}
+	for _, page := range []string{"shop/cart", "shop/list", "blog/today"} {
+		g.Do(page, func() (int, error) { return 1, nil })
+	}
+	n := g.ForgetFunc(func(page string) bool { return strings.HasPrefix(page, "shop/") })
+	fmt.Println("forgotten:", n)
+
+	shop, _, _ := g.Do("shop/cart", func() (int, error) { return 2, nil })
+	blog, _, _ := g.Do("blog/today", func() (int, error) { return 2, nil })
+	fmt.Println("shop:", shop, "blog:", blog)
+	// Output:
+	// forgotten: 2
+	// shop: 2 blog: 1
+}
+
+// Flights that have run for too long are forgotten. If one is over by then, and another
+// runs for its key, that other one stays.
+func ExampleGroup_ForgetFlight() {
+	var g coalesce.Group[string, int]
+	ctx := context.Background()
+	g.DoFresh(ctx, "slow", func(context.Context) (int, error) {
+		time.Sleep(2 * time.Millisecond)
+		for f := range g.Flights() {
+			if f.Age > time.Millisecond {
+				fmt.Println("forgotten:", f.Key, g.ForgetFlight(f.ID))
+			}
+		}
+		v, _, err := g.DoFresh(ctx, "slow", func(context.Context) (int, error) { return 2, nil })
+		fmt.Println("the next call:", v, err)
+		return 1, nil
+	})
+	// Output:
+	// forgotten: slow true
+	// the next call: 2 <nil>
+}
+
 func ExampleGroup_Len() {
 	var g coalesce.Group[string, int]
 	g.Do("outer", func() (int, error) {

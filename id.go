@@ -43,3 +43,34 @@ func (s *shard[K, V]) idOf(f *flight[K, V]) uint64 {
 	}
 	return f.cold.id
 }
+
+// shardOf returns the shard of the flight with the given ID, or nil if that shard has not
+// been made: then no flight has the ID.
+func (gs *groupState[K, V]) shardOf(id uint64) *shard[K, V] {
+	return gs.shards[id&uint64(len(gs.shards)-1)].Load()
+}
+
+// withID returns the flight with the given ID if it is registered in s, or nil. s must
+// be the shard that shardOf returns. s.mu must be held.
+func (s *shard[K, V]) withID(id uint64) *flight[K, V] {
+	has := func(f *flight[K, V]) bool { return f.cold != nil && f.cold.id == id }
+	switch {
+	case id == 0: // that of all flights whose ID has not been asked for
+		return nil
+	case s.alone && has(s.lone):
+		return s.lone
+	case s.count == 0:
+		return nil
+	}
+	// The table may have less than 256 buckets: then the bits pick one. Otherwise they
+	// pick the first, and every 256th after it.
+	low := uint32(id / uint64(len(s.group.shards)) % (1 << idHashBits))
+	for i := s.index(low); int(i) < len(s.chains); i += 1 << idHashBits {
+		for f := s.chains[i]; f != nil; f = f.next {
+			if has(f) {
+				return f
+			}
+		}
+	}
+	return nil
+}

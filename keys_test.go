@@ -41,7 +41,7 @@ func TestG11_UnhashableKey(t *testing.T) {
 }
 
 // TestG11_NaN: a key that does not equal itself is never shared, cannot be
-// forgotten, and leaves nothing behind.
+// forgotten by key (see TestForget_NaN), and leaves nothing behind.
 func TestG11_NaN(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type point struct{ x, y float64 }

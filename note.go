@@ -47,7 +47,7 @@ const (
 	callLeft                    // has left its flight
 	callRefused                 // received an error on arrival, or from a look
 	flightAbandoned             // its last caller has left while fn ran
-	flightForgotten             // a Forget detached it, or dropped an outcome, or both
+	flightForgotten             // a Forget of any form detached it, or dropped an outcome, or both
 	flightTakenOver             // was detached because of MaxAge
 	flightPanicked              // its fn panicked
 	flightExited                // its fn called Goexit

@@ -333,6 +333,10 @@ func TestFirstUse_LooksMakeNoShard(t *testing.T) {
 		"Flights":        func() { g.Flights()(func(Flight[int]) bool { return true }) },
 		"Forget":         func() { wantForgot(t, "Forget", g.Forget(1), false) },
 		"ForgetUnshared": func() { wantForgot(t, "ForgetUnshared", g.ForgetUnshared(1), true) },
+		"ForgetFlight":   func() { wantForgot(t, "ForgetFlight", g.ForgetFlight(1), false) },
+		"ForgetFunc": func() {
+			wantForgot(t, "ForgetFunc", g.ForgetFunc(func(int) bool { return true }) > 0, false)
+		},
 		"ended on entry": func() { _, _, _ = g.DoContext(ended, 1, nothing) },
 		"ended, DoMulti": func() {
 			g.DoMulti(ended, []int{1}, func(context.Context, []int) (map[int]int, error) { return nil, nil })

@@ -183,6 +183,12 @@ func TestStateTable(t *testing.T) {
 		in("Forget", func(t *testing.T, g *group) {
 			testForget(t, g, g.Forget, st.forget, st.forget, st.promotes)
 		})
+		for _, name := range []string{"ForgetFunc", "ForgetFlight"} {
+			in(name, func(t *testing.T, g *group) {
+				forget := func(key string) bool { return forgets[name](g, key) }
+				testForget(t, g, forget, st.forget, st.forget, st.promotes)
+			})
+		}
 		in("ForgetUnshared", func(t *testing.T, g *group) {
 			detaches := st.forget && st.forgetUnshared
 			testForget(t, g, g.ForgetUnshared, st.forgetUnshared, detaches, st.promotes)

@@ -35,7 +35,7 @@ type Stats struct {
 
 	Left         uint64 // calls in Led or Joined that left because their context ended
 	Abandoned    uint64 // flights that all callers left while fn ran
-	Forgotten    uint64 // calls of Forget and ForgetUnshared that had anything to forget
+	Forgotten    uint64 // keys for which a Forget of any form had anything to forget
 	TakenOver    uint64 // flights that were taken over from because of MaxAge
 	Panics       uint64 // flights whose fn panicked
 	Goexits      uint64 // flights whose fn called runtime.Goexit
