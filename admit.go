@@ -42,6 +42,7 @@ const (
 	answered                // an outcome that lingers is its answer
 	refused                 // an error is its answer
 	ended                   // a receiver's ctx has ended; afterLeaving answers it
+	open                    // from prepare: admit has yet to decide
 )
 
 // A wish says which flights a call may take part in, apart from one that it leads.

@@ -26,7 +26,7 @@ func TestBatch_ConcludedIsNotAbandoned(t *testing.T) {
 		t.Errorf("got abandoned %v, context %v, %+v", c.flight.abandoned(), b.ctx.Err(), st)
 	}
 	late := caller[int, int]{ctx: ctx, fn: nothing}
-	if v := late.arrive(g.use(), 1, anything, nil); v != joins {
+	if v := late.arrive(g.use(), 1, anything); v != joins {
 		t.Errorf("got verdict %d for a call that comes late, want that it joins", v)
 	}
 	s.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 //	a key of a DoMulti  waits on its seat's completion, or on answered if it is queued
 //
 // A follower of Do is a caller only while it arrives. After that its flight keeps a
-// count of it and nothing else.
+// count of it and nothing else. Of a receiver that joins and cannot leave, its flight
+// keeps the count and the channel (see chan.go).
 //
 // The way of a blocked call (a receiver's verdict may also be ended: its ctx ended just
 // before it could take part, and afterLeaving has answered it):
@@ -72,7 +73,7 @@ import (
 // To add a form of call:
 //  1. Begin with newCaller and arrive. A new wish belongs into admit, with its column in
 //     the table there. Take up each verdict that arrive can return for that wish, like
-//     DoContext, which has them all but ended: that one occurs only with watch. DoFresh
+//     DoContext, which has them all but ended: that one occurs only in DoChan. DoFresh
 //     has no joins, as fresh never joins.
 //  2. Have the call answered: by run, await, queue and immediate if it blocks, as in
 //     DoContext; by a list and deliver if it does not, as in DoChan.
@@ -152,23 +153,32 @@ func newCaller[K comparable, V any](ctx context.Context, fn func(context.Context
 // arrive decides whether c, which asks for key, takes part in a flight, and in which
 // way. If the verdict is leads, joins or queues, c takes part, and arrive returns with
 // c's shard locked. Otherwise c takes part in nothing; its answer is in lingerer or err,
-// or, if the verdict is ended, has been sent by afterLeaving. If watch is not nil,
-// arrive calls it before c can take part; it is passed in, as a closure made here would
-// move every caller to the heap. No lock may be held before.
+// or, if the verdict is ended, has been sent by afterLeaving. No lock may be held before.
+// arrive is the two steps below in one.
+func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish) verdict {
+	h, reflexive, v := c.prepare(gs, key, wants)
+	if v == open {
+		v = c.enter(h, key, reflexive, wants)
+	}
+	return v
+}
+
+// prepare is the part of arrive that comes before the lock. If the verdict is open, enter
+// must follow. A receiver begins to watch its ctx in between.
 //
 // Hash and the methods of ctx are user code. All that the decision needs of it runs
-// here, before the lock.
-func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch func()) verdict {
-	h, reflexive := gs.hash(key) // may panic, when nothing has been counted or begun
+// here.
+func (c *caller[K, V]) prepare(gs *groupState[K, V], key K, wants wish) (h uint64, reflexive bool, v verdict) {
+	h, reflexive = gs.hash(key) // may panic, when nothing has been counted or begun
 	if c.ctx != nil {
 		if c.err = c.ctx.Err(); c.err != nil {
 			gs.ended.add(1)
-			return refused
+			return h, reflexive, refused
 		}
 	}
 	c.shard = gs.shard(h)
 	if wants != fresh && gs.lingering != nil && c.lingering(h, key) {
-		return answered // no lock, no edge, and no Done channel that has to be made
+		return h, reflexive, answered // no lock, no edge, and no Done channel that has to be made
 	}
 	if c.ctx != nil {
 		c.done = c.ctx.Done()
@@ -176,9 +186,11 @@ func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish, watch fun
 		c.inline = c.done == nil && wants != fresh && c.ch == nil
 		c.edge = nestedIn(c.ctx)
 	}
-	if watch != nil {
-		watch() // from now on AfterFunc's goroutine may set c.gone, under the lock
-	}
+	return h, reflexive, open
+}
+
+// enter is the part of arrive that comes after prepare. It locks c's shard.
+func (c *caller[K, V]) enter(h uint64, key K, reflexive bool, wants wish) verdict {
 	c.shard.mu.Lock()
 	v := c.arriveLocked(h, key, reflexive, wants)
 	if v == leads {

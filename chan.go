@@ -24,6 +24,12 @@ import (
 //
 // ctx may also end between the watch and the admission. Then the call is gone before it
 // takes part, and the goroutine that saw ctx end sends the answer.
+//
+// If ctx cannot end, a call that joins a running flight cannot leave it either. Without
+// hooks, and if no fn made the call, its channel is all that is needed to answer it. It is
+// then a bare receiver: its flight has no caller in its list for it, but only the channel,
+// in a list of its own. Of the 168 bytes that a bare receiver takes if there are many, the
+// channel has 160; any other takes 352 (with a V of two words, see TestMemory_Receiver).
 
 // DoChan is like [Group.DoContext] but does not wait: it returns a channel that
 // receives exactly one Result and is never closed. The channel has room for the
@@ -46,19 +52,39 @@ import (
 //
 // For allocations, see “Cost” in the package documentation.
 func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context) (V, error)) <-chan Result[V] {
-	c := new(caller[K, V])
-	*c = newCaller[K](ctx, fn)
+	c := newCaller[K](ctx, fn)
 	c.ch = make(chan Result[V], 1)
-	// The watch begins before the call takes part, for two reasons: AfterFunc may run
-	// code of the context's, which must not run under the lock; and the goroutine that
-	// ends the flight must find c.stop set. If ctx ends in between, leave finds a call
-	// that has no flight yet, and admit then finds that call gone.
-	watch := func() {
-		if c.done != nil {
-			c.stop = sched.AfterFunc(ctx, func() { c.withdraw(ctx) })
+	gs := g.use()
+	h, reflexive, v := c.prepare(gs, key, anything)
+	if v == open && c.done == nil && c.edge == nil && gs.hooks == nil {
+		v = c.enter(h, key, reflexive, anything)
+		if v == joins {
+			c.flight.listBare(c.ch)
+			c.shard.mu.Unlock()
+			return c.ch
 		}
 	}
-	switch c.arrive(g.use(), key, anything, watch) {
+	kept := new(caller[K, V])
+	*kept = c
+	kept.listen(h, key, reflexive, v)
+	return c.ch
+}
+
+// listen is DoChan for a call of which its flight may need more than the channel. v is
+// the verdict so far. If it is leads, joins or queues, c's shard is locked, and listen
+// unlocks it.
+func (c *caller[K, V]) listen(h uint64, key K, reflexive bool, v verdict) {
+	if v == open {
+		// The watch begins before the call takes part, for two reasons: AfterFunc may run
+		// code of the context's, which must not run under the lock; and the goroutine that
+		// ends the flight must find c.stop set. If ctx ends in between, leave finds a call
+		// that has no flight yet, and admit then finds that call gone.
+		if c.done != nil {
+			c.stop = sched.AfterFunc(c.ctx, func() { c.withdraw(c.ctx) })
+		}
+		v = c.enter(h, key, reflexive, anything)
+	}
+	switch v {
 	case leads:
 		c.list()
 		c.shard.mu.Unlock()
@@ -72,7 +98,43 @@ func (g *Group[K, V]) DoChan(ctx context.Context, key K, fn func(context.Context
 		c.sendImmediate()
 		c.unwatch()
 	}
-	return c.ch
+}
+
+// bareReceivers are up to perCompletion bare receivers of a flight. Each list has room for
+// twice as many as the one before, up to that number, and is not copied to grow.
+type bareReceivers[V any] struct {
+	channels []chan Result[V]
+	before   *bareReceivers[V]
+}
+
+// listBare adds a bare receiver with channel ch to f. The shard's lock must be held.
+func (f *flight[K, V]) listBare(ch chan Result[V]) {
+	c := f.extend()
+	if b := c.bare; b == nil || len(b.channels) == cap(b.channels) {
+		room := 4
+		if b != nil {
+			room = min(2*cap(b.channels), perCompletion)
+		}
+		c.bare = &bareReceivers[V]{make([]chan Result[V], 0, room), b}
+	}
+	c.bare.channels = append(c.bare.channels, ch)
+}
+
+// sendBare sends the result of f, which has finished, to some of its bare receivers. s is
+// its shard. No lock may be held.
+func (s *shard[K, V]) sendBare(f *flight[K, V], channels []chan Result[V]) {
+	r, clone := Result[V]{f.val, f.err, f.joined}, s.group.clone
+	if !f.clones(clone) {
+		clone = nil
+	}
+	for _, ch := range channels {
+		if clone == nil {
+			ch <- r
+			continue
+		}
+		c := &caller[K, V]{shard: s, ch: ch}
+		c.send(f.key, clone, r)
+	}
 }
 
 // sendImmediate sends the answer of a receiver that takes part in no flight. No lock may

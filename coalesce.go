@@ -289,7 +289,7 @@ func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, erro
 func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 	must(fn != nil, "fn")
 	c := caller[K, V]{inline: true}
-	if c.arrive(g.use(), key, now, nil) != leads {
+	if c.arrive(g.use(), key, now) != leads {
 		v, _, err = c.immediate()
 		return v, err
 	}
@@ -334,7 +334,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // For allocations, see “Cost” in the package documentation.
 func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
 	c := newCaller[K](ctx, fn)
-	switch c.arrive(g.use(), key, anything, nil) {
+	switch c.arrive(g.use(), key, anything) {
 	case leads:
 		return c.run()
 	case queues:
@@ -370,7 +370,7 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 // For allocations, see “Cost” in the package documentation.
 func (g *Group[K, V]) DoFresh(ctx context.Context, key K, fn func(context.Context) (V, error)) (v V, shared bool, err error) {
 	c := newCaller[K](ctx, fn)
-	switch c.arrive(g.use(), key, fresh, nil) {
+	switch c.arrive(g.use(), key, fresh) {
 	case leads:
 		return c.run()
 	case queues:

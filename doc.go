@@ -217,7 +217,9 @@
 //	A call that follows or is queued
 //	  Do, DoContext, if it follows           0
 //	  Do, DoContext, DoFresh, if queued      2; the first makes the successor
-//	  DoChan                                 3
+//	  DoChan, if it follows and its ctx
+//	    can never end                        2
+//	  DoChan otherwise                       3
 //	  DoMulti, for eight keys that it joins  1
 //	  DoMulti, for each queued key           a few
 //	In addition

@@ -352,15 +352,17 @@ func (f *flight[K, V]) setOutcome(how outcome, v V, err error) {
 // An ending is the work that is left for a flight which has finished, once the lock is
 // released. It belongs to the goroutine that has finished the flight.
 type ending[K comparable, V any] struct {
-	flight *flight[K, V]    // followed only to log its panic: see R1
-	n      int              // the followers: they wait on done, in blocks, or are listed
-	done   sched.Completion // the flight's; nil if no call has waited on it
-	blocks *block           // the newest block of those beyond done
-	first  *caller[K, V]    // the first of the listed callers
-	next   *caller[K, V]    // the successor's, which must start it; or nil
-	idle   sched.Completion // a Shutdown waits on it, for this flight as the last; or nil
-	logs   bool             // no call panics with the panic of fn, so it is logged
-	event  *Event[K]        // for Hooks.Finish; nil without hooks
+	flight *flight[K, V]     // followed only to log its panic, or with bare receivers: see R1
+	shard  *shard[K, V]      // the flight's
+	n      int               // the followers: they wait on done, in blocks, or are listed
+	done   sched.Completion  // the flight's; nil if no call has waited on it
+	blocks *block            // the newest block of those beyond done
+	first  *caller[K, V]     // the first of the listed callers
+	bare   *bareReceivers[V] // the newest of the bare receivers
+	next   *caller[K, V]     // the successor's, which must start it; or nil
+	idle   sched.Completion  // a Shutdown waits on it, for this flight as the last; or nil
+	logs   bool              // no call panics with the panic of fn, so it is logged
+	event  *Event[K]         // for Hooks.Finish; nil without hooks
 }
 
 // concerns reports whether any work is left. Only batch.finish asks. There the leader
@@ -380,12 +382,13 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 	}
 	next := s.takeOut(f)
 	f.setOutcome(how, v, err)
-	e := ending[K, V]{flight: f, n: f.followers(), done: f.done, next: next, idle: s.idle()}
+	e := ending[K, V]{flight: f, shard: s, n: f.followers(), done: f.done, next: next, idle: s.idle()}
 	if c := f.cold; c != nil {
 		// The lists belong to e from here on (W3). A caller may keep f for longer, which
 		// must not keep the other callers with it.
 		e.blocks, e.first = c.blocks.last, c.callers.first
 		c.blocks, c.callers = list[*block]{}, list[*caller[K, V]]{}
+		e.bare, c.bare = c.bare, nil
 	}
 	e.event = s.noteEnd(f, how)
 	if how == panicked {
@@ -404,7 +407,7 @@ func (f *flight[K, V]) panickers() int {
 	}
 	if f.cold != nil {
 		for b := f.cold.blocks.last; b != nil; b = b.prev {
-			n += b.n - b.keys
+			n += int(b.n - b.keys)
 		}
 	}
 	return n
@@ -424,7 +427,7 @@ func (s *shard[K, V]) expect(f *flight[K, V], n int) (logs bool) {
 		s.note(panicLogged, f, nil)
 		return true
 	case f.cold != nil: // otherwise the leader is one of them, and it cannot exit before
-		f.cold.panickers = n
+		f.cold.panickers = int32(n)
 	}
 	return false
 }

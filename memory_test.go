@@ -382,3 +382,57 @@ func stackOf(n int, lead func(all func()), wait func()) int64 {
 	waiting.Wait()
 	return (int64(parked.StackInuse) - int64(before.StackInuse)) / int64(n)
 }
+
+// TestMemory_Receiver: a receiver that joins with a context that cannot end costs its
+// channel and one word, and no more than one of golang.org/x/sync/singleflight.
+func TestMemory_Receiver(t *testing.T) {
+	if raceEnabled || testing.CoverMode() != "" {
+		t.Skip("allocations are larger in such a build")
+	}
+	const n, limit = 20_000, 169 // x/sync has 169 or more, as its slice of channels grows
+	fn := func(context.Context) (any, error) { return 0, nil }
+	for _, lead := range []string{"Do", "DoContext", "DoMulti"} {
+		least := uint64(math.MaxUint64)
+		for range 5 { // other goroutines allocate, too
+			var g coalesce.Group[string, any]
+			release, done := make(chan struct{}), make(chan struct{})
+			held := func() (any, error) { <-release; return 0, nil }
+			go func() {
+				defer close(done)
+				switch lead {
+				case "Do":
+					g.Do("k", held)
+				case "DoContext":
+					ctx, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					g.DoContext(ctx, "k", func(context.Context) (any, error) { return held() })
+				case "DoMulti":
+					g.DoMulti(context.Background(), []string{"k"}, func(context.Context, []string) (map[string]any, error) {
+						_, err := held()
+						return nil, err
+					})
+				}
+			}()
+			for g.Len() == 0 {
+				runtime.Gosched()
+			}
+			channels := make([]<-chan coalesce.Result[any], n)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for i := range channels {
+				channels[i] = g.DoChan(context.Background(), "k", fn)
+			}
+			runtime.ReadMemStats(&after)
+			least = min(least, (after.TotalAlloc-before.TotalAlloc)/n)
+			close(release)
+			for _, ch := range channels {
+				<-ch
+			}
+			<-done
+		}
+		t.Logf("%s: %d bytes for each receiver", lead, least)
+		if least > limit {
+			t.Errorf("%s: got %d bytes allocated for each receiver, want at most %d", lead, least, limit)
+		}
+	}
+}

@@ -38,9 +38,10 @@ import (
 //
 //      The goroutine that runs fn has a pointer, too, and does not set known. It is no
 //      danger. Once it has finished the flight and released the lock, it follows that
-//      pointer only to log a panic that no blocking call receives. In that case the leader
-//      has left or is listed, and gives no record back. (A batch reads the keys, for its
-//      log, before the DoMulti goes on.)
+//      pointer only to log a panic that no blocking call receives, or to answer bare receivers.
+//      In the first case the leader has left or is listed, and gives no record back; in the
+//      second, known is set. (A batch reads the keys, for its log, before the DoMulti goes
+//      on.)
 //  R2. The contexts that fn gets are no part of a record, and refer to none. fn's
 //      context, and those derived from it, may outlast the flight, its result and its
 //      callers. The context of a batch is a part of the batch, which refers to no record
@@ -99,16 +100,17 @@ type cold[K comparable, V any] struct {
 	queue *flight[K, V] // the successor behind this flight, or nil
 	timer sched.Timer   // queued, with MaxAge: fires when the flight in front reaches it
 
-	// When the flight finishes, end takes both lists, and they belong to the goroutine
+	// When the flight finishes, end takes these lists, and they belong to the goroutine
 	// that wakes the waiters.
 	blocks  list[*block]        // the waiters beyond those on done, 128 to a block
 	callers list[*caller[K, V]] // the listed callers, in order of arrival
+	bare    *bareReceivers[V]   // the bare receivers, the newest first
 
 	forgotten links[*flight[K, V]] // the neighbors in shard.detached, if forgotten
 
 	// panickers is how many calls are about to panic, after fn has. end sets it, and forgo
 	// counts it down. It stays 0 in the flights of a batch, which has such a number itself.
-	panickers int
+	panickers int32
 
 	nested int    // see flight.nested
 	id     uint64 // see I1

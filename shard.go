@@ -30,7 +30,8 @@ import (
 //	└─ cold                                          nil in most flights
 //	   ├─ ctx                                        fn's context
 //	   ├─ blocks ──▶ block ◀──▶ block                128 more waiters each
-//	   ├─ callers ─▶ caller ◀──▶ caller              receivers, and calls that are queued
+//	   ├─ callers ─▶ caller ◀──▶ caller              other receivers, and queued calls
+//	   ├─ bare ────▶ bareReceivers ──▶ …             receivers that cannot leave
 //	   └─ queue ───▶ flight                          the successor, not registered
 //
 // A waiter on done or on a block is a blocked call. The flight counts it and has no

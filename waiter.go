@@ -11,11 +11,13 @@ import (
 // A call that only waits is counted, not listed. It keeps its seat on its own stack and
 // allocates nothing, except that the first call on a completion makes the completion.
 // Only a call that the flight has to find is listed: a queued call, which may have to
-// lead, and a receiver.
+// lead, and a receiver. A bare receiver, which cannot leave, is no more than a channel in
+// a list of its own (chan.go).
 //
 //	flight ── done, seated ≤ 128
-//	   └─ cold ── blocks ──▶ block{done, n ≤ 128} ◀──▶ block ◀──▶ …
-//	        └──── first ◀──▶ caller ◀──▶ caller ◀── last
+//	   └─ cold ─┬─ blocks ──▶ block{done, n ≤ 128} ◀──▶ block ◀──▶ …
+//	            ├─ callers ─▶ caller ◀──▶ caller
+//	            └─ bare ────▶ bareReceivers{channels} ──▶ bareReceivers
 //
 // Invariants, true whenever the shard's lock is not held:
 //  W1. At most perCompletion calls wait on one completion.
@@ -23,7 +25,8 @@ import (
 //      block that it waits in. Only the last block may be empty. So memory is in
 //      proportion to the calls that wait, not to all that have come and left.
 //  W3. A listed caller is in the list of its flight until it leaves or the flight is
-//      finished. After that the list belongs to the goroutine that wakes the waiters.
+//      finished. After that the list belongs to the goroutine that wakes the waiters, and
+//      so does the list of bare receivers.
 //  W4. A receiver's channel is sent to once: by DoChan if the call takes part in
 //      nothing, by afterLeaving if the call left before finish, and by wake otherwise.
 //
@@ -68,8 +71,8 @@ type seat struct {
 // goroutine that wakes after that.
 type block struct {
 	done sched.Completion
-	n    int // waiters
-	keys int // how many of them are keys of DoMultis, which do not panic
+	n    int32 // waiters
+	keys int32 // how many of them are keys of DoMultis, which do not panic
 	links[*block]
 }
 
@@ -96,7 +99,7 @@ func (f *flight[K, V]) sit() seat {
 // completion of a seat. The shard's lock must be held, and f must not be finished.
 func (f *flight[K, V]) countKey(at seat, n int) {
 	if at.block != nil {
-		at.block.keys += n
+		at.block.keys += int32(n)
 	} else {
 		f.keys += uint8(n)
 	}
@@ -146,6 +149,12 @@ func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 	for b := e.blocks; b != nil; b = b.prev {
 		restless = restless || !rest()
 		sched.Complete(b.done)
+	}
+	for b := e.bare; b != nil; b = b.before {
+		e.shard.sendBare(e.flight, b.channels)
+		if len(b.channels) == perCompletion {
+			restless = restless || !rest()
+		}
 	}
 	n := 0
 	var sent []*caller[K, V] // those whose Receive hook is due

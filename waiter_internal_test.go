@@ -83,7 +83,7 @@ func TestWaiter_BlocksEmptyInAnyOrder(t *testing.T) {
 			n := 0
 			var prev *block
 			for b := f.cold.blocks.first; b != nil; prev, b = b, b.next {
-				n += b.n
+				n += int(b.n)
 				if b.prev != prev || b.n == 0 && b.next != nil {
 					t.Fatalf("order %v, after %d: %d in a block, or linked wrongly", order, i, b.n)
 				}
