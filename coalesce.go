@@ -40,10 +40,11 @@ import (
 type Group[K comparable, V any] struct {
 	// Shards is the number of locks over which the keys are spread. It is
 	// rounded up to a power of two. Zero means sixteen times GOMAXPROCS; a
-	// negative number panics at first use. On a 64-bit machine each shard takes
-	// 8 bytes from the first use of the group. When a call first comes to one of
-	// its keys, it takes another 256 bytes, apart from its hash table, if K has
-	// up to 16 bytes, as a string has. With a larger K it takes more.
+	// negative number, or more than 1,048,576, panics at first use. On a 64-bit
+	// machine each shard takes 8 bytes from the first use of the group. When a
+	// call first comes to one of its keys, it takes another 256 bytes, apart
+	// from its hash table, if K has up to 16 bytes, as a string has. With a
+	// larger K it takes more.
 	Shards int
 
 	// Hash determines where a key is placed. Equal keys must have equal hashes.
@@ -75,8 +76,9 @@ type Group[K comparable, V any] struct {
 	// counting the call that leads it. The calls of a queued successor are
 	// counted separately, without the one that will lead it. A call that would
 	// exceed the limit gets [ErrSaturated] at once. The limit is exact: a
-	// caller that leaves makes room for another. Zero means no limit; a
-	// negative number panics at first use.
+	// caller that leaves makes room for another. Zero means as many as can be
+	// counted, which is 2,147,483,646; a negative number, or a greater one than
+	// that, panics at first use.
 	MaxWaiters int
 
 	// MaxAge limits how long a flight, counted from its start, keeps other
@@ -388,7 +390,7 @@ func (g *Group[K, V]) use() *groupState[K, V] {
 	return gs
 }
 
-// useSlow makes the state from the group's fields. It panics if one of them is negative.
+// useSlow makes the state from the group's fields. It panics if one of them cannot be served.
 // It is a separate function to keep its callers short.
 //
 //go:noinline

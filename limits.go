@@ -1,6 +1,7 @@
 package coalesce
 
 import (
+	"math"
 	"time"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
@@ -86,13 +87,16 @@ func (s *shard[K, V]) expire(q *flight[K, V]) {
 	next.notify()
 }
 
+// maxFollowers is the number of calls beside the leader that a flight can count, in 32
+// bits. It bounds MaxWaiters, and the calls of a flight without MaxWaiters.
+const maxFollowers = math.MaxInt32 - 1
+
 // full reports whether MaxWaiters calls wait for f already. In a flight that has not
 // started one of the calls is going to lead, so it does not count. s.mu must be held.
 func (s *shard[K, V]) full(f *flight[K, V]) bool {
-	limit := s.group.maxWaiters
 	waiters := f.followers()
 	if f.state != running {
 		waiters--
 	}
-	return limit > 0 && waiters >= limit
+	return waiters >= s.group.maxWaiters
 }

@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"context"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,5 +50,36 @@ func TestMaxAge_TimerOfOneThatEvaporated(t *testing.T) {
 			t.Errorf("%d flights were overdue, want none", n)
 		}
 		close(release)
+	})
+}
+
+// TestMaxWaiters_OfTheCounter: without MaxWaiters, a flight takes as many calls as it can
+// count, and not one more.
+func TestMaxWaiters_OfTheCounter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Group[int, int]
+		release := make(chan struct{})
+		go g.Do(1, func() (int, error) { <-release; return 1, nil })
+		synctest.Wait()
+		tab := g.use()
+		h, reflexive := tab.hash(1)
+		s := tab.shard(h)
+		s.mu.Lock()
+		f := s.lookup(h, 1, reflexive)
+		f.callers = math.MaxInt32 - 1 // as if they had joined
+		s.mu.Unlock()
+		last := g.DoChan(context.Background(), 1, nothing)
+		refused := <-g.DoChan(context.Background(), 1, nothing)
+		s.mu.Lock()
+		callers := f.callers
+		f.callers = 2
+		s.mu.Unlock()
+		if callers != math.MaxInt32 || refused.Err != ErrSaturated {
+			t.Errorf("got %d callers, %+v, want %d and ErrSaturated", callers, refused, math.MaxInt32)
+		}
+		close(release)
+		if r := <-last; r.Val != 1 || r.Err != nil {
+			t.Errorf("got %+v, want 1", r)
+		}
 	})
 }

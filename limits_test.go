@@ -3,6 +3,7 @@ package coalesce_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -455,15 +456,113 @@ func TestMaxAge_QueueLeavesNothing(t *testing.T) {
 	runtime.KeepAlive(&g)
 }
 
-// TestLimits_Misuse: negative limits panic at first use.
+// TestLimits_Misuse: a number that cannot be served panics at first use, whatever call that
+// is, and at each use after it. The panic can be recovered, and names the field, the
+// number and the limit.
 func TestLimits_Misuse(t *testing.T) {
-	for want, g := range map[string]*group{
-		"coalesce: Group.MaxWaiters is negative": {MaxWaiters: -1},
-		"coalesce: Group.MaxAge is negative":     {MaxAge: -1},
+	uses := map[string]func(g *group){
+		"Do":       func(g *group) { g.Do("k", value(1)) },
+		"TryDo":    func(g *group) { g.TryDo("k", value(1)) },
+		"DoChan":   func(g *group) { g.DoChan(t.Context(), "k", ctxValue(1)) },
+		"DoMulti":  func(g *group) { g.DoMulti(t.Context(), []string{"k"}, loads(1)) },
+		"Forget":   func(g *group) { g.Forget("k") },
+		"Len":      func(g *group) { g.Len() },
+		"Stats":    func(g *group) { g.Stats() },
+		"Flights":  func(g *group) { g.Flights()(func(coalesce.Flight[string]) bool { return true }) },
+		"Shutdown": func(g *group) { _ = g.Shutdown(t.Context()) },
+	}
+	set := map[string]func(g *group, n int64){
+		"Shards":     func(g *group, n int64) { g.Shards = int(n) },
+		"MaxWaiters": func(g *group, n int64) { g.MaxWaiters = int(n) },
+		"MaxAge":     func(g *group, n int64) { g.MaxAge = time.Duration(n) },
+		"Linger":     func(g *group, n int64) { g.Linger = time.Duration(n) },
+		"LingerMax":  func(g *group, n int64) { g.LingerMax = int(n) },
+	}
+	for _, c := range []struct {
+		field string
+		n     int64
+		want  string
+	}{
+		{"Shards", -1, "is negative"},
+		{"Shards", math.MinInt, "is negative"},
+		{"Shards", 1<<20 + 1, "is 1048577, and the limit is 1048576"},
+		{"Shards", math.MaxInt32, "is 2147483647, and the limit is 1048576"},
+		{"Shards", 1 << 40, "is 1099511627776, and the limit is 1048576"},
+		{"Shards", 1 << 62, "is 4611686018427387904, and the limit is 1048576"},
+		{"Shards", math.MaxInt64, "is 9223372036854775807, and the limit is 1048576"},
+		{"MaxWaiters", -1, "is negative"},
+		{"MaxWaiters", math.MinInt, "is negative"},
+		{"MaxWaiters", math.MaxInt32, "is 2147483647, and the limit is 2147483646"},
+		{"MaxWaiters", math.MaxInt64, "is 9223372036854775807, and the limit is 2147483646"},
+		{"MaxAge", -1, "is negative"},
+		{"MaxAge", math.MinInt64, "is negative"},
+		{"Linger", -1, "is negative"},
+		{"Linger", math.MinInt64, "is negative"},
+		{"LingerMax", -1, "is negative"},
+		{"LingerMax", math.MinInt, "is negative"},
 	} {
-		if got := panicOf(func() { g.Do("k", value(1)) }); got != want {
-			t.Errorf("%v, want %q", got, want)
+		isInt := c.field != "MaxAge" && c.field != "Linger"
+		if isInt && int64(int(c.n)) != c.n {
+			continue // it cannot be set on this machine
 		}
+		for name, use := range uses {
+			var g group
+			set[c.field](&g, c.n)
+			for range 2 {
+				if got, want := panicOf(func() { use(&g) }), "coalesce: Group."+c.field+" "+c.want; got != want {
+					t.Errorf("%s of %d, %s: got %v, want %q", c.field, c.n, name, got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestLimits_Greatest: the greatest numbers that can be set are served. They overflow no
+// sum with a time: what they limit goes on for ever.
+func TestLimits_Greatest(t *testing.T) {
+	for name, config := range map[string]func(g *group){
+		"Shards":               func(g *group) { g.Shards = 1 << 20 },
+		"MaxWaiters":           func(g *group) { g.MaxWaiters = math.MaxInt32 - 1 },
+		"MaxAge":               func(g *group) { g.MaxAge = math.MaxInt64 },
+		"MaxAge, less by one":  func(g *group) { g.MaxAge = math.MaxInt64 - 1 },
+		"Linger":               func(g *group) { g.Linger = math.MaxInt64 },
+		"Linger, less by one":  func(g *group) { g.Linger = math.MaxInt64 - 1 },
+		"LingerMax":            func(g *group) { g.Linger, g.LingerMax = time.Hour, math.MaxInt },
+		"LingerMax and Linger": func(g *group) { g.Linger, g.LingerMax = math.MaxInt64-1, math.MaxInt },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var g group
+				config(&g)
+				h := lead(t, &g)
+				for _, f := range forms {
+					a, done := goCall(t.Context(), f, &g, "k", ctxValue(2))
+					time.Sleep(time.Minute)
+					if isDone(done) {
+						t.Errorf("%s: got %+v while the flight runs, want none", f.name, a)
+					}
+				}
+				close(h.release)
+				synctest.Wait()
+				time.Sleep(time.Minute)
+				st := g.Stats()
+				if st.TakenOver != 0 || st.Rejected != 0 || st.Calls != 7 || g.Len() != 0 {
+					t.Errorf("got %+v, Len %d, want 7 calls that are answered", st, g.Len())
+				}
+				g.Do("l", value(1))
+				time.Sleep(time.Minute)
+				want := 3
+				if g.Linger > 0 {
+					want = 1
+				}
+				if v, _, err := g.Do("l", value(3)); v != want || err != nil {
+					t.Errorf("got %d, %v, want %d", v, err, want)
+				}
+				if err := g.Shutdown(t.Context()); err != nil {
+					t.Errorf("Shutdown: %v", err)
+				}
+			})
+		})
 	}
 }
 

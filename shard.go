@@ -3,8 +3,10 @@ package coalesce
 import (
 	"hash/maphash"
 	"iter"
+	"math"
 	"math/bits"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
@@ -89,6 +91,11 @@ const (
 	// less time with 32 (work=zipf in benchmarks/).
 	shardsPerProc = 16
 
+	// maxShards bounds Group.Shards. The index of so many shards takes 8 MiB. More would
+	// not make a call wait less for a lock, and a number that memory does not suffice for
+	// would end the process.
+	maxShards = 1 << 20
+
 	// shardPadding keeps the words that one shard writes out of the cache lines of the
 	// next one. On 64-bit machines it also makes a shard with keys of 16 bytes 256 bytes
 	// long, a size that the allocator aligns. On two cores, no padding and 128 bytes
@@ -103,7 +110,7 @@ const (
 type groupState[K comparable, V any] struct {
 	userHash   func(K) uint64   // Group.Hash; nil for the default
 	clone      func(V) V        // nil without Clone
-	maxWaiters int              // 0: no bound
+	maxWaiters int              // maxFollowers without MaxWaiters
 	maxAge     time.Duration    // 0: no limit
 	lingering  *lingerers[K, V] // nil without Linger and LingerFor
 	hooks      *hooks[K]        // nil without Hooks
@@ -152,24 +159,41 @@ type shard[K comparable, V any] struct {
 	_ [shardPadding]byte
 }
 
-// newGroupState returns the state of g, which its exported fields configure. It panics
-// if one of them is a negative number.
-func newGroupState[K comparable, V any](g *Group[K, V]) *groupState[K, V] {
-	names := [...]string{"Shards", "MaxWaiters", "MaxAge", "Linger", "LingerMax"}
-	for i, n := range [...]int64{int64(g.Shards), int64(g.MaxWaiters), int64(g.MaxAge), int64(g.Linger), int64(g.LingerMax)} {
-		if n < 0 {
-			panic("coalesce: Group." + names[i] + " is negative")
-		}
+// checkField panics if n, the number in a field of Group, is negative or exceeds a limit.
+func checkField(name string, n, limit int64) {
+	switch {
+	case n < 0:
+		panic("coalesce: Group." + name + " is negative")
+	case n > limit:
+		panic("coalesce: Group." + name + " is " + strconv.FormatInt(n, 10) +
+			", and the limit is " + strconv.FormatInt(limit, 10))
 	}
+}
+
+// newGroupState returns the state of g, which its exported fields configure. It panics
+// if one of them is a number that cannot be served.
+func newGroupState[K comparable, V any](g *Group[K, V]) *groupState[K, V] {
+	// A limit is that of the memory or of the counters, where there is one before the
+	// greatest number of the field's type. LingerMax and the durations have none: nothing is
+	// allocated for them, and no sum with a time overflows.
+	checkField("Shards", int64(g.Shards), maxShards)
+	checkField("MaxWaiters", int64(g.MaxWaiters), maxFollowers)
+	checkField("MaxAge", int64(g.MaxAge), math.MaxInt64)
+	checkField("Linger", int64(g.Linger), math.MaxInt64)
+	checkField("LingerMax", int64(g.LingerMax), math.MaxInt64)
 	nshards := g.Shards
 	if nshards == 0 {
-		nshards = shardsPerProc * runtime.GOMAXPROCS(0)
+		nshards = min(shardsPerProc*runtime.GOMAXPROCS(0), maxShards)
+	}
+	maxWaiters := g.MaxWaiters
+	if maxWaiters == 0 {
+		maxWaiters = maxFollowers
 	}
 	log := bits.Len(uint(nshards - 1))
 	gs := &groupState[K, V]{
 		userHash:   g.Hash,
 		clone:      g.Clone,
-		maxWaiters: g.MaxWaiters,
+		maxWaiters: maxWaiters,
 		maxAge:     g.MaxAge,
 		hooks:      newHooks(g.Hooks),
 		seed:       maphash.MakeSeed(),

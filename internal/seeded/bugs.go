@@ -174,8 +174,8 @@ var bugs = []bug{
 		name: "one waiter too many",
 		what: "MaxWaiters lets one more in",
 		file: "limits.go",
-		old:  "\treturn limit > 0 && waiters >= limit\n",
-		new:  "\tif seeded(\"one waiter too many\") {\n\t\treturn limit > 0 && waiters > limit\n\t}\n\treturn limit > 0 && waiters >= limit\n",
+		old:  "\treturn waiters >= s.group.maxWaiters\n",
+		new:  "\tif seeded(\"one waiter too many\") {\n\t\treturn waiters > s.group.maxWaiters\n\t}\n\treturn waiters >= s.group.maxWaiters\n",
 		by:   []string{explored, fuzzed},
 	},
 	{
