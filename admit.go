@@ -11,8 +11,9 @@ import "github.com/seed342dcb2d/coalesce/internal/sched"
 //	------------------------|--------------------------------|-----------|------------
 //	none                    | lead                           | lead      | lead
 //	running                 | join                           | queue     | ErrInFlight
+//	held, without a caller  | join                           | queue     | ErrInFlight
 //	abandoned               | queue                          | queue     | ErrInFlight
-//	either, past MaxAge:    |                                |           |
+//	the three, past MaxAge: |                                |           |
 //	  nothing behind it     | take over: detach it, and lead | queue     | as Do
 //	  a queue behind it     | queue                          | queue     | ErrInFlight
 //	promoted                | queue in it                    | queue     | ErrInFlight
@@ -87,17 +88,15 @@ func (s *shard[K, V]) admit(c *caller[K, V], h uint64, key K, reflexive bool, wa
 // admitTo is admit for a call whose key has the flight f and that may wait. It returns
 // joins, queues or refused.
 func (s *shard[K, V]) admitTo(c *caller[K, V], f *flight[K, V], wants wish) verdict {
-	abandoned := f.callers == 0
 	b := f.batch()
 	if b != nil {
 		b.mu.Lock() // b must not be abandoned between this look and the joining
 		defer b.mu.Unlock()
-		abandoned = b.gone
 	}
 	// The target is the flight that c is to take part in: f, its successor, or nil if
 	// it has yet to get one. A DoFresh may not even take part in a promoted flight,
 	// because that was promoted before the call began.
-	joinable := wants != fresh && f.state == running && !abandoned && !s.overdue(f)
+	joinable := wants != fresh && f.state == running && !f.abandoned() && !s.overdue(f)
 	target := f
 	if !joinable && (f.state != promoted || wants == fresh) {
 		target = f.queue()

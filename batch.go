@@ -24,9 +24,9 @@ import (
 //  M1. All flights of a batch finish before any waiter is woken. Only a goroutine that
 //      takes a shard's lock meanwhile, or finds an outcome that lingers, can see some
 //      finished and others not.
-//  M2. callers of a batch is the sum of those of its flights until they finish. It is 0
-//      while fn runs if and only if the batch is abandoned, for good, and all its flights
-//      with it.
+//  M2. callers of a batch is the sum of those of its flights until they finish. If it is
+//      0 while fn runs, the batch is held (hold.go), or it is abandoned, for good, and
+//      all its flights with it.
 //  M3. A batch's lock is taken under a shard's lock or under none. Under it, only the
 //      lock of a flightContext is taken.
 
@@ -46,7 +46,6 @@ type batch[K comparable, V any] struct {
 
 	mu      sched.Mutex // guards the rest
 	callers int         // see M2
-	gone    bool        // abandoned, for good
 	n       uint64      // how many flights there are
 
 	// panickers is, after fn has panicked, how many calls are about to panic with that, and
@@ -136,6 +135,7 @@ func (b *batch[K, V]) finish(a answers[K, V], asked []*lingerer[K, V]) {
 	// be looked at; or all of them, if the DoMulti has left with all other callers.
 	gs := parts[0].cold.shard.group
 	var endings []ending[K, V]
+	lingers := false // for any key
 	b.conclude()
 	for i, f := range parts {
 		how, v, err := a.of(f.key)
@@ -148,6 +148,7 @@ func (b *batch[K, V]) finish(a answers[K, V], asked []*lingerer[K, V]) {
 		if gs.lingering != nil {
 			how, gone = s.keep(f, how, p)
 		}
+		lingers = lingers || how == kept
 		e := s.end(f, how, v, err)
 		s.mu.Unlock()
 		gone.unindex()
@@ -155,6 +156,7 @@ func (b *batch[K, V]) finish(a answers[K, V], asked []*lingerer[K, V]) {
 			endings = append(endings, e)
 		}
 	}
+	alone := b.alone()
 	// A panic that no blocking call receives is logged once for the whole batch. In
 	// Stats.Panics each of its flights counts.
 	var logged []K
@@ -174,7 +176,10 @@ func (b *batch[K, V]) finish(a answers[K, V], asked []*lingerer[K, V]) {
 	if logged != nil {
 		defer logPanic(a.err.(*PanicError), logged...)
 	}
-	each(0, len(endings), func(i int) { endings[i].report(gs.hooks) })
+	defer each(0, len(endings), func(i int) { endings[i].report(gs.hooks) })
+	if alone && !lingers && !b.ctx.abandoned() {
+		b.ctx.cancel(context.Canceled) // no call got any of the values
+	}
 }
 
 // keysOf returns the keys of flights of a batch, in the same order.
@@ -184,14 +189,6 @@ func keysOf[K comparable, V any](parts []*flight[K, V]) []K {
 		keys[i] = parts[i].key
 	}
 	return keys
-}
-
-// abandoned reports whether all callers of all flights of b left while fn ran. b.mu must
-// not be held.
-func (b *batch[K, V]) abandoned() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.gone
 }
 
 // conclude freezes whether b is abandoned, and begins to count its panickers. It is called
@@ -206,15 +203,14 @@ func (b *batch[K, V]) conclude() {
 	b.panickers = 1
 }
 
-// leave counts a call that leaves a flight of b, and reports whether its departure
-// abandons b: the call was the last of all flights, and fn has not returned (see
-// conclude). The lock of the flight's shard must be held.
+// depart counts a call that leaves a flight of b, and reports whether its departure
+// abandons b: the call was the last of all flights, b is not held, and fn has not
+// returned (see conclude). The lock of the flight's shard must be held.
 func (b *batch[K, V]) depart() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.callers--
-	b.gone = b.callers == 0 && !b.ctx.finished.Load()
-	return b.gone
+	return b.callers == 0 && b.ctx.abandon()
 }
 
 // expect counts n calls in that are about to panic with the panic of fn.
@@ -231,6 +227,13 @@ func (b *batch[K, V]) forgone() bool {
 	defer b.mu.Unlock()
 	b.panickers--
 	return b.panickers == 0
+}
+
+// alone reports whether no caller is left.
+func (b *batch[K, V]) alone() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.callers == 0
 }
 
 // size returns the number of flights of b.

@@ -122,7 +122,7 @@ type caller[K comparable, V any] struct {
 	leads    bool          // it leads; unset for a leader that runs fn itself and so cannot leave
 	promoted bool          // pick chose it: must start the flight or leave
 	gone     bool          // has left, or takes part in nothing, or exits (forgo)
-	abandons bool          // was the last to leave while fn ran
+	abandons bool          // was the last to leave while fn ran, and abandoned the flight
 	shared   bool          // set when it leaves: another call has taken part
 
 	links[*caller[K, V]] // in the flight's list; guarded by the lock, or by W3
@@ -406,7 +406,7 @@ func (c *caller[K, V]) withdraw(ctx context.Context) bool {
 }
 
 // depart counts c out of its flight, which must be unfinished. The last caller to leave
-// a running flight abandons it. A caller that was picked to start a promoted flight
+// a running flight abandons it, unless it is held. A caller that was picked to start a promoted flight
 // hands it on. depart returns the caller to notify once the lock is released, or nil.
 // s.mu must be held.
 func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
@@ -437,7 +437,7 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 	}
 	last, b := f.callers == 0, f.batch()
 	if b != nil {
-		last = b.depart() // a batch is abandoned as a whole
+		last = b.depart() // true only if c abandons the whole batch
 	}
 	switch {
 	case !last && f.state == promoted && c.promoted:
@@ -445,7 +445,7 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 	case !last:
 	case f.state != running:
 		return s.evaporate(f) // no call is left that could start it
-	default:
+	case b != nil || f.context().abandon():
 		s.note(flightAbandoned, f, nil)
 		c.abandons = true // afterLeaving cancels fn's context, without the lock
 	}

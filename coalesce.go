@@ -310,11 +310,12 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // nothing and joins nothing.
 //
 // fn runs on a goroutine of the flight's own. Its context carries the values of
-// the leader's ctx (see also [Hooks].Start) and has no deadline. It is canceled when the last caller has
-// left, with the [context.Cause] of that caller's ctx as its cause, or by a
-// [Group.Shutdown] that has run out of time, with [ErrClosed] as its cause. It
-// is not canceled because fn returned, so a response body or database rows in
-// the value stay usable. There is one exception: if ctx can never end, as
+// the leader's ctx (see also [Hooks].Start) and has no deadline. It is canceled
+// when the last caller has left, with the [context.Cause] of that caller's ctx
+// as its cause, or by a [Group.Shutdown] that has run out of time, with
+// [ErrClosed] as its cause. It is not canceled because fn returned, so a
+// response body or database rows in the value stay usable. With [Hold], fn goes
+// on when the last caller has left. There is one exception: if ctx can never end, as
 // [context.Background], and the call leads, fn runs on the caller's goroutine
 // and gets ctx itself, if no Start hook gives it other values.
 //

@@ -27,18 +27,21 @@ import (
 
 // A flightContext is the context of a flight, or of a batch. It has the values of the
 // leader's context, but neither its deadline nor its end. It ends when the last caller of
-// the flight, or of the whole batch, leaves or when a Shutdown runs out of time. It does
-// not end because fn returns: the value that fn returns may still need it.
+// the flight, or of the whole batch, leaves, unless that is held (hold.go), or when a
+// Shutdown runs out of time. It does not end because fn returns: the value that fn
+// returns may still need it, unless no call gets that value.
 type flightContext struct {
 	// values is the leader's context. It is set before fn gets this one. callStartOwn
 	// replaces it just before fn runs, on the goroutine that runs fn, by the context that
 	// the Start hook returns.
 	values context.Context
 
-	mu       sched.Mutex      // guards done, canceled, after and edges
+	mu       sched.Mutex      // guards the fields from done to gone, and edges
 	done     sched.Completion // nil until Done is called
 	canceled context.Context  // has ended, with the cause of c's end; nil until mark
 	after    list[*afterFunc] // the functions that are registered and not yet called
+	held     bool             // Hold was called (hold.go); never reset
+	gone     bool             // the flight, or the batch, is abandoned; never reset
 
 	// The fields below serve the detection of deadlocks (deadlock.go).
 

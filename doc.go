@@ -29,6 +29,7 @@
 //     its execution.
 //   - [Group.LingerFor], a field, if that time depends on the value, or to let
 //     an error answer calls, so that a failure holds off others for a while.
+//   - [Hold], inside fn, if fn is to go on though all its callers have left.
 //
 // # Words
 //
@@ -36,7 +37,8 @@
 // result and its waiters. The call that starts a flight leads it: its caller is
 // the leader. Calls that find the flight and wait for its result join it: their
 // callers are followers. A call leaves if its context ends before the flight
-// does. A flight is abandoned if all its callers have left while fn still runs.
+// does. A flight is abandoned if all its callers have left while fn still runs,
+// unless it is held: then it goes on.
 // A successor is a flight that is queued behind one that new calls must not
 // join; it is promoted when its turn comes. To forget a flight is to let the
 // next call start another while the first still runs. An outcome is the value
@@ -82,11 +84,21 @@
 //
 //   - fn's context (G7). If fn runs on a goroutine of the flight's own (G8), it
 //     gets a context that carries the values of the leader's context, or of the
-//     one that [Hooks].Start has returned, and has no deadline. It is canceled when the last caller has left, with
-//     that caller's [context.Cause] as its cause, or by a Shutdown that has run
-//     out of time, with [ErrClosed] as its cause. It is never canceled because
-//     fn returned. A batch counts as one flight here: its context is canceled
-//     when the last caller of all its keys has left.
+//     one that [Hooks].Start has returned, and has no deadline. It is canceled
+//     when the last caller has left and the flight is not held, with that
+//     caller's [context.Cause] as its cause; by a Shutdown that has run out of
+//     time, with [ErrClosed] as its cause; or when a flight that is held has
+//     finished without a caller and without lingering (G18). It is never
+//     canceled because fn returned a result that a call gets. A batch counts as
+//     one flight here: its context is canceled when the last caller of all its
+//     keys has left.
+//
+//   - Hold (G18). If fn calls [Hold], departures neither abandon its flight nor
+//     cancel its context: fn goes on though all callers have left, calls that
+//     arrive join it, and its outcome lingers if it may. A hold is not a call:
+//     no limit and no counter counts it. If such a flight has no caller when it
+//     finishes, and its outcome does not linger, its context is canceled then,
+//     with [context.Canceled] as the cause.
 //
 // # Contract: how fn runs and ends
 //

@@ -617,6 +617,41 @@ func ExampleDetach() {
 	// page 2, after page 1 <nil>
 }
 
+// A client hangs up while its report is being made. As the next client will want the same
+// report, the work goes on: that client joins it.
+func ExampleHold() {
+	var reports coalesce.Group[string, string]
+	started, finish := make(chan struct{}), make(chan struct{})
+	report := func(ctx context.Context) (string, error) {
+		coalesce.Hold(ctx) // without it, ctx ends when the first client hangs up
+		close(started)
+		select {
+		case <-finish: // the work
+			return "made once", nil
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+
+	first, hangUp := context.WithCancel(context.Background())
+	go func() {
+		<-started
+		hangUp()
+	}()
+	_, _, err := reports.DoContext(first, "yearly", report)
+	fmt.Println("first client:", err)
+
+	go func() {
+		waitFor(&reports, "yearly", 1) // the second client has joined
+		close(finish)
+	}()
+	r, _, err := reports.DoContext(context.Background(), "yearly", report)
+	fmt.Println("second client:", r, err)
+	// Output:
+	// first client: context canceled
+	// second client: made once <nil>
+}
+
 func ExampleHashString() {
 	g := coalesce.Group[string, int]{Hash: coalesce.HashString}
 	v, _, err := g.Do("short key", func() (int, error) { return 1, nil })

@@ -158,7 +158,7 @@ func TestExplore_ReleasesOfAbandoned(t *testing.T) {
 			b.mu.Unlock()
 		})
 		sched.Go(func() {
-			if b.abandoned() {
+			if b.alone() {
 				err = fmt.Errorf("callers is read outside of the lock")
 			}
 		})

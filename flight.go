@@ -20,8 +20,9 @@ import (
 //
 // A call that finds no flight for its key leads one that runs from the beginning. A
 // call that finds one which it must not join is queued in the successor (queue.go). A
-// running flight whose callers have all left is abandoned. That is not a state of its
-// own: abandoned finds out from the number of callers.
+// running flight whose callers have all left is abandoned, unless it is held (hold.go).
+// That is not a state of its own: abandoned finds out from the number of callers and from
+// fn's context.
 //
 // fn runs in one of three places:
 //
@@ -43,9 +44,9 @@ import (
 //      stack.
 //  F3. callers is the number of calls that have taken part and have not left. In an
 //      unfinished flight it is 0 only if all of them have left while fn runs. That
-//      abandons the flight, unless it belongs to a batch, whose flights are abandoned
-//      together (M2). A leader that runs fn on its own goroutine cannot leave, so such
-//      a flight is never abandoned.
+//      abandons the flight, unless it is held (hold.go) or belongs to a batch, whose
+//      flights are abandoned together (M2). A leader that runs fn on its own goroutine
+//      cannot leave, so such a flight always has a caller.
 
 // A state is where a flight is in its life.
 type state uint8
@@ -113,13 +114,10 @@ func (f *flight[K, V]) followers() int {
 
 // abandoned reports whether fn runs for f and all callers have left, those of the whole
 // batch if f belongs to one. f must be unfinished; one that has not started has a caller
-// (Q2). The shard's lock must be held. The batch's lock must not be held: abandoned
-// takes it.
+// (Q2). The shard's lock must be held. If f belongs to a batch, other flights of that may
+// lose their last caller meanwhile, unless the batch's lock is held, too.
 func (f *flight[K, V]) abandoned() bool {
-	if b := f.batch(); b != nil {
-		return b.abandoned()
-	}
-	return f.callers == 0
+	return f.callers == 0 && f.context().abandoned()
 }
 
 // batch returns the batch that f belongs to, or nil. The shard's lock must be held.
@@ -288,12 +286,14 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //	                                                   (the lists of waiters leave f)
 //	                                                   noteEnd     counts, makes the event
 //	after s.mu    idle is completed             wake   notifies the successor's caller,
-//	is released                                        completes idle, wakes the waiters
+//	is released                                        completes idle, wakes the waiters,
+//	                                                   ends fn's context if no call is left
 //	                                            report calls Hooks.Finish, logs a panic
 //
 // Why in this order:
 //   - keep asks whether f is abandoned and whether it has a successor. takeOut and
-//     setOutcome change the answers.
+//     setOutcome change the answers. So does lost, which begins end, and which depends on
+//     whether v lingers.
 //   - takeOut looks at the state that setOutcome overwrites.
 //   - keep, takeOut and setOutcome share one critical section. A call that gets the lock
 //     before joins f; one that gets it later finds f gone, and p in its place if that
@@ -361,6 +361,7 @@ type ending[K comparable, V any] struct {
 	bare   *bareReceivers[V] // the newest of the bare receivers
 	next   *caller[K, V]     // the successor's, which must start it; or nil
 	idle   sched.Completion  // a Shutdown waits on it, for this flight as the last; or nil
+	lost   *flightContext    // fn's context, to be ended as no call got the outcome; or nil
 	logs   bool              // no call panics with the panic of fn, so it is logged
 	event  *Event[K]         // for Hooks.Finish; nil without hooks
 }
@@ -380,9 +381,10 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 	if how == panicked {
 		panics = f.panickers()
 	}
+	lost := f.lost(how)
 	next := s.takeOut(f)
 	f.setOutcome(how, v, err)
-	e := ending[K, V]{flight: f, shard: s, n: f.followers(), done: f.done, next: next, idle: s.idle()}
+	e := ending[K, V]{flight: f, shard: s, n: f.followers(), done: f.done, next: next, idle: s.idle(), lost: lost}
 	if c := f.cold; c != nil {
 		// The lists belong to e from here on (W3). A caller may keep f for longer, which
 		// must not keep the other callers with it.

@@ -14,7 +14,9 @@ import "slices"
 //	an outcome lingers    | drop it as well: true         | as well, unless false
 //
 // Calls in the successor have not joined the flight. A promoted flight has been joined
-// if two calls have been queued in it. A forgotten flight counts as none.
+// if two calls have been queued in it. A forgotten flight counts as none. One that is held
+// and has lost all its callers is not abandoned; it has been joined if a second call ever
+// has.
 //
 // ForgetFunc does what Forget does, for each key that matches. ForgetFlight does it for
 // a flight instead of a key: it detaches that flight and promotes its successor, but

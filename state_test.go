@@ -82,6 +82,36 @@ func TestStateTable(t *testing.T) {
 			forget: true, forgetUnshared: true, promotes: true,
 		},
 		{
+			name: "held, without a caller",
+			enter: func(t *testing.T, g *group) []*held {
+				h, _ := holdAlone(t, g, forms[2])
+				return []*held{h}
+			},
+			call: joins, fresh: queues, try: refused,
+			forget: true, forgetUnshared: true,
+		},
+		{
+			name: "held, without a caller, was joined",
+			enter: func(t *testing.T, g *group) []*held {
+				h, _ := holdAlone(t, g, forms[3])
+				joinAndLeave(t, g, forms[2])
+				return []*held{h}
+			},
+			call: joins, fresh: queues, try: refused,
+			forget: true, forgetUnshared: false,
+		},
+		{
+			name: "held, without a caller, with a queue",
+			enter: func(t *testing.T, g *group) []*held {
+				h, _ := holdAlone(t, g, forms[5])
+				next := hold()
+				goCall(t.Context(), forms[4], g, "k", next.ctxFn(2))
+				return []*held{h, next}
+			},
+			call: joins, fresh: queues, try: refused,
+			forget: true, forgetUnshared: true, promotes: true,
+		},
+		{
 			name:  "abandoned",
 			enter: func(t *testing.T, g *group) []*held { return []*held{abandon(t, g, "k")} },
 			call:  queues, fresh: queues, try: refused,

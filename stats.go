@@ -34,7 +34,7 @@ type Stats struct {
 	EndedOnEntry uint64 // calls whose context had ended on entry
 
 	Left         uint64 // calls in Led or Joined that left because their context ended
-	Abandoned    uint64 // flights that all callers left while fn ran
+	Abandoned    uint64 // flights that all callers left while fn ran, and that were not held
 	Forgotten    uint64 // keys for which a Forget of any form had anything to forget
 	TakenOver    uint64 // flights that were taken over from because of MaxAge
 	Panics       uint64 // flights whose fn panicked
@@ -114,9 +114,9 @@ type FlightState uint8
 
 // The states of an unfinished flight.
 const (
-	// StateRunning means that fn runs and that calls join the flight. If the
-	// flight has reached MaxAge, they take over from it instead, or are queued
-	// if a successor is.
+	// StateRunning means that fn runs and that calls join the flight, also if it
+	// has no caller but is held (see Hold). If the flight has reached MaxAge,
+	// they take over from it instead, or are queued if a successor is.
 	StateRunning FlightState = iota
 
 	// StateAbandoned means that all callers have left and that fn, whose

@@ -117,7 +117,7 @@ func TestFlights_OfAMoment(t *testing.T) {
 	flights := make([]flight[int, int], last+2)
 	for i := range flights {
 		f := &flights[i]
-		f.key, f.hash = i, uint32(i%last)
+		f.key, f.hash, f.callers = i, uint32(i%last), 1
 		s.link(f)
 	}
 	one := &flights[0]

@@ -1,6 +1,7 @@
 package coalesce
 
 import (
+	"context"
 	"time"
 
 	"github.com/seed342dcb2d/coalesce/internal/sched"
@@ -121,8 +122,8 @@ func (f *flight[K, V]) rise(from seat) {
 }
 
 // wake notifies the leader of the successor, completes Shutdown's wait if it is due,
-// and wakes or answers all callers of the flight that has finished. clone is the
-// group's, or nil. If mayDefer is set, wake does not stay for many callers: the
+// and wakes or answers all callers of the flight that has finished. If there are none, it
+// ends fn's context if that is due. clone is the group's, or nil. If mayDefer is set, wake does not stay for many callers: the
 // goroutine is that of a leader or of Shutdown, which is to return, or that of a batch,
 // which has other flights to wake. No lock may be held.
 func (e ending[K, V]) wake(clone func(V) V, mayDefer bool) {
@@ -131,6 +132,9 @@ func (e ending[K, V]) wake(clone func(V) V, mayDefer bool) {
 		sched.Complete(e.idle)
 	}
 	e.wakeCallers(clone, mayDefer)
+	if e.lost != nil {
+		e.lost.cancel(context.Canceled) // last, as it may run code that fn has registered
+	}
 }
 
 // wakeCallers is wake for the callers of the flight. If mayDefer is set, it leaves them

@@ -59,8 +59,8 @@ var bugs = []bug{
 		name: "abandoned joined",
 		what: "a call joins a flight that everybody has left and whose context has ended",
 		file: "admit.go",
-		old:  "f.state == running && !abandoned && !s.overdue(f)\n",
-		new:  "f.state == running && (!abandoned || b == nil && seeded(\"abandoned joined\")) && !s.overdue(f)\n",
+		old:  "f.state == running && !f.abandoned() && !s.overdue(f)\n",
+		new:  "f.state == running && (!f.abandoned() || b == nil && seeded(\"abandoned joined\")) && !s.overdue(f)\n",
 		by:   []string{explored, tested},
 	},
 	{
@@ -94,7 +94,7 @@ var bugs = []bug{
 		what: "a flight is abandoned although one caller still waits",
 		file: "caller.go",
 		old:  "\tlast, b := f.callers == 0, f.batch()\n",
-		new:  "\tlast, b := f.callers == 0 || f.callers == 1 && seeded(\"left too early\"), f.batch()\n",
+		new:  "\tlast, b := f.callers == 0 || f.callers == 1 && f.context() != nil && seeded(\"left too early\"), f.batch()\n",
 		by:   []string{explored, tested, fuzzed},
 	},
 	{
