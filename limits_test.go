@@ -446,7 +446,7 @@ func TestMaxAge_QueueLeavesNothing(t *testing.T) {
 		<-h.started
 		ctx, cancel := context.WithCancel(t.Context())
 		wg.Go(func() { g.DoFresh(ctx, key, ctxValue(2)) })
-		awaitStats(t, func() bool { return g.Stats().Joined == 1 })
+		awaitStats(t, func() bool { return waiting(&g) == 1 })
 		cancel()
 		close(h.release)
 		wg.Wait()

@@ -699,7 +699,7 @@ func TestDoMulti_NothingIsKept(t *testing.T) {
 				calls.Go(func() { g.DoMulti(ctx, keys, fn) })
 				switch how {
 				case "queued":
-					awaitStats(t, func() bool { return g.Stats().Joined == 3 })
+					awaitStats(t, func() bool { return waiting(&g) == 3 })
 					cancel()
 				case "all leave":
 					<-h.started

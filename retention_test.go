@@ -72,7 +72,7 @@ func TestG12_EdgeKeepsNoPredecessor(t *testing.T) {
 		})
 		return nil, nil
 	})
-	awaitStats(t, func() bool { return g.Stats().Joined == 1 })
+	awaitStats(t, func() bool { return waiting(&g) == 1 })
 	close(nested)
 	<-firstDone
 	<-fresh

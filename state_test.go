@@ -239,7 +239,7 @@ func testCall(t *testing.T, g *group, f form, want string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	before := g.Stats()
-	queuedBefore := countState(g, coalesce.StateQueued)
+	queuedBefore, waitingBefore := countState(g, coalesce.StateQueued), waiting(g)
 	h := hold()
 	a, done := goCall(ctx, f, g, "k", h.ctxFn(8))
 	synctest.Wait()
@@ -250,7 +250,7 @@ func testCall(t *testing.T, g *group, f form, want string) {
 		got = closed
 	case after.Led > before.Led && h.runs.Load() == 1:
 		got = leads
-	case after.Joined > before.Joined && isQueued(g, queuedBefore):
+	case waiting(g) > waitingBefore && isQueued(g, queuedBefore):
 		got = queues
 	case after.Joined > before.Joined:
 		got = joins

@@ -84,7 +84,6 @@ func TestStats_OfAMoment(t *testing.T) {
 			for i := range s.counts {
 				s.counts[i] = n
 			}
-			s.counts[callJoined] = 3 * n // of which two have led, or been refused
 			s.mu.Unlock()
 			l.mu.Lock()
 			l.evicted++

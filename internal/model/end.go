@@ -44,7 +44,6 @@ func (g *Group) Shutdown() {
 		f.State = Finished
 		for _, c := range f.Callers {
 			g.reject(c, Closed)
-			g.Stats.Joined--
 		}
 	}
 	started := func(f *Flight) bool { return f.State != Finished }

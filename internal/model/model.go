@@ -130,7 +130,9 @@ func (g *Group) join(f *Flight, c *Call) {
 	f.Joined = f.Joined || f.Leader != nil || len(f.Callers) > 0
 	f.Callers = append(f.Callers, c)
 	c.Flight = f
-	g.Stats.Joined++
+	if f.State == Running {
+		g.Stats.Joined++ // else it is counted when f starts, or when it leaves
+	}
 }
 
 // lead starts f, led by the call that was picked.
@@ -140,6 +142,7 @@ func (g *Group) lead(f *Flight) {
 	f.Since = g.now
 	f.Batch = []*Flight{f}
 	g.Stats.Led++
+	g.Stats.Joined += uint64(len(f.Callers) - 1)
 }
 
 // hand picks the call that has waited longest to lead f, which is promoted.
@@ -156,7 +159,6 @@ func (g *Group) wake(c *Call) {
 		g.leave(c)
 	case f.State == Promoted && f.Picked == c:
 		c.queued = false
-		g.Stats.Joined--
 		g.lead(f)
 	}
 }
@@ -238,6 +240,9 @@ func (g *Group) leave(c *Call) {
 	f := c.Flight
 	c.answer(Left)
 	g.Stats.Left++
+	if f.State == Queued || f.State == Promoted {
+		g.Stats.Joined++
+	}
 	f.Callers = slices.DeleteFunc(f.Callers, func(x *Call) bool { return x == c })
 	switch alone := len(f.Callers) == 0; {
 	case f.State == Promoted && alone:
