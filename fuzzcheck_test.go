@@ -61,6 +61,15 @@ func (d *driver) checkCounts() {
 		}
 	}
 	got := d.g.Stats()
+	if d.is(fuzzBlind) {
+		want.Calls = min(want.Calls, got.Calls)
+	} else {
+		for f := range d.g.Flights() {
+			if f.State == coalesce.StateQueued {
+				want.Calls -= uint64(f.Waiters) // in no class yet
+			}
+		}
+	}
 	if got.Calls != got.Led+got.Joined+got.Lingered+got.Rejected+got.EndedOnEntry || got.Left+got.EndedOnEntry != left {
 		d.errorf("%+v does not add up to %d calls that left", got, left)
 	}
