@@ -146,7 +146,7 @@ var Catalogue = []Bug{
 	},
 	{
 		"B29", "A panic is lost because nobody waits any more.",
-		"6 TestG10_UntoldPanicIsLogged TestDoMulti_UntoldPanicIsLogged", "",
+		"6 TestG10_UntoldPanicIsLogged TestDoMulti_UntoldPanicIsLogged TestG10_LoggedUnlessACallPanics TestG10_ExitBeforeThePanic", "",
 	},
 	{
 		"B30", "A key that cannot be hashed panics under the lock, and the group is dead.",
