@@ -267,6 +267,64 @@ func bytesPerRun(runs int, fn func()) uint64 {
 	return (after.TotalAlloc - before.TotalAlloc) / uint64(runs)
 }
 
+// TestAllocs_Hooks: hooks cost a flight of a Do four allocations, and one more if a Leave
+// has to come after a Start, and a call that joins one, its event; Receive costs nothing in
+// addition, and Start none for the context that it returns, unless a DoContext runs fn
+// itself.
+func TestAllocs_Hooks(t *testing.T) {
+	hook := func(context.Context, coalesce.Event[string]) {}
+	none := func(context.Context, coalesce.Event[string]) context.Context { return nil }
+	same := func(ctx context.Context, _ coalesce.Event[string]) context.Context { return ctx }
+	for name, tt := range map[string]struct {
+		hooks                   coalesce.Hooks[string]
+		do, inline, own, follow float64
+	}{
+		"none":               {coalesce.Hooks[string]{}, 0, 0, 2, 0},
+		"Receive":            {coalesce.Hooks[string]{Receive: hook}, 4, 4, 6, 1},
+		"Start, nil":         {coalesce.Hooks[string]{Start: none}, 4, 4, 6, 1},
+		"Start":              {coalesce.Hooks[string]{Start: same}, 4, 5, 6, 1},
+		"all":                {coalesce.Hooks[string]{Start: same, Join: hook, Receive: hook, Leave: hook, Finish: hook}, 5, 6, 7, 1},
+		"all, without Start": {coalesce.Hooks[string]{Join: hook, Receive: hook, Leave: hook, Finish: hook}, 4, 4, 6, 1},
+	} {
+		g := group{Hooks: tt.hooks}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n := 0
+		check := func(what string, want float64, call func()) {
+			t.Helper()
+			call()
+			if got := testing.AllocsPerRun(200, call); got > want {
+				t.Errorf("%s, %s: got %v allocations, want %v", name, what, got, want)
+			}
+		}
+		check("Do", tt.do, func() { g.Do("k", func() (int, error) { n++; return n, nil }) })
+		check("TryDo", tt.do, func() { g.TryDo("k", func() (int, error) { n++; return n, nil }) })
+		check("DoContext inline", tt.inline, func() { g.DoContext(context.Background(), "k", ctxNothing) })
+		check("DoContext", tt.own, func() { g.DoContext(ctx, "k", ctxNothing) })
+		synctest.Test(t, func(t *testing.T) {
+			follower := func() { g.Do("k", doNothing) }
+			with := func(followers int) float64 {
+				return testing.AllocsPerRun(20, func() {
+					release := make(chan struct{})
+					go g.Do("k", func() (int, error) { <-release; return 1, nil })
+					synctest.Wait()
+					for range followers {
+						go follower()
+					}
+					synctest.Wait()
+					close(release)
+					synctest.Wait()
+				})
+			}
+			if got := (with(50) - with(10)) / 40; got > tt.follow+0.5 {
+				t.Errorf("%s: got %v allocations for a follower, want %v", name, got, tt.follow)
+			}
+		})
+	}
+}
+
+func doNothing() (int, error) { return 0, nil }
+
 // TestAllocs_Nested: to look for the flight whose fn makes a call costs no
 // allocation, whatever the context, and a Do inside an fn is as cheap as outside.
 // Only a call that has to be watched makes more: the edge, and the key in it.

@@ -248,7 +248,11 @@
 //	  any hook is set                        2 to 5 for each flight, and 1 for
 //	                                         each call that joins, is queued
 //	                                         or leaves; 1 more for a DoChan
-//	                                         that joins or is queued
+//	                                         that joins or is queued; 1 more
+//	                                         if Start returns a context to a
+//	                                         DoContext that runs fn itself;
+//	                                         a few more if a flight has
+//	                                         receivers and Receive is set
 //
 // A group costs what it is used for. Its first call allocates 8 bytes for each
 // of its [Group.Shards] and less than 1.5 KiB for the rest; a shard is made when

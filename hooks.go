@@ -72,9 +72,13 @@ import (
 //
 // Other callers are not affected otherwise.
 //
-// Profiler labels need no hook: call [runtime/pprof.Do] inside fn, with the
-// context that fn got. For the cost of hooks, see “Cost” in the package
-// documentation.
+// Profiler labels need no hook. fn sets them, with the context that it got:
+//
+//	pprof.Do(ctx, pprof.Labels("key", key), func(ctx context.Context) {
+//		v, err = load(ctx, key)
+//	})
+//
+// For the cost of hooks, see “Cost” in the package documentation.
 type Hooks[K comparable] struct {
 	// Start is called when a flight starts, before fn, on the goroutine that
 	// runs fn. In [Group.Do], [Group.TryDo], and a [Group.DoContext] whose
