@@ -192,10 +192,10 @@ func keysOf[K comparable, V any](parts []*flight[K, V]) []K {
 }
 
 // conclude freezes whether b is abandoned, and begins to count its panickers. It is called
-// before the first flight finishes.
-// The value of that flight may linger even if all callers of the flight have left, and
-// answer calls at once. fn's context, which the value may use, must not be canceled after
-// that, when the callers of the other flights leave. No lock may be held.
+// before the first flight finishes. The value of that flight may linger even if all
+// callers of the flight have left, and answer calls at once. fn's context, which the value
+// may use, must not be canceled after that, when the callers of the other flights leave.
+// No lock may be held.
 func (b *batch[K, V]) conclude() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -405,10 +405,10 @@ func (c *caller[K, V]) withdraw(ctx context.Context) bool {
 	return true
 }
 
-// depart counts c out of its flight, which must be unfinished. The last caller to leave
-// a running flight abandons it, unless it is held. A caller that was picked to start a promoted flight
-// hands it on. depart returns the caller to notify once the lock is released, or nil.
-// s.mu must be held.
+// depart counts c out of its flight, which must be unfinished. The last caller to leave a
+// running flight abandons it, unless it is held. A caller that was picked to start a
+// promoted flight hands it on. depart returns the caller to notify once the lock is
+// released, or nil. s.mu must be held.
 func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 	f := c.flight
 	f.callers--

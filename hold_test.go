@@ -525,17 +525,36 @@ func TestG18_Forgotten(t *testing.T) {
 			leave()
 			synctest.Wait()
 			wantEnd(t, given, nil)
-			second, _ := holdAlone(t, &g, f)
-			if !g.Forget("k") || g.Len() != 0 {
-				t.Errorf("%s: got a flight that is held and not forgotten", f.name)
+			forgets := map[string]func() bool{
+				"Forget":         func() bool { return g.Forget("k") },
+				"ForgetUnshared": func() bool { return g.ForgetUnshared("k") },
+				"ForgetFunc":     func() bool { return g.ForgetFunc(func(string) bool { return true }) == 1 },
+				"ForgetFlight": func() bool {
+					for flight := range g.Flights() {
+						if !flight.Forgotten {
+							return g.ForgetFlight(flight.ID)
+						}
+					}
+					return false
+				},
 			}
-			if n := countState(&g, coalesce.StateRunning); n != 2 {
-				t.Errorf("%s: got %d flights that run, want both", f.name, n)
+			helds, contexts := []*held{h}, []context.Context{given}
+			for form, forget := range forgets {
+				next, ctx := holdAlone(t, &g, f)
+				helds, contexts = append(helds, next), append(contexts, ctx)
+				if !forget() || g.Len() != 0 {
+					t.Errorf("%s, %s: got a flight that is held and not forgotten", f.name, form)
+				}
 			}
-			close(h.release)
-			close(second.release)
-			synctest.Wait()
-			wantEnd(t, given, context.Canceled)
+			if n := countState(&g, coalesce.StateRunning); n != len(helds) {
+				t.Errorf("%s: got %d flights that run, want all %d", f.name, n, len(helds))
+			}
+			for i, h := range helds {
+				wantEnd(t, contexts[i], nil)
+				close(h.release)
+				synctest.Wait()
+				wantEnd(t, contexts[i], context.Canceled)
+			}
 			wantAtRest(t, &g)
 		})
 	}
@@ -570,6 +589,45 @@ func TestG18_Shutdown(t *testing.T) {
 				}
 				synctest.Wait()
 				wantEnd(t, ctx, coalesce.ErrClosed)
+			})
+		})
+	}
+}
+
+// TestG18_Refused: a call that is refused because it waits for itself, and is the last
+// caller to leave, does not abandon a flight that is held.
+func TestG18_Refused(t *testing.T) {
+	for _, f := range ownForms {
+		t.Run(f.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var g group
+				var given context.Context
+				h, release := hold(), make(chan struct{})
+				caller, leave := context.WithCancel(t.Context())
+				goCall(caller, f, &g, "k", func(ctx context.Context) (int, error) {
+					given = ctx
+					coalesce.Hold(ctx)
+					_, _ = h.fn(0)()
+					_, _, err := g.DoContext(ctx, "k", ctxValue(2))
+					if !errors.Is(err, coalesce.ErrDeadlock) {
+						t.Errorf("got error %v, want a deadlock", err)
+					}
+					<-release
+					return 1, nil
+				})
+				<-h.started
+				leave()
+				synctest.Wait()
+				close(h.release)
+				time.Sleep(time.Second)
+				wantEnd(t, given, nil)
+				if st := g.Stats(); countState(&g, coalesce.StateRunning) != 1 || st.Abandoned != 0 || st.Rejected != 1 {
+					t.Errorf("got %+v, want a flight that runs and a call that was refused", st)
+				}
+				close(release)
+				synctest.Wait()
+				wantEnd(t, given, context.Canceled)
+				wantAtRest(t, &g)
 			})
 		})
 	}
