@@ -138,8 +138,8 @@ func TestAllocs_DoContext(t *testing.T) {
 	}
 }
 
-// TestAllocs_DoMulti: beside the map that it returns, a DoMulti makes six
-// allocations, for however many keys: its parts, the batch, the flights, the
+// TestAllocs_DoMulti: beside the map that it returns, a DoMulti makes seven
+// allocations, for however many keys: its parts, the batch, the load, the claims, the
 // channel, the goroutine and the keys for fn. There are so many shards here that
 // hardly two keys share one: the shards keep a record for each key.
 func TestAllocs_DoMulti(t *testing.T) {
@@ -154,7 +154,7 @@ func TestAllocs_DoMulti(t *testing.T) {
 		fn := func(context.Context, []int) (map[int]int, error) { return loaded, nil }
 		g.DoMulti(ctx, keys, fn)
 		var r map[int]coalesce.Result[int]
-		want := 6 + testing.AllocsPerRun(200, func() {
+		want := 7 + testing.AllocsPerRun(200, func() {
 			r = make(map[int]coalesce.Result[int], n)
 			for i := range keys {
 				r[i] = coalesce.Result[int]{}
@@ -200,6 +200,27 @@ func TestAllocs_Lingers(t *testing.T) {
 	}
 }
 
+// TestAllocs_DoMultiDuplicates: a key costs memory once, however often it is there, in a
+// call that starts something and in one that does not.
+func TestAllocs_DoMultiDuplicates(t *testing.T) {
+	for _, different := range []int{1, 10, 1000} {
+		var g coalesce.Group[int, int]
+		few, many := make([]int, different), make([]int, 1_000_000)
+		for i := range many {
+			many[i] = i % different
+			few[i%different] = i % different
+		}
+		none := func(context.Context, []int) (map[int]int, error) { return nil, nil }
+		for name, ctx := range map[string]context.Context{"led": t.Context(), "ended on entry": endedContext} {
+			g.DoMulti(ctx, few, none)
+			want := 2*bytesPerRun(10, func() { g.DoMulti(ctx, few, none) }) + 20_000
+			if got := bytesPerRun(3, func() { g.DoMulti(ctx, many, none) }); got > want {
+				t.Errorf("%s, %d different keys of %d: got %d bytes, want at most %d", name, different, len(many), got, want)
+			}
+		}
+	}
+}
+
 // TestAllocs_DoMultiJoins: the callers of keys that a DoMulti joins share allocations.
 func TestAllocs_DoMultiJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -230,7 +251,7 @@ func TestAllocs_DoMultiJoins(t *testing.T) {
 // TestAllocs_Bytes: what a call allocates is small, too. The sizes are those of 64-bit
 // machines, elsewhere they are less.
 func TestAllocs_Bytes(t *testing.T) {
-	var g group
+	g, many := group{}, group{Shards: 64} // which keep nearly a hundred records
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	keys, loaded := make([]string, 100), map[string]int{}
@@ -245,7 +266,7 @@ func TestAllocs_Bytes(t *testing.T) {
 	}{
 		"Do":                  {0, func() { g.Do("k", value(1)) }},
 		"DoContext":           {224, func() { g.DoContext(ctx, "k", ctxNothing) }},
-		"DoMulti of 100 keys": {27_000, func() { g.DoMulti(ctx, keys, fn) }}, // some of the records included
+		"DoMulti of 100 keys": {17_000, func() { many.DoMulti(ctx, keys, fn) }},
 	} {
 		tt.call()
 		if got := bytesPerRun(500, tt.call); got > tt.most {

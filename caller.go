@@ -116,14 +116,14 @@ type caller[K comparable, V any] struct {
 
 	// Guarded by the shard's lock until the flight is finished (W3) or the caller has
 	// left. Nothing changes them after that.
-	flight   *flight[K, V] // nil until the call takes part
-	seat     seat          // where a blocked call waits
-	listed   *caller[K, V] // itself from list to unlist, else nil (see depart)
-	leads    bool          // it leads; unset for a leader that runs fn itself and so cannot leave
-	promoted bool          // pick chose it: must start the flight or leave
-	gone     bool          // has left, or takes part in nothing, or exits (forgo)
-	abandons bool          // was the last to leave while fn ran, and abandoned the flight
-	shared   bool          // set when it leaves: another call has taken part
+	flight   *flight[K, V]  // nil until the call takes part
+	seat     seat           // where a blocked call waits
+	listed   *caller[K, V]  // itself from list to unlist, else nil (see depart)
+	leads    bool           // it leads; unset for a leader that runs fn itself and so cannot leave
+	promoted bool           // pick chose it: must start the flight or leave
+	gone     bool           // has left, or takes part in nothing, or exits (forgo)
+	shared   bool           // set when it leaves: another call has taken part
+	abandons *flightContext // that of its flight, if it has abandoned that
 
 	links[*caller[K, V]] // in the flight's list; guarded by the lock, or by W3
 
@@ -201,7 +201,7 @@ func (c *caller[K, V]) enter(h uint64, key K, reflexive bool, wants wish) verdic
 
 // arriveLocked is the part of arrive that needs the lock. c's shard must be locked. If
 // the verdict is leads, joins or queues, it stays locked, and a call that leads has yet
-// to register its flight, with lead or leadIn. Otherwise arriveLocked unlocks it.
+// to register its flight, with lead or multi.register. Otherwise arriveLocked unlocks it.
 func (c *caller[K, V]) arriveLocked(h uint64, key K, reflexive bool, wants wish) verdict {
 	s := c.shard
 	v := s.admit(c, h, key, reflexive, wants)
@@ -245,7 +245,7 @@ func (c *caller[K, V]) lead(h uint64, key K) {
 		c.flight = s.lead(h, key) // it cannot leave, so c.leads is not needed
 		return
 	}
-	f := s.takeOwn(nil)
+	f := s.takeOwn()
 	f.born = sched.Now()
 	f.setOwn(c.ctx, c.fn)
 	s.register(f, h, key)
@@ -447,7 +447,7 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 		return s.evaporate(f) // no call is left that could start it
 	case b != nil || f.context().abandon():
 		s.note(flightAbandoned, f, nil)
-		c.abandons = true // afterLeaving cancels fn's context, without the lock
+		c.abandons = f.context() // afterLeaving cancels it, without the lock
 	}
 	return nil
 }
@@ -498,11 +498,11 @@ func (c *caller[K, V]) afterLeaving(ctx context.Context) {
 // other calls may wait for that flight to end. No lock may be held.
 func (c *caller[K, V]) cancelAbandoned(ctx context.Context) {
 	switch {
-	case !c.abandons:
+	case c.abandons == nil:
 	case c.err != nil:
-		c.flight.context().cancel(c.err)
+		c.abandons.cancel(c.err)
 	default:
-		c.flight.context().cancelAs(ctx)
+		c.abandons.cancelAs(ctx)
 	}
 }
 

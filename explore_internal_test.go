@@ -54,13 +54,12 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 	t.Cleanup(func() { slog.SetDefault(l) })
 
 	const key = 1
-	// batched returns a batch with one key, whose fn panics.
-	batched := func() (*shard[int, int], *batch[int, int], *flight[int, int]) {
+	// batched returns the load of a batch with one key, whose fn panics.
+	batched := func() (*shard[int, int], *load[int, int], *flight[int, int]) {
 		g := &Group[int, int]{Shards: 1}
-		b := newBatch[int, int](context.Background(), func(context.Context, []int) (map[int]int, error) { panic("fn") }, 2)
+		l := newLoad[int, int](context.Background(), func(context.Context, []int) (map[int]int, error) { panic("fn") }, 2)
 		s := g.use().at(0)
-		c := caller[int, int]{shard: s}
-		return s, b, c.leadIn(b, 0, key)
+		return s, l, l.add(s, 0, key)
 	}
 	// received returns a receiver with an ended context that leads a flight, called
 	// by the fn of another.
@@ -101,27 +100,33 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			done := c.Done()
 			return guard{&c.mu, func() any { return sched.IsComplete(done) }, func() { c.cancel(ErrClosed) }}
 		},
-		"lead in a batch": func() guard {
-			s, b, _ := batched()
-			return guard{&b.mu, func() any { return b.callers }, func() {
-				s.mu.Lock()
-				c := caller[int, int]{shard: s}
-				c.leadIn(b, 0, key+1)
-				s.mu.Unlock()
-			}}
+		"count a batch": func() guard {
+			_, l, _ := batched()
+			b := l.batch
+			return guard{&b.mu, func() any { return [...]any{b.callers, b.n} }, func() { b.counted(2) }}
 		},
 		"leave a batch": func() guard {
-			_, b, _ := batched()
+			_, l, _ := batched()
+			b := l.batch
 			return guard{&b.mu, func() any { return b.callers }, func() { b.depart() }}
 		},
 		"conclude a batch": func() guard {
-			_, b, _ := batched()
+			_, l, _ := batched()
+			b := l.batch
 			return guard{&b.mu, func() any { return b.ctx.finished.Load() }, b.conclude}
 		},
+		"reveal a flight of a batch": func() guard {
+			s, l, f := batched()
+			return guard{&s.mu, func() any { return f.known }, func() { l.reveal(0) }}
+		},
+		"finish a batch": func() guard {
+			s, l, _ := batched()
+			return guard{&s.mu, func() any { return [...]any{s.counts, s.count, s.nfree, l.claims[0].flight} }, l.run}
+		},
 		"finish an abandoned batch": func() guard {
-			s, b, f := batched()
-			b.callers, f.callers, f.leading = 0, 0, false
-			return guard{&s.mu, func() any { return [...]any{s.counts, s.count, f.state} }, b.run}
+			s, l, f := batched()
+			l.batch.callers, f.callers, f.leading, f.known = 0, 0, false, true
+			return guard{&s.mu, func() any { return [...]any{s.counts, s.count, f.state} }, l.run}
 		},
 		"a receiver leaves the graph": func() guard {
 			r := received()

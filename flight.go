@@ -31,7 +31,7 @@ import (
 //	runOwn      on a goroutine of the flight's own, so that its leader can leave.
 //	            Either spawn starts that goroutine, or it is the one that notify has
 //	            started for a receiver or for a key of a DoMulti (leadQueued).
-//	batch.run   on a goroutine of a DoMulti's own, for several flights (batch.go).
+//	load.run    on a goroutine of a DoMulti's own, for several flights (batch.go).
 //
 // Invariants, true whenever the shard's lock is not held:
 //  F1. A flight is finished exactly once, whatever fn does, by the goroutine that ran
@@ -39,9 +39,9 @@ import (
 //  F2. setOutcome writes outcome, val and err once, under the lock, before any
 //      completion that reports the end of the flight is closed. A goroutine that has
 //      waited on one of these, or has seen the state finished under the lock, reads the
-//      three without the lock. If only its leader knows a flight, and runs fn itself,
-//      they are not written at all: the leader returns the results of fn from its own
-//      stack.
+//      three without the lock. If only its leader knows a flight, and runs fn itself or
+//      leads it in a batch, they are not written at all: the leader has the results of fn
+//      on its own stack or in the load of the batch.
 //  F3. callers is the number of calls that have taken part and have not left. In an
 //      unfinished flight it is 0 only if all of them have left while fn runs. That
 //      abandons the flight, unless it is held (hold.go) or belongs to a batch, whose
@@ -70,6 +70,9 @@ const (
 	exited                    // fn called runtime.Goexit; err is ErrGoexit
 	rejected                  // fn never started; err is ErrClosed, nil if all callers left
 )
+
+// lingers reports whether the outcome goes on answering calls.
+func (o outcome) lingers() bool { return o == kept || o == keptAbsent }
 
 // A flight is one execution of fn with its result and its waiters.
 //
@@ -343,7 +346,7 @@ func (s *shard[K, V]) finish(f *flight[K, V], how outcome, v V, err error, p *li
 func (f *flight[K, V]) setOutcome(how outcome, v V, err error) {
 	f.outcome, f.val, f.err = how, v, err
 	f.state = finished
-	if c := f.context(); c != nil {
+	if c := f.context(); c != nil && f.batch() == nil { // conclude has done it for a batch
 		f.cold.fn = nil
 		c.finished.Store(true) // atomic: a search for a cycle may hold another lock only
 	}
@@ -366,14 +369,14 @@ type ending[K comparable, V any] struct {
 	event  *Event[K]         // for Hooks.Finish; nil without hooks
 }
 
-// concerns reports whether any work is left. Only batch.finish asks. There the leader
-// waits on the completion of the batch, so that done matters to followers alone.
+// concerns reports whether any work is left. Only load.endKnown asks. There the leader
+// waits on the completion of the load, so that done matters to followers alone.
 func (e *ending[K, V]) concerns() bool {
 	return e.n > 0 || e.next != nil || e.idle != nil || e.logs || e.event != nil
 }
 
 // end ends f, which other goroutines know, and returns the work that is left for when
-// the lock is released. finish and batch.finish call it after keep, in the same
+// the lock is released. finish and load.endKnown call it after keep, in the same
 // critical section. rejectAll calls it for flights that have not started. s.mu must be
 // held.
 func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K, V] {
@@ -385,7 +388,7 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 	next := s.takeOut(f)
 	f.setOutcome(how, v, err)
 	e := ending[K, V]{flight: f, shard: s, n: f.followers(), done: f.done, next: next, idle: s.idle(), lost: lost}
-	if c := f.cold; c != nil {
+	if c := f.cold; c != nil && !c.common {
 		// The lists belong to e from here on (W3). A caller may keep f for longer, which
 		// must not keep the other callers with it.
 		e.blocks, e.first = c.blocks.last, c.callers.first

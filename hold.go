@@ -104,7 +104,7 @@ func (c *flightContext) abandoned() bool {
 // nil, as for a flight of a batch, whose context batch.finish ends. The shard's lock must
 // be held.
 func (f *flight[K, V]) lost(how outcome) *flightContext {
-	if f.callers > 0 || how == kept || f.batch() != nil || f.abandoned() {
+	if f.callers > 0 || how.lingers() || f.batch() != nil || f.abandoned() {
 		return nil
 	}
 	return f.context()

@@ -236,11 +236,14 @@ func (s *shard[K, V]) enroll(f *flight[K, V]) {
 	s.idOf(f) // moves s.events on
 	n := &story{born: f.born, seq: s.events}
 	if h := s.group.hooks; h.Start != nil && h.Leave != nil {
-		if b := f.batch(); b != nil && b.parts[0] != f {
-			n.started = b.parts[0].cold.story.started // there is one Start for all of them
-		} else {
-			n.started = sched.NewCompletion()
+		started := &n.started
+		if b := f.batch(); b != nil {
+			started = &b.started // there is one Start for all its flights
 		}
+		if *started == nil {
+			*started = sched.NewCompletion()
+		}
+		n.started = *started
 	}
 	f.extend().story = n
 }

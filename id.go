@@ -32,7 +32,7 @@ const idHashBits = 8
 // idOf returns the ID of f, which gets one if it has none. f must not be a lone flight
 // that has not been revealed. s.mu must be held.
 func (s *shard[K, V]) idOf(f *flight[K, V]) uint64 {
-	if f.cold == nil {
+	if f.cold == nil || f.cold.common {
 		f.extend()
 	}
 	if f.cold.id == 0 {

@@ -493,6 +493,41 @@ func TestLingerFor_QueuedKey(t *testing.T) {
 	})
 }
 
+// TestLingerFor_Held: the context of a held flight that finishes without callers does not
+// end if its outcome lingers, be it an error or absence, in a batch or for a queued key.
+func TestLingerFor_Held(t *testing.T) {
+	for _, queued := range []bool{false, true} {
+		for _, end := range []error{coalesce.ErrAbsent, errLinger} {
+			synctest.Test(t, func(t *testing.T) {
+				g := group{LingerFor: livesFor(60, 60)}
+				if queued {
+					h := abandon(t, &g, "k")
+					time.AfterFunc(time.Second, func() { close(h.release) })
+				}
+				ctx, leave := context.WithCancel(t.Context())
+				var fnCtx context.Context
+				_, done := goMulti(ctx, &g, func(ctx context.Context, _ []string) (map[string]int, error) {
+					fnCtx = ctx
+					coalesce.Hold(ctx)
+					time.Sleep(time.Second)
+					if end == coalesce.ErrAbsent {
+						return nil, nil
+					}
+					return nil, end
+				}, "k")
+				time.Sleep(time.Second + time.Millisecond)
+				leave()
+				<-done
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if _, shared, err := g.Do("k", value(1)); err != end || !shared || fnCtx.Err() != nil {
+					t.Errorf("queued %t: got %t, %v, want true, %v; the error of fn's context is %v", queued, shared, err, end, fnCtx.Err())
+				}
+			})
+		}
+	}
+}
+
 // TestLingerFor_Clone: the value of an outcome is cloned also if it comes with an error, for
 // the callers of its flight and for those that it answers; the zero value of an absent key
 // is not.

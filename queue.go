@@ -56,7 +56,7 @@ import (
 // succeed queues a new flight, which it returns, behind f, which has none behind it. The
 // caller must let a call join it in the same critical section (Q2). s.mu must be held.
 func (s *shard[K, V]) succeed(f *flight[K, V]) *flight[K, V] {
-	q := s.takeOwn(nil)
+	q := s.takeOwn()
 	q.key, q.hash = f.key, f.hash
 	q.state = queued
 	q.cold.ctx.ahead.Store(f.context()) // in the graph of waits, q waits for f

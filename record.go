@@ -17,6 +17,8 @@ import (
 //	another goroutine,   a flight and its      takeOwn   giveBack, in shard.freeOwn
 //	or may do so         cold part, in one
 //	                     allocation
+//	that of a batch      a flight with the     take      claim.retire, by retire
+//	                     batch's cold part
 //
 // Invariants:
 //  R1. The record of a flight is used again only if known is unset when the
@@ -44,8 +46,7 @@ import (
 //      on.)
 //  R2. The contexts that fn gets are no part of a record, and refer to none. fn's
 //      context, and those derived from it, may outlast the flight, its result and its
-//      callers. The context of a batch is a part of the batch, which refers to no record
-//      once its flights have finished.
+//      callers. The context of a batch is a part of the batch, which refers to no record.
 //  R3. A shard keeps at most maxKept records: lone, and those in free and freeOwn. If it
 //      keeps more than one, they have at most maxKeptBytes together. So a group that is
 //      idle keeps little, however many shards it has, and however large V is. If records
@@ -77,9 +78,9 @@ const (
 // that the fields name.
 type cold[K comparable, V any] struct {
 	// ctx is the context for fn, if fn runs on a goroutine other than the leader's. It
-	// is the batch's for a flight of a batch. ctx and shard, the shard of the flight's
-	// key, are set by takeOwn before another goroutine knows the flight, and are read
-	// without the lock. extend leaves both nil.
+	// and shard, the shard of the flight's key, are set by takeOwn before another
+	// goroutine knows the flight, and are read without the lock. extend leaves both nil.
+	// In a flight of a batch, ctx is the batch's, and shard is nil.
 	ctx   *flightContext
 	shard *shard[K, V]
 
@@ -93,9 +94,10 @@ type cold[K comparable, V any] struct {
 	// as only the leader calls spawn. It stays when the record is used again.
 	run func()
 
-	// batch is the batch that the flight belongs to, or nil. leadIn sets it before the
-	// flight is registered.
-	batch *batch[K, V]
+	// batch is the batch that the flight belongs to, or nil. common is set if this is the
+	// cold part that the flights of the batch have in common (M5).
+	batch  *batch[K, V]
+	common bool
 
 	queue *flight[K, V] // the successor behind this flight, or nil
 	timer sched.Timer   // queued, with MaxAge: fires when the flight in front reaches it
@@ -128,11 +130,15 @@ type ownFlight[K comparable, V any] struct {
 // hash. s.mu must be held.
 func (s *shard[K, V]) take() *flight[K, V] {
 	f := s.free
-	if f == nil {
-		return &flight[K, V]{callers: 1, leading: true}
+	switch {
+	case f != nil:
+		s.free, f.next = f.next, nil
+		s.nfree--
+	case s.lone != nil && !s.alone:
+		f, s.lone = s.lone, nil
+	default:
+		f = &flight[K, V]{callers: 1, leading: true}
 	}
-	s.free, f.next = f.next, nil
-	s.nfree--
 	return f
 }
 
@@ -176,10 +182,9 @@ func (s *shard[K, V]) retire(f *flight[K, V]) {
 	s.nfree++
 }
 
-// takeOwn returns a record, zero but for its cold part, for a flight that belongs to the
-// batch with context c or, if c is nil, for one that may run on a goroutine of its own.
-// The caller must set its key, hash and callers. s.mu must be held.
-func (s *shard[K, V]) takeOwn(c *flightContext) *flight[K, V] {
+// takeOwn returns a record, zero but for its cold part, for a flight that may run on a
+// goroutine of its own. The caller must set its key, hash and callers. s.mu must be held.
+func (s *shard[K, V]) takeOwn() *flight[K, V] {
 	f := s.freeOwn
 	if f != nil {
 		s.freeOwn, f.next = f.next, nil
@@ -189,10 +194,7 @@ func (s *shard[K, V]) takeOwn(c *flightContext) *flight[K, V] {
 		o.cold = &o.part
 		f = &o.flight
 	}
-	if c == nil {
-		c = new(flightContext)
-	}
-	f.cold.ctx, f.cold.shard = c, s
+	f.cold.ctx, f.cold.shard = new(flightContext), s
 	return f
 }
 
@@ -242,12 +244,15 @@ func (s *shard[K, V]) hasRoom(size uintptr) bool {
 // self returns the links of f in the list of forgotten flights.
 func (f *flight[K, V]) self() *links[*flight[K, V]] { return &f.cold.forgotten }
 
-// extend sets known, gives f its cold part if it has none, and returns the cold part.
+// extend sets known, gives f a cold part of its own if it has none, and returns that.
 // The shard's lock must be held.
 func (f *flight[K, V]) extend() *cold[K, V] {
 	f.known = true
-	if f.cold == nil {
+	switch c := f.cold; {
+	case c == nil:
 		f.cold = new(cold[K, V])
+	case c.common:
+		f.cold = &cold[K, V]{ctx: c.ctx, batch: c.batch}
 	}
 	return f.cold
 }

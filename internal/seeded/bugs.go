@@ -149,9 +149,9 @@ var bugs = []bug{
 		name: "batch key left dead",
 		what: "after a panic the last key of a batch is not finished",
 		file: "batch.go",
-		old:  "\tfor i, f := range parts {\n\t\thow, v, err := a.of(f.key)\n",
-		new: "\tif a.how == panicked && len(parts) > 1 && seeded(\"batch key left dead\") {\n\t\tparts = parts[:len(parts)-1]\n\t}\n" +
-			"\tfor i, f := range parts {\n\t\thow, v, err := a.of(f.key)\n",
+		old:  "\tl.wake(l.end(), keys)\n",
+		new: "\tif l.answers.how == panicked && len(l.claims) > 1 && seeded(\"batch key left dead\") {\n" +
+			"\t\tl.claims = l.claims[:len(l.claims)-1]\n\t}\n\tl.wake(l.end(), keys)\n",
 		by: []string{explored, tested},
 	},
 	{
