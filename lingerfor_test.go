@@ -60,7 +60,7 @@ func TestLingerFor_Answers(t *testing.T) {
 					if form.name == "DoFresh" {
 						return
 					}
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 					if a := form.call(ctx, &g, "k", returning(3, nil)); a.v != 3 || a.shared || a.err != nil {
 						t.Errorf("at its end: got %+v, want 3, not shared", a)
 					}
@@ -259,7 +259,7 @@ func TestLingerFor_CountsFromTheCall(t *testing.T) {
 			if v, _, _ := g.Do(key, value(3)); v != 1 {
 				t.Errorf("%s: just before its end: got %d, want 1", form.name, v)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if v, _, _ := g.Do(key, value(3)); v != 3 {
 				t.Errorf("%s: at its end: got %d, want 3", form.name, v)
 			}
