@@ -167,6 +167,7 @@ func TestDeadlock_RefusedHandsTheTurnOn(t *testing.T) {
 					}
 					<-done
 					time.Sleep(time.Second)
+					synctest.Wait()
 					switch {
 					case !ok:
 						t.Error("the call that was queued behind it has no answer")
@@ -221,6 +222,7 @@ func TestDeadlock_RefusedInJoin(t *testing.T) {
 						time.Sleep(time.Second)
 						return 1, nil
 					})
+					synctest.Wait()
 					if left != 1 {
 						t.Errorf("got %d calls of Leave, want 1", left)
 					}

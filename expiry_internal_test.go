@@ -85,12 +85,14 @@ func TestSweep_FewTimers(t *testing.T) {
 				t.Fatalf("got sweeps due at %v, want that at %d and one more", l.sweeps, first)
 			}
 			time.Sleep(3 * time.Millisecond)
+			synctest.Wait()
 		}
 		sweeps := map[int64]bool{}
 		for key := range 1600 {
 			keepFor(&g, key+2, 16*time.Second)
 			sweeps[l.sweeps[len(l.sweeps)-1]] = true
 			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
 		}
 		for range 1600 {
 			time.Sleep(10 * time.Millisecond)

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,9 +102,9 @@ func TestKeyErrors_Outcomes(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var g group
 				old := abandonMany(t, &g, "a", "b", "c", "d")
-				calls := 0
+				var calls atomic.Int32
 				many, _ := goMulti(t.Context(), &g, func(ctx context.Context, keys []string) (map[string]int, error) {
-					if calls++; len(keys) != 1 {
+					if calls.Add(1); len(keys) != 1 {
 						t.Errorf("fn got %q, want one queued key", keys)
 					}
 					return values, tt.err
@@ -112,8 +113,8 @@ func TestKeyErrors_Outcomes(t *testing.T) {
 				close(old.release)
 				synctest.Wait()
 				wantResults(t, "queued", many.results, tt.want)
-				if calls != 4 {
-					t.Errorf("got %d executions, want one for each key", calls)
+				if n := calls.Load(); n != 4 {
+					t.Errorf("got %d executions, want one for each key", n)
 				}
 			})
 		})

@@ -249,6 +249,7 @@ func TestLingerFor_CountsFromTheCall(t *testing.T) {
 			a, doneA := goCall(t.Context(), forms[0], &g, key, ctxValue(2))
 			<-done
 			<-doneA
+			synctest.Wait() // for the hook
 			if a.v != 1 || !a.shared {
 				t.Errorf("%s: a call during LingerFor got %+v, want 1, shared", form.name, *a)
 			}

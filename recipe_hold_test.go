@@ -90,6 +90,7 @@ func TestRecipe_FillOfFewKeys(t *testing.T) {
 				return steps, nil
 			})
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			if err != context.DeadlineExceeded || steps != tt.want {
 				t.Errorf("leaves after %v: got %d steps, %v, want %d", tt.leaves, steps, err, tt.want)
 			}
