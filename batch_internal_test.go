@@ -59,8 +59,7 @@ func TestBatch_CommonPartDoesNotChange(t *testing.T) {
 			s := g.use().at(0)
 			release := make(chan struct{})
 			var nest context.Context
-			load := func(ctx context.Context, _ []int) (map[int]int, error) {
-				nest = ctx
+			load := func(context.Context, []int) (map[int]int, error) {
 				<-release
 				return map[int]int{0: 1, 1: 1, 2: 1, 3: 1}, nil
 			}

@@ -275,7 +275,7 @@ func (gs *groupState[K, V]) check(moving bool) (n int, err error) {
 	if !moving && size != o.n || o.n > l.max || len(o.chunks)*orderChunk-o.n > 2*orderChunk || o.n == 0 && o.chunks != nil {
 		return o.n, fmt.Errorf("%d of %d are in the order, with %d chunks, and %d in the index", o.n, l.max, len(o.chunks), size)
 	}
-	if p := o.first(); p != nil && p.end != never {
+	if p := o.first(); !moving && p != nil && p.end != never { // otherwise a sweep may be under way
 		last := len(l.sweeps) - 1
 		if last < 0 || l.sweeps[last] > max(p.end, l.read)+max(sweepPause, min(sweepSlack, (p.end-p.since)/sweepFraction)) {
 			return o.n, fmt.Errorf("no sweep is due for what ends at %d; to come are %v", p.end, l.sweeps)

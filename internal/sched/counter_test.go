@@ -31,29 +31,3 @@ func TestCounter_Exact(t *testing.T) {
 		t.Errorf("got %d stripes for %d Ps", n, runtime.GOMAXPROCS(0))
 	}
 }
-
-// TestCounter_Spread: goroutines with stacks of their own do not all choose one stripe.
-func TestCounter_Spread(t *testing.T) {
-	stripes := make([]stripe, 64)
-	var c Counter
-	c.stripes.Store(&stripes)
-	var wg sync.WaitGroup
-	begin := make(chan struct{})
-	for range 256 {
-		wg.Go(func() {
-			<-begin // so that all are there at once
-			c.Inc()
-		})
-	}
-	close(begin)
-	wg.Wait()
-	used := 0
-	for i := range stripes {
-		if stripes[i].n.Load() > 0 {
-			used++
-		}
-	}
-	if used < 16 {
-		t.Errorf("256 goroutines have used %d of 64 stripes", used)
-	}
-}
