@@ -78,11 +78,16 @@ func TestSweep_FewTimers(t *testing.T) {
 		g := Group[int, time.Duration]{LingerFor: lifeIsTheValue}
 		l := g.use().lingering
 		keepFor(&g, 0, time.Hour)
-		first := l.sweeps[0]
+		due := func() []int64 {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return slices.Clone(l.sweeps)
+		}
+		first := due()[0]
 		for range 1000 {
 			keepFor(&g, 1, time.Millisecond)
-			if len(l.sweeps) > 2 || l.sweeps[0] != first {
-				t.Fatalf("got sweeps due at %v, want that at %d and one more", l.sweeps, first)
+			if now := due(); len(now) > 2 || now[0] != first {
+				t.Fatalf("got sweeps due at %v, want that at %d and one more", now, first)
 			}
 			time.Sleep(3 * time.Millisecond)
 			synctest.Wait()
@@ -90,14 +95,14 @@ func TestSweep_FewTimers(t *testing.T) {
 		sweeps := map[int64]bool{}
 		for key := range 1600 {
 			keepFor(&g, key+2, 16*time.Second)
-			sweeps[l.sweeps[len(l.sweeps)-1]] = true
+			sweeps[slices.Min(due())] = true
 			time.Sleep(10 * time.Millisecond)
 			synctest.Wait()
 		}
 		for range 1600 {
 			time.Sleep(10 * time.Millisecond)
 			synctest.Wait()
-			sweeps[l.sweeps[len(l.sweeps)-1]] = true
+			sweeps[slices.Min(due())] = true
 		}
 		if n, err := g.use().check(false); n != 1 || err != nil || len(sweeps) > 2*sweepFraction+2 {
 			t.Errorf("%d linger, %v, after %d sweeps, want 1 after at most %d", n, err, len(sweeps), 2*sweepFraction+2)

@@ -205,7 +205,7 @@ func TestG12_StormLeavesLittle(t *testing.T) {
 	}{
 		"Do":                  {2_500_000, func() { nest(&ints, 0, n, func() { wantLen(t, &ints, n) }) }, ints.Len},
 		"DoMulti":             {2_500_000, func() { doMany(&ints, n, func() { wantLen(t, &ints, n) }) }, ints.Len},
-		"Do, V of 1 KiB":      {7_000_000, func() { nest(&pages, 0, n/4, func() { wantLen(t, &pages, n/4) }) }, pages.Len},
+		"Do, V of 1 KiB":      {7_000_000, func() { nest(&pages, 0, n/8, func() { wantLen(t, &pages, n/8) }) }, pages.Len},
 		"DoMulti, V of 1 KiB": {7_000_000, func() { doMany(&pages, n, func() { wantLen(t, &pages, n) }) }, pages.Len},
 	} {
 		t.Run(name, func(t *testing.T) {

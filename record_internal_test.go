@@ -141,7 +141,7 @@ func (s *shard[K, V]) kept() (n int, size uintptr) {
 // was used last.
 func TestRecord_Kept(t *testing.T) {
 	t.Run("8", func(t *testing.T) { testKept[[8]byte](t, 4) })
-	t.Run("100", func(t *testing.T) { testKept[[100]byte](t, 2) })
+	t.Run("130", func(t *testing.T) { testKept[[130]byte](t, 2) })
 	t.Run("1000", func(t *testing.T) { testKept[[1000]byte](t, 1) })
 	t.Run("32768", func(t *testing.T) { testKept[[32768]byte](t, 1) })
 }
