@@ -26,7 +26,7 @@ func TestFlags_AbsurdExits2(t *testing.T) {
 		"-parallel -1",
 		"-parallel 1000000000",
 		"-modes -1",
-		"-modes 1000000000000",
+		"-modes 2000000000",
 		"more",
 	} {
 		t.Run(args, func(t *testing.T) {
