@@ -265,7 +265,7 @@
 // another of its shard runs allocates as much. A pointer to a large value costs
 // none of this.
 //
-// A DoMulti that leads 100 keys allocates 17 KB, the map of results included. An
+// A DoMulti that leads 100 keys allocates 16 KB, the map of results included. An
 // outcome that lingers takes some 170 bytes with its place in the index, apart
 // from what its key, value and error refer to, and each shard with outcomes 2
 // KB at least. A context that fn derives from its own costs no goroutine,

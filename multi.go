@@ -19,11 +19,11 @@ import (
 // Each key is claimed under the lock of its shard. The verdict decides which completion
 // await waits on for that key:
 //
-//	leads       part.claim, a flight of the batch       load.done
+//	leads       part.index, in load.claims              load.done
 //	joins       part.caller, with a seat                seat.done, closed at its end
 //	  nested    part.caller, listed in the flight       answered, closed by deliver or answerLeft
 //	queues      part.caller, listed in the successor    answered, likewise
-//	answered    part.lingerer                           nothing
+//	answered    part.index, in lingerers                nothing
 //	refused     part.caller, which is gone              nothing
 //
 // A key that the call leads has no caller as long as the call stays: all flights that the
@@ -45,20 +45,23 @@ type multi[K comparable, V any] struct {
 	load  *load[K, V]    // of the flights that it leads; nil if there are none
 	spare []caller[K, V] // for keys that it does not lead
 	edges []*edge        // one for each key, if fn of another flight made the call
+
+	lingerers []*lingerer[K, V] // that answer keys
 }
 
-// A part is one key of a DoMulti.
+// A part is one key of a DoMulti. It is small, as most parts are of keys that the call
+// leads, and need no more.
 type part[K comparable, V any] struct {
 	key       K
 	hash      uint64
 	reflexive bool
-	claim     int32           // of a key that the call leads: the index of its claim
-	caller    *caller[K, V]   // of one that it joins, queues for, has left, or that is refused
-	lingerer  *lingerer[K, V] // that answers it
+	verdict   verdict
+	index     int32         // of the claim, if the verdict is leads; if answered, of the lingerer
+	caller    *caller[K, V] // of a key that is joined, queued for or refused, or has been left
 }
 
 // led reports whether the call leads the flight of p and has not left it.
-func (p *part[K, V]) led() bool { return p.caller == nil && p.lingerer == nil }
+func (p *part[K, V]) led() bool { return p.verdict == leads && p.caller == nil }
 
 // DoMulti is [Group.DoContext] for many keys at once. It calls fn once for
 // those keys that have no flight, waits for the flights of the others, and
@@ -224,7 +227,7 @@ func (m *multi[K, V]) register(i int, s *shard[K, V]) *flight[K, V] {
 	if m.load == nil {
 		m.load = newLoad(m.ctx, m.fn, len(m.parts)-i)
 	}
-	p.claim = int32(len(m.load.claims))
+	p.index = int32(len(m.load.claims))
 	return m.load.add(s, p.hash, p.key)
 }
 
@@ -264,9 +267,11 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 		s.mu.Unlock()
 		return
 	}
+	p.verdict = v
 	switch v {
 	case answered:
-		p.lingerer = c.lingerer
+		p.index = int32(len(m.lingerers))
+		m.lingerers = append(m.lingerers, c.lingerer)
 	case refused:
 		p.caller = m.keep(c)
 	case joins, queues:
@@ -384,7 +389,7 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 	for i := range m.parts {
 		p := &m.parts[i]
 		if p.led() {
-			if f := m.load.reveal(p.claim); f != nil {
+			if f := m.load.reveal(p.index); f != nil {
 				p.caller = &caller[K, V]{shard: m.group.shard(p.hash), ctx: m.ctx, flight: f, key: true, leads: true}
 			}
 		}
@@ -412,14 +417,15 @@ func (m *multi[K, V]) answer(p *part[K, V]) Result[V] {
 	f, c := (*flight[K, V])(nil), p.caller
 	switch {
 	case p.led():
-		f = m.load.claims[p.claim].flight
+		f = m.load.claims[p.index].flight
 		if f == nil { // no other call knew it
 			_, v, err := m.load.answers.of(p.key)
 			return Result[V]{Val: v, Err: err}
 		}
-	case p.lingerer != nil:
-		r := p.lingerer.result()
-		if p.lingerer.clones(m.group.clone) {
+	case p.verdict == answered:
+		l := m.lingerers[p.index]
+		r := l.result()
+		if l.clones(m.group.clone) {
 			r = m.cloned(p, r)
 		}
 		return r
