@@ -74,6 +74,7 @@ const (
 	bytesPerWaiter   = "B/waiter"
 	stackPerWaiter   = "B/waiter-stack"
 	bytesPerKey      = "B/key"
+	bytesPerGroup    = "B/group"
 	bytesPerCall     = "B/call"
 	stopUnit         = "ns/stop"
 	p99Unit          = "ns/p99"
@@ -99,6 +100,7 @@ func LeftOut(short bool) []string {
 func workloads(s sizes, memory uint64) (all []Workload, out []string) {
 	all = slices.Concat(
 		serialWorkloads(),
+		firstWorkloads(s),
 		parallelWorkloads(s),
 		hotWorkloads(s),
 		zipfWorkloads(s),

@@ -15,6 +15,8 @@ import (
 // tiny are the smallest sizes that run every line.
 var tiny = sizes{
 	procs:          []int{1, 2},
+	yieldProcs:     []int{2},
+	firstProcs:     []int{64},
 	zipfKeys:       []int{10, 100},
 	zipfGoroutines: []int{4, 16},
 	fanIn:          []int{1, 20},

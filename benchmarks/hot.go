@@ -2,6 +2,7 @@ package benchmarks
 
 import (
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 )
@@ -23,7 +24,7 @@ func hotWorkloads(s sizes) []Workload {
 	busy := workload("", "a short fn", func(b *testing.B, do call[string]) { hot(b, do, false) })
 	yields := workload("/fn=yield", "a short fn that yields", func(b *testing.B, do call[string]) { hot(b, do, true) })
 	yields.Quick = true
-	return append([]Workload{busy, yields}, onProcs(busy, s.procs)...)
+	return slices.Concat([]Workload{busy, yields}, onProcs(busy, s.procs), onProcs(yields, s.yieldProcs))
 }
 
 // hot makes calls for one key, and counts the stale results. An fn that yields

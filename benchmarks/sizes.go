@@ -13,6 +13,8 @@ import (
 // sizes are those of all workloads.
 type sizes struct {
 	procs          []int // GOMAXPROCS of the variants
+	yieldProcs     []int // those of the hot key whose fn yields
+	firstProcs     []int // those of a group's first call
 	zipfKeys       []int
 	zipfGoroutines []int
 	fanIn          []int // waiters
@@ -30,6 +32,8 @@ func sizesFor(short bool) sizes {
 	if short {
 		return sizes{
 			procs:          []int{1, 2},
+			yieldProcs:     []int{2},
+			firstProcs:     []int{64},
 			zipfKeys:       []int{1_000, 10_000},
 			zipfGoroutines: []int{64, 1_000},
 			fanIn:          []int{10, 100, 1_000},
@@ -44,6 +48,8 @@ func sizesFor(short bool) sizes {
 	}
 	return sizes{
 		procs:          []int{1, 2, 4, 8, 16},
+		yieldProcs:     []int{2, 4, 16},
+		firstProcs:     []int{2, 64, 128},
 		zipfKeys:       []int{1_000, 1_000_000},
 		zipfGoroutines: []int{64, 10_000},
 		fanIn:          []int{10, 100, 1_000, 10_000, 100_000, 1_000_000},

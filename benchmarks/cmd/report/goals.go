@@ -44,6 +44,11 @@ var goals = []goal{
 	{workload: "work=fan-in/keys=1/waiters=100000", unit: "ns/last-return", against: fastestCorrect, most: 0.9},
 	{workload: "work=stop-the-world/keys=1/waiters=100000", unit: "ns/stop", against: "floor-close", most: 0.05},
 	{workload: "work=zipf/keys=1000000/goroutines=10000", unit: "ns/op", against: fastestCorrect, most: 0.60, limit: limitZipf},
+	{workload: "work=hot/keys=1/fn=yield/procs=4", unit: "ns/op", against: benchmarks.XSync, most: 1.0, limit: limitYield},
+	{workload: "work=hot/keys=1/fn=yield/procs=16", unit: "ns/op", against: benchmarks.XSync, most: 1.0, limit: limitYield},
+	{workload: "work=first/keys=1/procs=2", unit: "ns/op", against: benchmarks.XSync, most: 2},
+	{workload: "work=multi/keys=100", unit: "ns/op", against: benchmarks.Samber, most: 0.60},
+	{workload: "work=linger/keys=string16", unit: "ns/op", against: benchmarks.Otter, most: 0.85},
 	{workload: "work=in-flight/keys=1000000", unit: "ns/call", against: benchmarks.XSync, most: 0.50},
 	{workload: "work=in-flight/keys=1000000", unit: "B/key", against: benchmarks.XSync, most: 0.80},
 }
