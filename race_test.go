@@ -106,7 +106,7 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 		}
 		return of
 	}
-	var left, namelessExits uint64
+	var left, nameless uint64
 	for _, client := range h.Calls {
 		for i := range client {
 			c := &client[i]
@@ -126,12 +126,12 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 			switch c.Got {
 			case history.GotResult:
 				received[name(c.From)]++
-				if c.How == history.ExitPanic && c.Untold {
+				if c.How == history.ExitPanic && c.Mute {
 					panicked[name(c.From)]++
 				}
-			case history.GotGoexit:
+			case history.GotGoexit, history.GotAbsent:
 				received[name(c.Token)]++
-				namelessExits++
+				nameless++
 			case history.GotOwnEnd:
 				left++
 			case history.GotInFlight, history.GotClosed:
@@ -139,22 +139,22 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 			}
 		}
 	}
-	var alone, aloneExited, aloneBatched uint64 // executions that nobody received
+	var alone, aloneNameless, aloneBatched uint64 // executions that no call received, and that were not held
 	for _, client := range h.Calls {
 		for i := range client {
 			c := &client[i]
 			if c.Exec.Runs > 0 && c.Exec.How == history.ExitPanic && panicked[name(c.Token)] == 0 && name(c.Token) == c.Token {
 				want.PanicsLogged++ // once for a batch
 			}
-			if c.Exec.Runs == 0 || received[name(c.Token)] > 0 {
+			if c.Exec.Runs == 0 || received[name(c.Token)] > 0 || c.Exec.Held {
 				continue
 			}
 			alone++
 			if c.Exec.Batch != (history.Token{}) {
 				aloneBatched++ // its last caller may have left when others had finished
 			}
-			if c.Exec.How == history.ExitGoexit {
-				aloneExited++ // or received by followers who do not know it
+			if c.Exec.How == history.ExitGoexit || c.Exec.How == history.ExitAbsent {
+				aloneNameless++ // or received by followers that do not know it
 			}
 		}
 	}
@@ -164,15 +164,18 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 	if left != st.Left+st.EndedOnEntry {
 		t.Errorf("%d calls got their context's error, Stats has Left %d and Ended %d", left, st.Left, st.EndedOnEntry)
 	}
-	if st.Abandoned > alone || st.Abandoned+aloneBatched+min(aloneExited, namelessExits) < alone {
-		t.Errorf("nobody received %d executions, Stats has Abandoned %d", alone, st.Abandoned)
+	if st.Abandoned > alone || st.Abandoned+aloneBatched+min(aloneNameless, nameless) < alone {
+		t.Errorf("no call received %d executions, Stats has Abandoned %d", alone, st.Abandoned)
 	}
-	var forgets, unshared uint64 // ForgetUnshared does not tell what it dropped
+	var forgets, unshared uint64 // ForgetUnshared does not report what it dropped
 	for _, client := range h.Forgets {
 		for _, f := range client {
-			if f.Done && f.Unshared {
+			switch {
+			case f.Func:
+				forgets += uint64(f.Count)
+			case f.Done && f.Unshared:
 				unshared++
-			} else if f.Done {
+			case f.Done:
 				forgets++
 			}
 		}
@@ -314,10 +317,10 @@ func TestStorm_Shutdown(t *testing.T) {
 		h := wait()
 		h.Closing = closing
 		wantClosed(t, h, closed)
+		wantQuiet(t, g, goroutines)
 		if err := h.Check(); err != nil {
 			t.Errorf("seed %d: %v", s.Seed, err)
 		}
-		wantQuiet(t, g, goroutines)
 		wantStats(t, g, h)
 		if t.Failed() {
 			return
@@ -390,7 +393,7 @@ func TestStorm_ShutdownOutOfTime(t *testing.T) {
 // TestStorm_OppositeOrders checks that calls of DoMulti for the same keys in
 // opposite orders, from many goroutines, wait for each other in no cycle, load
 // no key twice at a time, and give each key its own value and never one that
-// somebody had before.
+// another had before.
 func TestStorm_OppositeOrders(t *testing.T) {
 	const keys = 100
 	for _, procs := range []int{2, 8} {

@@ -15,10 +15,11 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds the storm with every feature on at once: limits, lingering
-// successes, clones, hooks, batches, and fns that call each other in cycles.
+// This file holds the storm with every feature on at once: limits, outcomes that linger
+// for times of their own, clones, hooks, batches whose keys fail one by one, flights that
+// are held, all forms of Forget, and fns that call each other in cycles.
 
-// A loot is the value of that storm. Everybody must get one of their own.
+// A loot is the value of that storm. Each call must get one of its own.
 type loot struct {
 	key   int
 	start int64 // the storm's clock when fn began
@@ -35,7 +36,7 @@ type sea struct {
 	got   atomic.Int64 // answers
 	loose atomic.Int64 // goroutines that an fn has left behind
 
-	cycles *atomic.Int64 // deadlocks told of
+	did *deeds // of all rounds
 
 	calls atomic.Int64 // the last number that a call got
 
@@ -44,6 +45,11 @@ type sea struct {
 	flights map[uint64]map[string]int   // the hooks that were called for each flight, and how often
 	last    map[uint64]map[string]int64 // and the greatest number
 	lives   map[seaCall][]string        // the hooks that were called for each call, in order
+}
+
+// deeds count what Stats does not.
+type deeds struct {
+	cycles, holds, keyErrors, forgetFuncs, forgetFlights atomic.Int64
 }
 
 // A seaCall is one key of one call that has a context, which carries the number.
@@ -86,16 +92,26 @@ func (s *sea) hook(name string) func(context.Context, coalesce.Event[int]) {
 		}
 		s.seqs[e.Seq] = numbered
 		s.last[e.FlightID][numbered] = max(s.last[e.FlightID][numbered], int64(e.Seq))
-		if name == "finish" && e.Outcome == coalesce.OutcomeClosed {
+		switch {
+		case name == "finish" && e.Outcome == coalesce.OutcomeClosed:
 			s.flights[e.FlightID]["closed"] = 1
+		case name == "finish":
+			// A batch has one Start, with the event of its first key.
+			started, _ := ctx.Value(seaStartKey{}).(uint64)
+			if s.flights[started]["start"] != 1 || s.flights[e.FlightID]["start"] > 0 && started != e.FlightID {
+				s.t.Errorf("flight %d: Finish got the context that Start returned for %d", e.FlightID, started)
+			}
 		}
 	}
 }
 
-// start is the Start hook. It returns a context with nothing new.
+// seaStartKey is the key of what start puts into the context of a flight: its ID.
+type seaStartKey struct{}
+
+// start is the Start hook.
 func (s *sea) start(ctx context.Context, e coalesce.Event[int]) context.Context {
 	s.hook("start")(ctx, e)
-	return context.WithoutCancel(ctx)
+	return context.WithValue(context.WithoutCancel(ctx), seaStartKey{}, e.FlightID)
 }
 
 // lives are the hooks that may be called for a call, one after another, apart from Finish,
@@ -111,12 +127,34 @@ const stormWaiters = 6
 
 var errStorm = errors.New("fn failed in the storm")
 
-// fn returns an fn for a key which ends in any way, and calls for others if it
-// has a context that tells of it.
+// A keyFailure is the error of one key of a batch.
+type keyFailure struct{ key int }
+
+func (e *keyFailure) Error() string { return "a key failed in the storm" }
+
+// lingerFor is the LingerFor: each outcome has a life of its own.
+func (s *sea) lingerFor(l *loot, err error) time.Duration {
+	switch {
+	case err == coalesce.ErrAbsent:
+		return 100 * time.Microsecond
+	case err != nil:
+		return time.Duration(s.clock.Load()%3) * 100 * time.Microsecond
+	}
+	return time.Duration(l.start%4) * 100 * time.Microsecond
+}
+
+// fn returns an fn for a key which ends in any way, holds its flight at times, and calls
+// for other keys if it has a context that counts these calls as its own.
 func (s *sea) fn(key int, seed uint64) func(context.Context) (*loot, error) {
 	return func(ctx context.Context) (*loot, error) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		l := &loot{key: key, start: s.clock.Add(1)}
+		if ctx != context.Background() && ctx.Value(seaStartKey{}) == nil {
+			s.t.Errorf("key %d: fn's context lacks the value that Start gave it", key)
+		}
+		if r.IntN(6) == 0 && coalesce.Hold(ctx) {
+			s.did.holds.Add(1)
+		}
 		if ctx != context.Background() && r.IntN(3) == 0 {
 			s.call(ctx, r, false)
 		}
@@ -157,12 +195,15 @@ func (s *sea) fn(key int, seed uint64) func(context.Context) (*loot, error) {
 func (s *sea) call(ctx context.Context, r *rand.Rand, outside bool) {
 	key, form, seed := r.IntN(s.keys), r.IntN(6), r.Uint64()
 	if !outside && form == 0 {
-		form = 1 // a Do cannot be seen to wait for itself
+		form = 1 // a cycle through a Do is not found
 	}
 	if r.IntN(3) == 0 && form > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.IntN(1500))*time.Microsecond)
 		defer cancel()
+		if r.IntN(20) == 0 {
+			cancel() // on entry
+		}
 	}
 	began := s.clock.Add(1)
 	ctx = s.numbered(ctx)
@@ -213,19 +254,26 @@ func (s *sea) callMulti(ctx context.Context, r *rand.Rand, seed uint64) {
 		distinct[key] = true
 	}
 	s.asked.Add(int64(len(distinct)))
-	lacks := r.IntN(s.keys)
+	lacks, fails := r.IntN(s.keys), r.IntN(s.keys)
 	res := s.g.DoMulti(ctx, keys, func(ctx context.Context, keys []int) (map[int]*loot, error) {
 		_, err := s.fn(keys[0], seed)(ctx)
-		m := map[int]*loot{}
+		m, failed := map[int]*loot{}, coalesce.KeyErrors[int]{}
 		for _, key := range keys {
 			if !distinct[key] {
 				s.t.Errorf("asked for %d of %v", key, distinct)
 			}
-			if key != lacks {
+			switch key {
+			case lacks:
+			case fails:
+				failed[key] = &keyFailure{key}
+			default:
 				m[key] = &loot{key: key, start: s.clock.Add(1)}
 			}
 		}
-		return m, err
+		if err != nil {
+			return m, err
+		}
+		return m, failed
 	})
 	if len(res) != len(distinct) {
 		s.t.Errorf("%d results for %d keys", len(res), len(distinct))
@@ -239,6 +287,7 @@ func (s *sea) callMulti(ctx context.Context, r *rand.Rand, seed uint64) {
 func (s *sea) check(ctx context.Context, key int, r coalesce.Result[*loot]) {
 	s.got.Add(1)
 	var e *coalesce.PanicError
+	var failed *keyFailure
 	switch err := r.Err; {
 	case err == nil && (r.Val == nil || r.Val.key != key):
 		s.t.Errorf("key %d: %+v", key, r)
@@ -246,8 +295,10 @@ func (s *sea) check(ctx context.Context, key int, r coalesce.Result[*loot]) {
 		s.t.Errorf("key %d: two callers have one value", key)
 	case err == nil, err == errStorm, err == coalesce.ErrGoexit, err == coalesce.ErrAbsent,
 		err == coalesce.ErrSaturated, err == coalesce.ErrClosed:
+	case errors.As(err, &failed) && failed.key == key:
+		s.did.keyErrors.Add(1)
 	case errors.Is(err, coalesce.ErrDeadlock):
-		s.cycles.Add(1)
+		s.did.cycles.Add(1)
 	case errors.As(err, &e) && e.Value == errStorm:
 	case err == context.Canceled, err == context.DeadlineExceeded: // its own, or what fn returned
 	default:
@@ -255,24 +306,49 @@ func (s *sea) check(ctx context.Context, key int, r coalesce.Result[*loot]) {
 	}
 }
 
-// TestStorm_Everything: everybody is answered, by something that may answer
-// them; hooks and counters agree; nothing is stuck, lost, shared without a
-// clone, or left.
+// forget forgets in a random way.
+func (s *sea) forget(r *rand.Rand) {
+	key := r.IntN(s.keys)
+	switch r.IntN(4) {
+	case 0:
+		s.g.Forget(key)
+	case 1:
+		s.g.ForgetUnshared(key)
+	case 2:
+		n := s.g.ForgetFunc(func(k int) bool { return k%4 == key%4 })
+		if most := (s.keys + 3 - key%4) / 4; n > most {
+			s.t.Errorf("ForgetFunc has forgotten %d of %d keys", n, most)
+		}
+		s.did.forgetFuncs.Add(int64(n))
+	case 3:
+		for f := range s.g.Flights() {
+			if f.Key == key && s.g.ForgetFlight(f.ID) {
+				s.did.forgetFlights.Add(1)
+				if s.g.ForgetFlight(f.ID) || f.Forgotten {
+					s.t.Errorf("%+v was forgotten twice", f)
+				}
+			}
+		}
+	}
+}
+
+// TestStorm_Everything: each call is answered, by something that may answer it; hooks and
+// counters agree; nothing is stuck, lost, shared without a clone, or left.
 func TestStorm_Everything(t *testing.T) {
 	silenceLog(t)
 	goroutines := runtime.NumGoroutine()
 	rounds := 4 * stormScale(t)
 	var sum coalesce.Stats
-	var cycles atomic.Int64
+	var did deeds
 	for round := range rounds {
 		s := &sea{
-			t: t, keys: 1 + round%2*15, cycles: &cycles,
+			t: t, keys: 1 + round%2*15, did: &did,
 			seqs: map[uint64]string{}, flights: map[uint64]map[string]int{}, last: map[uint64]map[string]int64{},
 			lives: map[seaCall][]string{},
 		}
 		s.g = coalesce.Group[int, *loot]{
 			MaxWaiters: stormWaiters, MaxAge: 800 * time.Microsecond,
-			Linger: 200 * time.Microsecond, LingerMax: 3,
+			LingerFor: s.lingerFor, LingerMax: 3,
 			Clone: func(l *loot) *loot {
 				if l == nil {
 					return nil
@@ -289,9 +365,8 @@ func TestStorm_Everything(t *testing.T) {
 				r := rand.New(rand.NewPCG(uint64(round), uint64(i)))
 				for range 60 {
 					s.call(t.Context(), r, true)
-					if r.IntN(10) == 0 {
-						s.g.Forget(r.IntN(s.keys))
-						s.g.ForgetUnshared(r.IntN(s.keys))
+					if r.IntN(8) == 0 {
+						s.forget(r)
 					}
 					if r.IntN(20) == 0 {
 						for f := range s.g.Flights() {
@@ -324,10 +399,11 @@ func TestStorm_Everything(t *testing.T) {
 			t.Fatalf("in round %d", round)
 		}
 	}
-	t.Logf("%+v, %d deadlocks", sum, cycles.Load())
-	if cycles.Load() == 0 || sum.Led == 0 || sum.Joined == 0 || sum.Lingered == 0 || sum.Rejected == 0 || sum.EndedOnEntry == 0 || sum.Left == 0 ||
-		sum.TakenOver == 0 || sum.Evicted == 0 || sum.Abandoned == 0 {
-		t.Errorf("something did not happen: %+v", sum)
+	t.Logf("%+v, %+v", sum, &did)
+	if sum.Led == 0 || sum.Joined == 0 || sum.Lingered == 0 || sum.Rejected == 0 || sum.EndedOnEntry == 0 || sum.Left == 0 ||
+		sum.TakenOver == 0 || sum.Evicted == 0 || sum.Abandoned == 0 || sum.Forgotten == 0 ||
+		did.cycles.Load() == 0 || did.holds.Load() == 0 || did.keyErrors.Load() == 0 || did.forgetFuncs.Load() == 0 || did.forgetFlights.Load() == 0 {
+		t.Errorf("something did not happen: %+v, %+v", sum, &did)
 	}
 }
 
@@ -394,6 +470,7 @@ func (s *sea) account(sum *coalesce.Stats) {
 	sum.TakenOver += st.TakenOver
 	sum.Evicted += st.Evicted
 	sum.Abandoned += st.Abandoned
+	sum.Forgotten += st.Forgotten
 	sum.Panics += st.Panics
 	sum.Goexits += st.Goexits
 	sum.PanicsLogged += st.PanicsLogged

@@ -17,7 +17,7 @@ var theirs = history.Token{Key: 1, Client: 0, Call: 1}
 
 // TestStorm_HotKey checks that of thousands of calls of all forms in one
 // flight, those whose contexts end get their own error, all others get the one
-// value and the one error, and all are told that they shared it.
+// value and the one error, and all get that they shared it.
 func TestStorm_HotKey(t *testing.T) {
 	for _, procs := range []int{1, 2, 8} {
 		setProcs(t, procs)
@@ -64,7 +64,7 @@ func TestStorm_HotKey(t *testing.T) {
 		}
 		start(0) // leads, on its own goroutine
 		if !eventually(func() bool { return g.Len() == 1 }) {
-			t.Fatal("nobody leads")
+			t.Fatal("no call leads")
 		}
 		for i := 1; i < n; i++ {
 			start(i)

@@ -120,7 +120,7 @@ func testMode(t *testing.T, m mode) {
 		}
 		many := m.calls >= 500 // a smaller storm may have none of what is rare
 		if m.cancel > 0 && many && st.Left+st.EndedOnEntry == 0 {
-			t.Error("nobody left, though contexts ended")
+			t.Error("no call left, though contexts ended")
 		}
 		if m.forget == 0 && st.Forgotten > 0 || m.forget > 0 && m.keys == 1 && many && st.Forgotten == 0 {
 			t.Errorf("%d flights were forgotten", st.Forgotten)

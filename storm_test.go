@@ -35,7 +35,7 @@ func scaled(t testing.TB, n int) int {
 }
 
 // silenceLog discards what is logged through slog until the test is over: a
-// panic that nobody is left to be told of is logged.
+// panic that no blocking call receives is logged.
 func silenceLog(t testing.TB) {
 	l, w, flags := slog.Default(), log.Writer(), log.Flags()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))

@@ -23,7 +23,7 @@ type mode struct {
 	name string
 	part int // one in so many of the calls
 	load storm.Storm
-	on   func() (storm.Subject, func() bool) // with what tells whether it is idle
+	on   func() (storm.Subject, func() bool) // with a function that reports whether it is idle
 }
 
 // A group is what all of this is about.
@@ -39,8 +39,9 @@ func idle(g *group) bool {
 
 // run lets s loose and returns what was seen, when all fns have ended.
 func run(s storm.Storm, on storm.Subject, idle func() bool) *history.History {
+	before := runtime.NumGoroutine()
 	h := s.Start(on)()
-	for !idle() {
+	for !idle() || runtime.NumGoroutine() > before { // one may have a context to end
 		runtime.Gosched()
 	}
 	return h
@@ -69,6 +70,7 @@ func modes() []mode {
 	hooks := func(g *group) {
 		g.Hooks = coalesce.Hooks[int]{Start: start, Join: hook, Receive: hook, Leave: hook, Finish: hook}
 	}
+	lives := func(g *group) { g.LingerFor, g.LingerMax = storm.LingerFor, 2 }
 	one := func(g *group) { g.Shards, g.Hash = 1, func(int) uint64 { return 0 } }
 	do, blocking := []storm.Form{storm.ByDo}, []storm.Form{storm.ByDo, storm.ByContext}
 	return []mode{
@@ -82,11 +84,12 @@ func modes() []mode {
 		{"everything, one bucket", 8, storm.Storm{Keys: 4, Cancel: 20, Forget: 3}, onGroup(one)},
 		{"everything, Clone", 8, storm.Storm{Keys: 3, Cancel: 20, Forget: 3}, onGroup(clone)},
 		{"everything, Hooks", 8, storm.Storm{Keys: 3, Cancel: 20, Forget: 3}, onGroup(hooks)},
+		{"everything, LingerFor", 8, storm.Storm{Keys: 3, Cancel: 20, Forget: 3, Lives: true}, onGroup(lives)},
 	}
 }
 
-// silenceLog discards what is logged until the test is over: a panic that nobody
-// is left to be told of is logged.
+// silenceLog discards what is logged until the test is over: a panic that no blocking
+// call receives is logged.
 func silenceLog(t *testing.T) {
 	l := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))

@@ -145,8 +145,8 @@ func firstReturns(calls []history.Call) map[history.Token]history.Stamp {
 	return first
 }
 
-// tellShared makes what the calls were told fit what they got.
-func tellShared(calls []history.Call) {
+// setShared makes the shared of the calls fit what they got.
+func setShared(calls []history.Call) {
 	receivers := map[history.Token]int{}
 	for _, c := range calls {
 		receivers[c.From]++
@@ -170,7 +170,7 @@ func TestPorcupine(t *testing.T) {
 				mend(calls)
 			}
 		}
-		tellShared(calls)
+		setShared(calls)
 		h := history.History{Calls: [][]history.Call{calls}, Closing: history.Never}
 		err, want := h.Check(), linearizable(calls)
 		if (err == nil) != want {

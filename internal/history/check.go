@@ -35,13 +35,14 @@ func (f *findings) refuse(rule int, format string, args ...any) {
 func (h *History) Check() error {
 	var found findings
 	keys := map[int]*keyHistory{}
-	shut := Never // when somebody had ErrClosed
+	shut := Never // when a call had ErrClosed
 	of := func(key int) *keyHistory {
 		if keys[key] == nil {
 			keys[key] = &keyHistory{findings: &found, closing: h.Closing, lingering: h.Lingering, aging: h.Aging, runs: map[Token]*run{}}
 		}
 		return keys[key]
 	}
+	ids := map[uint64]bool{} // of flights that a ForgetFlight has forgotten
 	for _, client := range h.Calls {
 		for i := range client {
 			c := &client[i]
@@ -54,14 +55,23 @@ func (h *History) Check() error {
 				shut = min(shut, c.Ret)
 			}
 			if c.Exec.Runs > 0 {
-				k.runs[c.Token] = &run{Call: c, minRet: Never, lingers: h.Lingering && c.Exec.How == ExitReturn}
+				r := &run{Call: c, minRet: Never, life: h.life(c)}
+				k.runs[c.Token] = r
+				k.lingering = k.lingering || r.life > 0
 			}
 		}
 	}
 	for _, client := range h.Forgets {
 		for i := range client {
-			k := of(client[i].Key)
-			k.forgets = append(k.forgets, &client[i])
+			f := &client[i]
+			k := of(f.Key)
+			k.forgets = append(k.forgets, f)
+			if f.Flight != 0 && f.Done {
+				if ids[f.Flight] {
+					found.refuse(11, "flight %d of key %d was forgotten twice", f.Flight, f.Key)
+				}
+				ids[f.Flight] = true
+			}
 		}
 	}
 	for _, note := range h.Notes {
@@ -75,6 +85,7 @@ func (h *History) Check() error {
 	if found.first != nil {
 		return found.first // the rest builds on it
 	}
+	needed := neededBatches(keys)
 	for _, k := range keys {
 		forgotten := newSpans(k.forgets)
 		for _, r := range k.runs {
@@ -82,6 +93,7 @@ func (h *History) Check() error {
 				found.refuse(9, "fn of %v ran, whose call began at %d, and a call had ErrClosed at %d", r.Token, r.Inv, shut)
 			}
 			k.checkRun(r, forgotten)
+			k.checkContext(r, needed)
 		}
 		k.checkOverlaps(forgotten)
 		k.checkForgets()
@@ -98,19 +110,63 @@ type run struct {
 	*Call // the leader's
 
 	receivers      int
-	told           int // of them, shared
-	mute           int // of them, not in a position to be told
+	sharing        int // of them, those that got that they share it
+	mute           int // of them, those whose form of answer cannot say so
 	maxInv, minRet Stamp
 	until          Stamp // the last instant at which it can have been registered
-	lingers        bool  // or may
+	life           Stamp // how long it may linger
+}
+
+// life returns how long the outcome of the execution of c may linger.
+func (h *History) life(c *Call) Stamp {
+	switch c.Exec.How {
+	case ExitReturn:
+		if h.Lingering {
+			return Never
+		}
+		return c.Exec.Life
+	case ExitError, ExitAbsent:
+		return c.Exec.Life
+	}
+	return 0
 }
 
 // finish returns the earliest instant at which r can have finished.
 func (r *run) finish() Stamp {
-	if r.lingers {
+	if r.life > 0 {
 		return r.Exec.End
 	}
 	return max(r.Exec.End, r.maxInv)
+}
+
+// after returns the instant that is r's life after another.
+func (r *run) after(at Stamp) Stamp {
+	if r.life > Never-at {
+		return Never
+	}
+	return at + r.life
+}
+
+// nameless reports whether what the receivers of r get does not name it, so that some may
+// not be counted.
+func (r *run) nameless() bool { return r.Exec.How == ExitGoexit || r.Exec.How == ExitAbsent }
+
+// needed reports whether fn's context may be needed after fn has returned: a call may have
+// received the outcome, or may yet, as it lingers.
+func (r *run) needed() bool { return r.receivers > 0 || r.nameless() || r.life > 0 }
+
+// neededBatches returns the batches whose context may be needed, as it is for one of the
+// keys.
+func neededBatches(keys map[int]*keyHistory) map[Token]bool {
+	needed := map[Token]bool{}
+	for _, k := range keys {
+		for _, r := range k.runs {
+			if r.Exec.Batch != (Token{}) && r.needed() {
+				needed[r.Exec.Batch] = true
+			}
+		}
+	}
+	return needed
 }
 
 // A keyHistory is the part of a history that is about one key: keys do not
@@ -152,19 +208,19 @@ func (k *keyHistory) attribute(c *Call) {
 		r.maxInv = max(r.maxInv, c.Inv)
 		r.minRet = min(r.minRet, c.Ret)
 		if c.Shared {
-			r.told++
-		} else if c.Try || c.Untold {
+			r.sharing++
+		} else if c.Try || c.Mute {
 			r.mute++
 		}
 		if c.Fresh && r.Exec.Start < c.Inv {
 			k.refuse(8, "DoFresh %v began at %d and got the execution of %v, which started at %d", c.Token, c.Inv, c.From, r.Exec.Start)
 		}
-	case GotGoexit:
+	case GotGoexit, GotAbsent:
 		if c.Exec.Runs == 0 {
 			return // see checkNameless
 		}
-		if c.Exec.How != ExitGoexit {
-			k.refuse(1, "%v got ErrGoexit, and its own fn ended otherwise", c.Token)
+		if c.Exec.How != namelessExit(c.Got) {
+			k.refuse(1, "%v got reply %d, and its own fn ended with exit %d", c.Token, c.Got, c.Exec.How)
 		}
 		r := k.runs[c.Token]
 		r.receivers++
@@ -197,8 +253,16 @@ func (k *keyHistory) attribute(c *Call) {
 	}
 }
 
+// namelessExit returns the exit that a reply without the name of an execution is from.
+func namelessExit(got Reply) Exit {
+	if got == GotAbsent {
+		return ExitAbsent
+	}
+	return ExitGoexit
+}
+
 // checkRun checks an execution against its receivers. A flight that may have been
-// detached by one of forgotten is another matter where successes linger.
+// detached by one of forgotten is another matter where outcomes linger.
 func (k *keyHistory) checkRun(r *run, forgotten spans) {
 	if r.Exec.Start < r.Inv {
 		k.refuse(2, "fn of %v started before its call began", r.Token)
@@ -206,30 +270,57 @@ func (k *keyHistory) checkRun(r *run, forgotten spans) {
 	if r.Exec.End > r.minRet {
 		k.refuse(2, "fn of %v ended at %d, and a receiver returned at %d", r.Token, r.Exec.End, r.minRet)
 	}
-	if r.lingers {
+	if r.life > 0 {
+		k.checkLife(r)
 		k.checkNewest(r, forgotten)
 	} else if r.maxInv > r.minRet {
 		k.refuse(3, "the result of %v was had at %d and given to a call that began at %d", r.Token, r.minRet, r.maxInv)
 	}
-	if r.Exec.Canceled && r.receivers > 0 && r.Exec.End < k.closing {
-		k.refuse(6, "the context of %v ended although %d calls received its result", r.Token, r.receivers)
-	}
 	if k.lingering {
 		return
 	}
-	if r.receivers > 1 && r.told+r.mute < r.receivers {
-		k.refuse(7, "%d calls received the result of %v, and %d of them were told that they shared it", r.receivers, r.Token, r.told)
+	if r.receivers > 1 && r.sharing+r.mute < r.receivers {
+		k.refuse(7, "%d calls received the result of %v, and %d of them got that they shared it", r.receivers, r.Token, r.sharing)
 	}
-	if r.receivers == 1 && r.told == 1 && r.Got != GotOwnEnd && !anyOverlaps(k.followers, r.Inv, r.minRet) {
-		k.refuse(7, "%v alone received its result and was told that it shared it", r.Token)
+	if r.receivers == 1 && r.sharing == 1 && r.Got != GotOwnEnd && !anyOverlaps(k.followers, r.Inv, r.minRet) {
+		k.refuse(7, "%v alone received its result and got that it shared it", r.Token)
 	}
 }
 
-// checkNewest checks rule 3 for r, which lingers: nobody gets it who began after
-// somebody had a newer one, unless that one had been forgotten and lingers not.
+// checkContext checks rule 6. needed are the batches whose context may be needed.
+func (k *keyHistory) checkContext(r *run, needed map[Token]bool) {
+	if r.Exec.Canceled && (r.receivers > 0 || r.Exec.Held) && r.Exec.End < k.closing {
+		k.refuse(6, "the context of %v ended before fn did, though %d calls received its result (held: %v)", r.Token, r.receivers, r.Exec.Held)
+	}
+	if r.Exec.Ctx == nil {
+		return
+	}
+	switch ended := r.Exec.Ctx.Err() != nil; {
+	case ended && r.receivers > 0 && r.minRet < k.closing:
+		k.refuse(6, "the context of %v has ended, though %d calls received its result", r.Token, r.receivers)
+	case !ended && !r.needed() && !needed[r.Exec.Batch]:
+		k.refuse(6, "the context of %v has not ended, though no call received its result", r.Token)
+	}
+}
+
+// checkLife checks rule 3 for r, which lingers: it answers no call when its time has come.
+// That time counts from before the first call had it. A call that began earlier than that
+// may have followed in the flight, however short the time is.
+func (k *keyHistory) checkLife(r *run) {
+	if end := r.after(r.minRet); r.maxInv > r.minRet && r.maxInv >= end {
+		k.refuse(3, "the result of %v was had at %d, lingered until %d at most, and was given to a call that began at %d",
+			r.Token, r.minRet, end, r.maxInv)
+	}
+}
+
+// checkNewest checks rule 3 for r, which lingers: no call gets it that began after another
+// had a later one, as that has dropped it, unless the later one had been forgotten.
 func (k *keyHistory) checkNewest(r *run, forgotten spans) {
+	if k.aging {
+		return // the later one may have been taken over from
+	}
 	for _, o := range k.runs {
-		if o.lingers && o.Exec.Start >= r.Exec.End && o.minRet < r.maxInv && !forgotten.overlap(o.Inv, o.minRet) {
+		if o != r && o.Exec.Start >= r.Exec.End && o.minRet < r.maxInv && !forgotten.overlap(o.Inv, o.minRet) {
 			k.refuse(3, "the result of %v was given to a call that began at %d, and that of %v, which is newer, was had at %d",
 				r.Token, r.maxInv, o.Token, o.minRet)
 		}
@@ -275,26 +366,24 @@ func (k *keyHistory) checkOverlaps(forgotten spans) {
 
 // checkForgets checks rule 5.
 func (k *keyHistory) checkForgets() {
-	var fs []*Forget // those after which the key had no flight from before
+	// After the first, the key had nothing from before, and after the second no flight.
+	var nothing, noFlight []*Forget
 	for _, f := range k.forgets {
-		if f.Done || !f.Unshared {
-			fs = append(fs, f)
+		switch {
+		case f.Flight != 0 && f.Done:
+			noFlight = append(noFlight, f)
+		case f.Flight == 0 && (f.Done || !f.Unshared):
+			nothing = append(nothing, f)
 		}
 	}
-	slices.SortFunc(fs, func(a, b *Forget) int { return cmp.Compare(a.Inv, b.Inv) })
-	minRet := make([]Stamp, len(fs)+1) // over those from i on
-	minRet[len(fs)] = Never
-	for i := len(fs) - 1; i >= 0; i-- {
-		minRet[i] = min(minRet[i+1], fs[i].Ret)
-	}
+	all, flights := newBarriers(nothing), newBarriers(noFlight)
 	for _, c := range k.calls {
 		if c.Got != GotResult {
 			continue
 		}
-		start := k.runs[c.From].Exec.Start
-		i := sort.Search(len(fs), func(i int) bool { return fs[i].Inv > start })
-		if minRet[i] < c.Inv {
-			k.refuse(5, "%v began at %d, after a Forget, and got %v, which started before that at %d", c.Token, c.Inv, c.From, start)
+		r := k.runs[c.From]
+		if all.between(r.Exec.Start, c.Inv) || r.life == 0 && flights.between(r.Exec.Start, c.Inv) {
+			k.refuse(5, "%v began at %d, after a Forget, and got %v, which started before that at %d", c.Token, c.Inv, c.From, r.Exec.Start)
 		}
 	}
 }
@@ -304,11 +393,11 @@ func (k *keyHistory) checkForgets() {
 func (k *keyHistory) checkNameless() {
 	for _, c := range k.calls {
 		switch {
-		case c.Got == GotGoexit && c.Exec.Runs == 0:
+		case (c.Got == GotGoexit || c.Got == GotAbsent) && c.Exec.Runs == 0:
 			if !k.anyRun(func(r *run) bool {
-				return r.Exec.How == ExitGoexit && r.Exec.End <= c.Ret && c.Inv <= r.until && (!c.Fresh || c.Inv <= r.Exec.Start)
+				return r.Exec.How == namelessExit(c.Got) && r.Exec.End <= c.Ret && c.Inv <= r.after(r.until) && (!c.Fresh || c.Inv <= r.Exec.Start)
 			}) {
-				k.refuse(1, "%v got ErrGoexit, and no fn can have exited for it", c.Token)
+				k.refuse(1, "%v got reply %d, and no fn can have ended like that for it", c.Token, c.Got)
 			}
 		case c.Got == GotInFlight && !k.inFlight(c):
 			k.refuse(9, "%v got ErrInFlight, and nothing was in flight", c.Token)
@@ -332,6 +421,27 @@ func (k *keyHistory) anyRun(ok func(*run) bool) bool {
 		}
 	}
 	return false
+}
+
+// barriers answers whether a whole Forget lies between two instants.
+type barriers struct {
+	fs     []*Forget // by inv
+	minRet []Stamp   // over those from i on
+}
+
+func newBarriers(fs []*Forget) barriers {
+	slices.SortFunc(fs, func(a, b *Forget) int { return cmp.Compare(a.Inv, b.Inv) })
+	minRet := make([]Stamp, len(fs)+1)
+	minRet[len(fs)] = Never
+	for i := len(fs) - 1; i >= 0; i-- {
+		minRet[i] = min(minRet[i+1], fs[i].Ret)
+	}
+	return barriers{fs, minRet}
+}
+
+func (b barriers) between(from, to Stamp) bool {
+	i := sort.Search(len(b.fs), func(i int) bool { return b.fs[i].Inv > from })
+	return b.minRet[i] < to
 }
 
 // spans answers which intervals a successful Forget overlaps.

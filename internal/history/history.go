@@ -6,32 +6,38 @@
 // to its finish. Neither end is seen from outside, but L is between the
 // beginning of the call that leads and the start of fn, and C is not before
 // the end of fn, not before the beginning of any call that received E, and not
-// after the return of any. With executions that tell who ran them, these
+// after the return of any. As each result names the execution that it is from, these
 // bounds decide the matter:
 //
 //	rule 1  a result belongs to one execution, of the call's own key; a call
 //	        whose fn ran gets that result or leaves; no fn runs twice
 //	rule 2  fn starts after its leader's call began and ends before any
 //	        receiver returns
-//	rule 3  all receivers have an instant in common: nobody gets a result
-//	        that somebody had before the call began (never stale)
-//	rule 4  executions of a key do not overlap, unless a Forget was there to
-//	        detach the first; that everybody has left it is no excuse
-//	rule 5  a call that begins after a Forget returned gets no execution that
-//	        started before that Forget began
-//	rule 6  fn's context does not end if somebody receives the result, unless
-//	        the group is shut down before fn ends
-//	rule 7  shared is told to all receivers if there are several, and to a
-//	        lone one only if its leader left, or another call may have whose fn did
-//	        not run
+//	rule 3  all receivers have an instant in common: no call gets a result
+//	        that another had before the call began (never stale)
+//	rule 4  executions of a key do not overlap, unless a Forget of any form was
+//	        there to detach the first; that all callers have left it is no excuse
+//	rule 5  a call that begins after a Forget returned, of any form for its key,
+//	        gets no execution that started before that Forget began; after a
+//	        ForgetFlight, none that does not linger
+//	rule 6  fn's context ends if no call receives the result, and not otherwise:
+//	        before fn does if all callers have left, after it if the flight was
+//	        held, never if the outcome lingers; the exception is a group that is
+//	        shut down before the flight finishes
+//	rule 7  all receivers get that they share the result if there are several, and
+//	        a lone one only if its leader left, or another call may have whose fn
+//	        did not run
 //	rule 8  a DoFresh gets an execution that started after the call began
 //	rule 9  what is not a result has its reason: a call's own context has
 //	        ended, the key was in flight, the group was shut down; no call leads
 //	        that begins after another had ErrClosed
-//	rule 10 what Flights, Len and Stats tell is possible
+//	rule 10 what Flights, Len, Stats and ForgetFunc report is possible
+//	rule 11 a ForgetFlight forgets that very flight, so only one for each ID
 //
-// Where successes linger, rule 3 holds for what does not linger, and of that
-// which does a call gets the newest; rule 7 says nothing.
+// Where outcomes linger, rule 3 holds for those that do not linger. Those that do
+// answer calls until their time has come, and a call gets the newest of the key:
+// each later execution drops it, whether its own outcome lingers or not. Rule 7 does
+// not apply then, as the calls of a flight do not know of the later ones.
 //
 // Rule 4 takes the earliest C that the receivers allow, rule 3 says that there
 // is one. Without Forget and without leaving, rules 1 to 4 are exact: they
@@ -60,7 +66,7 @@ var epoch = time.Now()
 var Now = func() Stamp { return Stamp(time.Since(epoch)) }
 
 // A Token names an execution, by the call whose fn it is. fn returns its own,
-// so that each result tells where it comes from. The zero Token names none.
+// so that each result says where it comes from. The zero Token names none.
 type Token struct {
 	Key, Client, Call int
 }
@@ -74,9 +80,10 @@ const (
 	ExitError
 	ExitPanic
 	ExitGoexit
+	ExitAbsent // the fn of a DoMulti returned nothing for the key
 )
 
-// What an fn fails or panics with, so that it tells whose it is.
+// What an fn fails or panics with, with the name of the execution.
 type (
 	FnError    struct{ Of Token }         // returned by an fn
 	FnPanic    struct{ Of Token }         // the value of its panic
@@ -98,6 +105,7 @@ const (
 	NoAnswer Reply = iota
 	GotResult
 	GotGoexit   // ErrGoexit, or the goroutine exited; it names no execution
+	GotAbsent   // ErrAbsent; it names no execution either
 	GotOwnEnd   // the error of the call's own context, which had ended
 	GotInFlight // ErrInFlight
 	GotClosed   // ErrClosed
@@ -111,7 +119,16 @@ type Execution struct {
 	Start, End Stamp
 	How        Exit
 	Canceled   bool  // its context had ended when fn was about to
+	Held       bool  // Hold has reported that the flight is held
 	Batch      Token // names all that one fn of DoMulti did
+
+	// Life is how long the outcome may linger after fn has returned: 0 if it may not,
+	// Never if it does not expire.
+	Life Stamp
+
+	// Ctx is the context that fn got. Check looks whether it has ended by then, so that
+	// the group must be at rest. Nil if that is not known.
+	Ctx context.Context
 }
 
 // A Call is what one call saw. Only the goroutine of the client that made
@@ -119,25 +136,29 @@ type Execution struct {
 type Call struct {
 	Token    // names the call, and its fn's execution if there is one
 	Fresh    bool
-	Try      bool // a TryDo, which is not told whether it shared
+	Try      bool // a TryDo, which does not return whether it shared
 	Inv, Ret Stamp
 
 	Got    Reply
 	From   Token // whose result, if it is one that names an execution
 	How    Exit  // in what form it came
 	Shared bool
-	Untold bool   // the form of the answer has no place for shared
+	Mute   bool   // the form of the answer has no place for shared
 	Note   string // about nonsense
 
 	Exec Execution
 }
 
-// A Forget is what one Forget or ForgetUnshared saw.
+// A Forget is what one Forget of any form saw. A ForgetFunc has one for each key that it
+// matched.
 type Forget struct {
 	Key      int
 	Inv, Ret Stamp
 	Unshared bool
-	Done     bool // what it returned
+	Func     bool   // a ForgetFunc
+	Flight   uint64 // what a ForgetFlight was given; 0 for the other forms
+	Done     bool   // what it returned; of a ForgetFunc, whether it forgot any key
+	Count    int    // in the first one of a ForgetFunc, how many keys it forgot
 }
 
 // A History is what all clients of a storm saw. Each of them appends to slices
@@ -148,9 +169,8 @@ type History struct {
 	Notes   []string
 	Closing Stamp // when Shutdown was called, or Never
 
-	// Lingering says that successes linger for ever. They then answer calls that
-	// begin later, until a Forget or a newer success; and the calls of their
-	// flights do not know of it.
+	// Lingering says that successes linger forever, whatever their Life: they answer
+	// calls that begin later, until a Forget or a later execution.
 	Lingering bool
 
 	// Aging says that flights reach MaxAge, and others start beside them: rule 4
@@ -174,6 +194,8 @@ func (r *Call) Record(ctx context.Context, v Token, err error) {
 		r.Got, r.From, r.How = GotResult, be.Of[r.Key], ExitError
 	case err == coalesce.ErrGoexit:
 		r.Got = GotGoexit
+	case err == coalesce.ErrAbsent:
+		r.Got = GotAbsent
 	case err == coalesce.ErrClosed:
 		r.Got = GotClosed
 	case err == coalesce.ErrSaturated:

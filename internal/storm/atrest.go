@@ -11,7 +11,7 @@ import (
 
 // This file holds what a group may keep of its calls when all of them are over.
 
-// AtRest returns an error if g, a pointer to a Group that nobody is using, keeps
+// AtRest returns an error if g, a pointer to a Group that is not in use, keeps
 // anything of the calls that it has answered, but what lingers: a flight that is
 // not in a free list, one in there that refers to anything, an entry, a block of
 // waiters, an edge, a batch. It goes through all that the package's types refer to; what

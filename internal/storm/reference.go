@@ -20,15 +20,18 @@ const (
 	Intact        Breakage = iota
 	WakesFirst             // wakes followers before it unlinks the flight
 	LooksOnce              // looks, unlocks, and registers without another look
-	UnlinksAny             // unlinks what its key has, be it its own or not
+	UnlinksAny             // unlinks what its key has, whether its own or not
 	StaysJoinable          // a flight can be joined until all its callers have their results
-	ClaimsAlone            // tells followers that they do not share
+	ClaimsAlone            // reports to followers that they do not share
 	MixesKeys              // looks at the last bit of a key only
+	ForgetsNone            // ForgetFunc counts what it should forget, and leaves it
+	NeverEnds              // a flight that no caller has waited for leaves its context open
 )
 
 // A Reference is a coalescer with one mutex, one map, and a channel for each
-// flight. It has Do, DoContext, Forget and ForgetUnshared; the other methods are
-// those of a Group that is not used.
+// flight. It has Do, DoContext, Forget, ForgetUnshared and ForgetFunc; the other methods
+// are those of a Group that is not used. All its flights are held: they go on when their
+// callers have left.
 type Reference struct {
 	Subject
 	how Breakage
@@ -41,11 +44,13 @@ type Reference struct {
 // A refFlight is a flight of a Reference. Its fields are guarded by the
 // Reference's mu.
 type refFlight struct {
-	done    chan struct{}
-	callers int // that have not got their result, and have not left
-	joined  bool
-	v       history.Token
-	err     error
+	done     chan struct{}
+	callers  int // that have not got their result, and have not left
+	joined   bool
+	finished bool
+	end      context.CancelFunc // ends fn's context, if it has one
+	v        history.Token
+	err      error
 }
 
 // NewReference returns a Reference that is broken in the given way.
@@ -92,7 +97,10 @@ func (g *Reference) lead(key int, f *refFlight, fn func() (history.Token, error)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f.v, f.err = v, err
+	f.v, f.err, f.finished = v, err, true
+	if f.callers == 0 && f.end != nil && g.how != NeverEnds {
+		f.end() // no caller gets v
+	}
 	if g.how != StaysJoinable {
 		g.unlink(key, f)
 	}
@@ -102,7 +110,7 @@ func (g *Reference) lead(key int, f *refFlight, fn func() (history.Token, error)
 	}
 }
 
-// wait returns what a caller of f is told, which may leave when ctx ends.
+// wait returns the answer of a caller of f, which may leave when ctx ends.
 func (g *Reference) wait(ctx context.Context, key int, f *refFlight, leads bool) (history.Token, bool, error) {
 	var left error
 	select {
@@ -115,7 +123,7 @@ func (g *Reference) wait(ctx context.Context, key int, f *refFlight, leads bool)
 	if f.callers--; f.callers == 0 && g.how == StaysJoinable {
 		g.unlink(key, f)
 	}
-	if left != nil {
+	if left != nil && !f.finished {
 		return history.Token{}, false, left
 	}
 	return f.v, f.joined && (leads || g.how != ClaimsAlone), f.err
@@ -146,8 +154,7 @@ func (g *Reference) Do(key int, fn func() (history.Token, error)) (history.Token
 	return g.wait(context.Background(), key, f, leads)
 }
 
-// DoContext is as coalesce.Group.DoContext, but fn is not told when all callers have
-// left.
+// DoContext is as coalesce.Group.DoContext with an fn that holds its flight.
 func (g *Reference) DoContext(ctx context.Context, key int, fn func(context.Context) (history.Token, error)) (history.Token, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return history.Token{}, false, err
@@ -155,7 +162,9 @@ func (g *Reference) DoContext(ctx context.Context, key int, fn func(context.Cont
 	key = g.bucket(key)
 	f, leads := g.enter(key)
 	if leads {
-		go g.lead(key, f, func() (history.Token, error) { return fn(context.WithoutCancel(ctx)) })
+		fnCtx, end := context.WithCancel(context.WithoutCancel(ctx))
+		f.end = end // lead alone reads it
+		go g.lead(key, f, func() (history.Token, error) { return fn(fnCtx) })
 	}
 	return g.wait(ctx, key, f, leads)
 }
@@ -180,4 +189,21 @@ func (g *Reference) ForgetUnshared(key int) bool {
 	}
 	delete(g.flights, key)
 	return true
+}
+
+// ForgetFunc is as coalesce.Group.ForgetFunc, but match must not use g.
+func (g *Reference) ForgetFunc(match func(int) bool) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for key := range g.flights {
+		if !match(key) {
+			continue
+		}
+		n++
+		if g.how != ForgetsNone {
+			delete(g.flights, key)
+		}
+	}
+	return n
 }

@@ -4,7 +4,7 @@ package storm
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"iter"
 	"math/rand/v2"
 	"runtime"
@@ -26,6 +26,8 @@ type Subject interface {
 	TryDo(key int, fn func() (history.Token, error)) (history.Token, error)
 	Forget(key int) bool
 	ForgetUnshared(key int) bool
+	ForgetFunc(match func(int) bool) int
+	ForgetFlight(id uint64) bool
 	Len() int
 	Flights() iter.Seq[coalesce.Flight[int]]
 	Stats() coalesce.Stats
@@ -51,10 +53,11 @@ type Storm struct {
 	Keys           int
 	Forms          []Form // all if nil
 	Cancel         int    // percentage of contexts that end during the call
-	Forget         int    // percentage of calls that come with a Forget
+	Forget         int    // percentage of calls that come with a Forget of some form
 	Calm           bool   // no fn panics, exits or fails
 	Nest           bool   // some fns call the group for the next key
-	UntilClosed    bool   // a client stops when it is told ErrClosed
+	Lives          bool   // the LingerFor of the group is that of this package
+	UntilClosed    bool   // a client stops when it gets ErrClosed
 	Seed           uint64
 
 	// Runs counts the executions of each key, without any synchronization:
@@ -71,7 +74,8 @@ type Client struct {
 	rng     *rand.Rand
 	Calls   []history.Call
 	Forgets []history.Forget
-	Notes   []string // about what it saw and should not have
+	Notes   []string        // about what it saw and should not have
+	seen    map[uint64]bool // the flights that its last look has seen, by ID
 	pending []pendingChan
 	extra   sync.WaitGroup // goroutines that cancel contexts
 }
@@ -133,31 +137,6 @@ func (c *Client) run() {
 	c.extra.Wait()
 }
 
-// look reads all that can be read of the group, and notes what makes no sense.
-// What it sees is past already, but it sees a shard, and so a key, as a whole.
-func (c *Client) look() {
-	note := func(format string, args ...any) {
-		c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
-	}
-	ran := map[int]int{}
-	for f := range c.G.Flights() {
-		if !f.Forgotten && f.State != coalesce.StateQueued {
-			ran[f.Key]++
-		}
-	}
-	for key, n := range ran {
-		if n > 1 {
-			note("%d flights of key %d", n, key)
-		}
-	}
-	if n := c.G.Len(); n < 0 || n > c.Keys {
-		note("%d of %d keys in flight", n, c.Keys)
-	}
-	if st := c.G.Stats(); st.Calls != st.Led+st.Joined+st.Lingered+st.Rejected+st.EndedOnEntry {
-		note("%+v", st)
-	}
-}
-
 // NewRecord returns a record for a call for key, which c is going to make.
 func (c *Client) NewRecord(key int) *history.Call {
 	c.Calls = append(c.Calls, history.Call{Token: history.Token{Key: key, Client: c.ID, Call: len(c.Calls) + 1}})
@@ -171,11 +150,34 @@ type plan struct {
 	sleep         time.Duration
 	honors        bool // waits for the end of its context, but not for ever
 	nested        bool // calls the group for the next key; so there is no cycle
+	holds         hold
 	how           history.Exit
+	partly        bool // if it fails and is that of a DoMulti: not for all keys
+}
+
+// A hold says when an fn holds its flight.
+type hold uint8
+
+const (
+	never hold = iota
+	atFirst
+	atLast
+)
+
+// hold holds the flight of fn, which has got ctx, if it is time to, and reports whether
+// the flight is held.
+func (p plan) hold(ctx context.Context, now hold) bool {
+	return p.holds == now && coalesce.Hold(ctx)
 }
 
 func (c *Client) plan() plan {
 	p := plan{honors: c.rng.IntN(4) == 0}
+	switch c.rng.IntN(10) {
+	case 0, 1:
+		p.holds = atFirst
+	case 2:
+		p.holds = atLast
+	}
 	switch c.rng.IntN(8) {
 	case 0, 1, 2, 3:
 		p.yields = c.rng.IntN(8)
@@ -194,6 +196,8 @@ func (c *Client) plan() plan {
 			p.how = history.ExitPanic
 		case 2:
 			p.how = history.ExitGoexit
+		case 3:
+			p.how, p.partly = history.ExitError, true
 		}
 	}
 	return p
@@ -217,6 +221,31 @@ func (p plan) work(ctx context.Context) {
 	}
 }
 
+// lives are how long outcomes linger in a storm with Lives.
+var lives = []time.Duration{0, 50 * time.Microsecond, time.Millisecond, 20 * time.Millisecond, coalesce.Forever}
+
+// otherLife is the life of what names no execution of a key: the error of a whole batch,
+// and absence.
+const otherLife = 300 * time.Microsecond
+
+// lifeOf returns how long the outcome of an execution lingers.
+func lifeOf(of history.Token) time.Duration {
+	return lives[(of.Key+3*of.Client+of.Call)%len(lives)]
+}
+
+// LingerFor is that of the group in a storm with Lives. Values linger, errors, and absence,
+// each for a time of its own.
+func LingerFor(v history.Token, err error) time.Duration {
+	var failed *history.FnError
+	switch {
+	case err == nil:
+		return lifeOf(v)
+	case errors.As(err, &failed):
+		return lifeOf(failed.Of)
+	}
+	return otherLife
+}
+
 // fn returns the fn of the call r.
 func (c *Client) fn(r *history.Call, p plan) func(context.Context) (history.Token, error) {
 	me, e := r.Token, &r.Exec
@@ -233,15 +262,20 @@ func (c *Client) fn(r *history.Call, p plan) func(context.Context) (history.Toke
 		nestedFn = c.fn(nested, q)
 	}
 	return func(ctx context.Context) (history.Token, error) {
-		e.Start = history.Now()
+		e.Start, e.Ctx = history.Now(), ctx
 		e.Runs++
 		if c.Runs != nil {
 			c.Runs[me.Key]++
 		}
+		if c.Lives {
+			e.Life = history.Stamp(lifeOf(me))
+		}
+		e.Held = p.hold(ctx, atFirst)
 		p.work(ctx)
 		if nested != nil {
 			c.Block(ByContext, context.Background(), nested, nestedFn)
 		}
+		e.Held = e.Held || p.hold(ctx, atLast)
 		e.Canceled = ctx.Err() != nil
 		e.End = history.Now()
 		switch p.how {
@@ -295,69 +329,6 @@ func (c *Client) one(r *history.Call) {
 	end()
 }
 
-// many makes a DoMulti for the key of r and others, with a record for each key.
-func (c *Client) many(ctx context.Context, r *history.Call, p plan) {
-	records := map[int]*history.Call{r.Key: r}
-	keys := []int{r.Key}
-	for n := 1 << c.rng.IntN(5); n > 1 && len(c.Calls) < cap(c.Calls); n-- {
-		key := c.rng.IntN(c.Keys)
-		keys = append(keys, key)
-		if records[key] == nil {
-			records[key] = c.NewRecord(key)
-		}
-	}
-	c.rng.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	for _, r := range records {
-		r.Inv = history.Now()
-	}
-	results := c.G.DoMulti(ctx, keys, c.manyFn(records, p))
-	ret := history.Now()
-	for key, r := range records {
-		res := results[key]
-		r.Ret, r.Shared = ret, res.Shared
-		if pe, ok := res.Err.(*coalesce.PanicError); ok {
-			r.RecordPanic(pe)
-		} else {
-			r.Record(ctx, res.Val, res.Err)
-		}
-		if len(results) != len(records) {
-			r.Got, r.Note = history.GotNonsense, fmt.Sprintf("%d results for %d keys", len(results), len(records))
-		}
-	}
-}
-
-// manyFn returns the fn of a DoMulti for which there are the given records. It
-// may run more than once, but once for each key.
-func (c *Client) manyFn(records map[int]*history.Call, p plan) func(context.Context, []int) (map[int]history.Token, error) {
-	return func(ctx context.Context, keys []int) (map[int]history.Token, error) {
-		of := make(map[int]history.Token, len(keys))
-		for _, key := range keys {
-			e := &records[key].Exec
-			e.Start, e.How, e.Batch = history.Now(), p.how, records[keys[0]].Token
-			e.Runs++
-			if c.Runs != nil {
-				c.Runs[key]++
-			}
-			of[key] = records[key].Token
-		}
-		p.work(ctx)
-		for _, key := range keys {
-			e := &records[key].Exec
-			e.Canceled = ctx.Err() != nil
-			e.End = history.Now()
-		}
-		switch p.how {
-		case history.ExitError:
-			return nil, &history.BatchError{Of: of}
-		case history.ExitPanic:
-			panic(history.BatchPanic{Of: of})
-		case history.ExitGoexit:
-			runtime.Goexit()
-		}
-		return of, nil
-	}
-}
-
 // Block makes a call of one of the forms that block and records what it got.
 func (c *Client) Block(f Form, ctx context.Context, r *history.Call, fn func(context.Context) (history.Token, error)) {
 	var v history.Token
@@ -370,7 +341,7 @@ func (c *Client) Block(f Form, ctx context.Context, r *history.Call, fn func(con
 		case p == nil:
 			r.Record(ctx, history.Token{}, coalesce.ErrGoexit)
 		default:
-			r.Untold = true
+			r.Mute = true
 			r.RecordPanic(p)
 		}
 	}()
@@ -435,15 +406,4 @@ func (c *Client) context() (context.Context, context.CancelFunc) {
 		})
 	}
 	return ctx, end
-}
-
-func (c *Client) forgetOne(key int) {
-	f := history.Forget{Key: key, Unshared: c.rng.IntN(3) == 0, Inv: history.Now()}
-	if f.Unshared {
-		f.Done = c.G.ForgetUnshared(key)
-	} else {
-		f.Done = c.G.Forget(key)
-	}
-	f.Ret = history.Now()
-	c.Forgets = append(c.Forgets, f)
 }

@@ -32,7 +32,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(2)
 	}
-	// Panics that nobody is left to be told of are logged: there will be many.
+	// Panics that no blocking call receives are logged: there will be many.
 	log.SetOutput(io.Discard)
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 
@@ -49,7 +49,7 @@ func main() {
 
 	s := &soak{configurations: configurations(), out: os.Stderr, every: *every, settle: settleTime, seed: *seed}
 	err := s.run(ctx)
-	s.tell()
+	s.report()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)

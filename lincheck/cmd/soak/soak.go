@@ -26,7 +26,8 @@ type group = coalesce.Group[int, history.Token]
 type configuration struct {
 	name      string
 	g         *group
-	lingering bool // successes answer calls that begin later
+	lingering bool // values answer calls that begin later
+	lives     bool // outcomes do, each for a time of its own
 	aging     bool // flights are taken over from
 	closing   bool // each storm has a group of its own, and a Shutdown in the middle
 }
@@ -41,6 +42,7 @@ func configurations() []*configuration {
 		{name: "MaxWaiters", g: &group{MaxWaiters: 2}},
 		{name: "MaxAge", g: &group{MaxAge: 200 * time.Microsecond}, aging: true},
 		{name: "Linger", g: &group{Linger: coalesce.Forever, LingerMax: 1000}, lingering: true},
+		{name: "LingerFor", g: &group{LingerFor: storm.LingerFor, LingerMax: 10}, lives: true},
 		{name: "Hooks", g: &group{Hooks: coalesce.Hooks[int]{
 			Start: start, Join: hook, Receive: hook, Leave: hook, Finish: hook,
 		}}},
@@ -72,9 +74,9 @@ type soak struct {
 	seed           uint64
 
 	began      time.Time
-	goroutines int      // before the first storm
-	heaps      []uint64 // after each round
-	told       time.Time
+	goroutines int       // before the first storm
+	heaps      []uint64  // after each round
+	reported   time.Time // when it last was
 
 	storms, calls, joined, lingered, left, rejected, panics, goexits uint64
 }
@@ -82,15 +84,15 @@ type soak struct {
 // run soaks until ctx ends, eight rounds at least, and returns what it has found.
 func (s *soak) run(ctx context.Context) error {
 	s.began, s.goroutines = time.Now(), runtime.NumGoroutine()
-	s.told = s.began
+	s.reported = s.began
 	for len(s.heaps) < 8 || ctx.Err() == nil {
 		for _, c := range s.configurations {
 			if err := s.storm(c); err != nil {
 				return fmt.Errorf("storm %d, on %q, seed %d: %w", s.storms, c.name, s.seed, err)
 			}
-			if now := time.Now(); now.Sub(s.told) >= s.every {
-				s.told = now
-				s.tell()
+			if now := time.Now(); now.Sub(s.reported) >= s.every {
+				s.reported = now
+				s.report()
 			}
 			if errors.Is(context.Cause(ctx), errInterrupted) {
 				return s.flat()
@@ -109,14 +111,12 @@ func (s *soak) storm(c *configuration) error {
 	if c.closing {
 		c.g = &group{}
 	}
-	for key := range keys + 1 {
-		c.g.Forget(key) // what lingers is of another history
-	}
+	c.g.ForgetFunc(func(int) bool { return true }) // what lingers is of another history
 	before := c.g.Stats()
 	load := storm.Storm{
 		Clients: clients, Calls: calls, Keys: []int{1, 4, keys}[s.storms%3],
 		Cancel: 20 * int(s.storms%2), Forget: int(s.storms % 5), Seed: s.seed + s.storms,
-		UntilClosed: c.closing,
+		UntilClosed: c.closing, Lives: c.lives,
 	}
 	s.storms++
 	var subject storm.Subject = c.g
@@ -201,8 +201,8 @@ func median(heaps []uint64) uint64 {
 	return heaps[len(heaps)/2]
 }
 
-// tell says how far it is.
-func (s *soak) tell() {
+// report prints how far it is.
+func (s *soak) report() {
 	fmt.Fprintf(s.out, "%8s  %d storms, %d calls: %d joined, %d lingered, %d left, %d rejected, %d panics, %d exits; heap %d KiB, %d goroutines\n",
 		time.Since(s.began).Round(time.Second), s.storms, s.calls, s.joined, s.lingered, s.left, s.rejected, s.panics, s.goexits,
 		heap()>>10, runtime.NumGoroutine())
