@@ -1,23 +1,27 @@
 package coalesce_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/seed342dcb2d/coalesce"
 )
+
+// This file holds the matrix: how fn ends, what the call is to the flight, how it was
+// called, when its context ends, how the group is configured, and what happens while fn
+// runs. The last two, and flights that are held, are in matrix_settings_test.go.
 
 // The ways in which fn can end.
 type ending struct {
 	name string
 	end  func() (int, error)
-	is   func(a *answer) bool // what everybody is told, but see the leader
+	is   func(a *answer) bool // what each call gets, but see the leader
 }
 
 var endings = []ending{
@@ -28,10 +32,10 @@ var endings = []ending{
 		return a.v == 5 && a.err == errTest && a.panic == nil
 	}},
 	{"panics", func() (int, error) { panic(errTest) }, func(a *answer) bool {
-		return a.v == 0 && a.toldOf(errTest)
+		return a.v == 0 && a.panickedWith(errTest)
 	}},
 	{"panics with nil", func() (int, error) { panic(nil) }, func(a *answer) bool {
-		return a.v == 0 && a.toldOfNil()
+		return a.v == 0 && a.panickedWithNil()
 	}},
 	{"exits", func() (int, error) { runtime.Goexit(); return 5, nil }, func(a *answer) bool {
 		return a.v == 0 && a.err == coalesce.ErrGoexit && a.panic == nil
@@ -41,7 +45,7 @@ var endings = []ending{
 		runtime.Goexit()
 		return 5, nil
 	}, func(a *answer) bool {
-		return a.v == 0 && a.toldOf(errTest)
+		return a.v == 0 && a.panickedWith(errTest)
 	}},
 	{"exits in a panic", func() (int, error) {
 		defer runtime.Goexit()
@@ -54,22 +58,22 @@ var endings = []ending{
 // exits reports whether the goroutine that ran fn goes on exiting.
 func (e ending) exits() bool { return strings.Contains(strings.ToLower(e.name), "exit") }
 
-// told returns the panic that a tells of, in the way of its form, or nil.
-func (a *answer) told() *coalesce.PanicError {
-	told := a.err
+// panicked returns the panic that a reports, in the way of its form, or nil.
+func (a *answer) panicked() *coalesce.PanicError {
+	reported := a.err
 	if a.panic != nil {
-		told, _ = a.panic.(error)
+		reported, _ = a.panic.(error)
 	}
 	var pe *coalesce.PanicError
-	if !errors.As(told, &pe) || told != error(pe) || !strings.Contains(string(pe.Stack), "matrix_test.go") {
+	if !errors.As(reported, &pe) || reported != error(pe) || !strings.Contains(string(pe.Stack), "matrix_test.go") {
 		return nil
 	}
 	return pe
 }
 
-// toldOf reports whether a tells of a panic with a given error.
-func (a *answer) toldOf(err error) bool {
-	pe := a.told()
+// panickedWith reports whether a reports a panic with a given error.
+func (a *answer) panickedWith(err error) bool {
+	pe := a.panicked()
 	return pe != nil && pe.Value == err && errors.Is(pe, err)
 }
 
@@ -80,14 +84,72 @@ func nilPanics() bool {
 	return panicked && value == nil
 }
 
-// toldOfNil reports whether a tells of a panic(nil).
-func (a *answer) toldOfNil() bool {
+// panickedWithNil reports whether a reports a panic(nil).
+func (a *answer) panickedWithNil() bool {
 	if nilPanics() {
 		return a.err == coalesce.ErrGoexit && a.panic == nil
 	}
-	pe := a.told()
+	pe := a.panicked()
 	var none *runtime.PanicNilError
 	return pe != nil && errors.As(pe, &none) && pe.Value == any(none)
+}
+
+// A cellEnding is an ending in the matrix. Beyond those that fn has anywhere, LingerFor may
+// end in its place, and fn may fail for its key alone.
+type cellEnding struct {
+	ending
+	lingerFor func(int, error) time.Duration // the group's; nil if it ends as usual
+	byKey     bool
+}
+
+var cellEndings = func() (all []cellEnding) {
+	for _, e := range endings {
+		all = append(all, cellEnding{ending: e})
+	}
+	// What fn returns is asked about; what other calls return lives on.
+	ask := func(end func()) func(int, error) time.Duration {
+		return func(v int, _ error) time.Duration {
+			if v == 5 {
+				end()
+			}
+			return 0
+		}
+	}
+	panics, exits, returns := endings[2], endings[4], endings[0]
+	return append(
+		all,
+		cellEnding{ending{"LingerFor panics", returns.end, panics.is}, ask(func() { panic(errTest) }), false},
+		cellEnding{ending{"LingerFor exits", returns.end, exits.is}, ask(runtime.Goexit), false},
+		cellEnding{ending{"fails by key", func() (int, error) { return 5, keyErrors{"k": errTest} }, nil}, nil, true},
+	)
+}()
+
+// is reports whether a is what e has for the calls of a flight that a call of the given form
+// leads. Only DoMulti knows the errors of single keys.
+func (e cellEnding) is(a *answer, leader form) bool {
+	if !e.byKey {
+		return e.ending.is(a)
+	}
+	err := a.err
+	if leader.name != "DoMulti" {
+		var all keyErrors
+		if !errors.As(err, &all) {
+			return false
+		}
+		err = all["k"]
+	}
+	return a.v == 5 && err == errTest && a.panic == nil
+}
+
+// returned reports whether fn has returned, and with which error, nil or not.
+func (e cellEnding) returned() (err error, ok bool) {
+	switch {
+	case e.lingerFor != nil || strings.Contains(e.name, "panic") || e.exits():
+		return nil, false
+	case e.name == "returns":
+		return nil, true
+	}
+	return errTest, true
 }
 
 // A role is what the call under test is to the flight that ends.
@@ -98,52 +160,144 @@ const (
 	follower
 	successor        // queued behind an abandoned flight, then promoted
 	successorWaiting // queued behind it as the second, a follower in the end
+	newcomer         // a follower in a flight that is held and that its caller has left
 )
 
-var roles = []string{"leader", "follower", "queued successor", "queued second"}
+var roles = []string{"leader", "follower", "queued successor", "queued second", "newcomer to a held flight"}
 
 // When the caller's context ends.
 var cancels = []string{"never", "on entry", "as fn ends", "before fn ends"}
 
+// A cell is one place in the matrix, by the indexes of what is combined there: the end of
+// fn, the role, the form, the end of the context, the setting and the incident.
+type cell [6]int
+
+func (c cell) end() cellEnding    { return cellEndings[c[0]] }
+func (c cell) role() role         { return role(c[1]) }
+func (c cell) form() form         { return forms[c[2]] }
+func (c cell) cancel() int        { return c[3] }
+func (c cell) setting() setting   { return settings[c[4]] }
+func (c cell) incident() incident { return incidents[c[5]] }
+
+func (c cell) String() string {
+	return strings.Join([]string{
+		c.end().name, roles[c[1]], c.form().name, cancels[c[3]], c.setting().name, c.incident().name,
+	}, "/")
+}
+
+// sizes are how many there are of each.
+var sizes = cell{len(cellEndings), len(roles), len(forms), len(cancels), len(settings), len(incidents)}
+
+// leaderForm is the form of the call that leads.
+func (c cell) leaderForm() form {
+	if r := c.role(); r == leader || r == successor {
+		return c.form()
+	}
+	return forms[2]
+}
+
+// endedOnEntry reports whether there is no flight, as the call that was to lead it had an
+// ended context.
+func (c cell) endedOnEntry() bool {
+	return c.cancel() == 1 && (c.role() == leader || c.role() == successor)
+}
+
+// exists reports whether c is possible.
+func (c cell) exists() bool {
+	switch {
+	case c.cancel() > 0 && c[2] < 2:
+		return false // it has no context that could end
+	case c.form().name == "DoFresh" && (c.role() == follower || c.role() == newcomer):
+		return false // it follows no flight that runs
+	case c.endedOnEntry() && c.incident().happen != nil:
+		return false // there is no flight to which it could happen
+	}
+	return fits(c.end(), c.setting(), c.incident())
+}
+
 // TestG9_EveryExitCompletes is the matrix of how fn ends, what the call is to
-// the flight, how it was called, and when its context ends. Each cell checks
-// what the call under test gets and what another call of the flight gets, and
-// that the key is usable at once.
+// the flight, how it was called, and when its context ends; each cell with some settings and
+// incidents. It checks what the call under test gets and what another call of the flight
+// gets, and that the key is usable at once. All pairs are there, of whatever is combined.
 //
 // TestG10_PanicsAreTold is the same matrix: its panicking rows.
 func TestG9_EveryExitCompletes(t *testing.T) {
-	for _, e := range endings {
-		for r, roleName := range roles {
-			for _, f := range forms {
-				for c, cancelName := range cancels {
-					if c > 0 && (f.name == "Do" || f.name == "DoContext background") {
-						continue // it has no context that could end
-					}
-					if role(r) == follower && f.name == "DoFresh" {
-						continue // it follows nobody
-					}
-					t.Run(strings.Join([]string{e.name, roleName, f.name, cancelName}, "/"), func(t *testing.T) {
-						synctest.Test(t, func(t *testing.T) { testCell(t, e, role(r), f, c) })
-					})
-				}
+	each := 2 // settings and incidents for a cell
+	if !testing.Short() {
+		each = 8
+	}
+	used := newUsedGroup()
+	rng := rand.New(rand.NewPCG(1, 2))
+	seen := map[[4]int]bool{}
+	for c := range cells(4) {
+		for range each {
+			for c[4], c[5] = rng.IntN(sizes[4]), rng.IntN(sizes[5]); !c.exists(); {
+				c[4], c[5] = rng.IntN(sizes[4]), rng.IntN(sizes[5])
 			}
+			c.addPairs(seen)
+			t.Run(c.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { testCell(t, c, used) })
+			})
+		}
+	}
+	possible := map[[4]int]bool{}
+	for c := range cells(6) {
+		c.addPairs(possible)
+	}
+	for p := range possible {
+		if !seen[p] {
+			t.Errorf("%d of %d is never combined with %d of %d", p[1], p[0], p[3], p[2])
 		}
 	}
 }
 
-func testCell(t *testing.T, e ending, r role, f form, cancelAt int) {
+// cells yields the cells that exist with all combinations of the first n, and 0 for the rest.
+func cells(n int) func(yield func(cell) bool) {
+	return func(yield func(cell) bool) {
+		for c := (cell{}); ; {
+			if c.exists() && !yield(c) {
+				return
+			}
+			i := n - 1
+			for ; i >= 0 && c[i] == sizes[i]-1; i-- {
+				c[i] = 0
+			}
+			if i < 0 {
+				return
+			}
+			c[i]++
+		}
+	}
+}
+
+// addPairs adds all pairs of c.
+func (c cell) addPairs(to map[[4]int]bool) {
+	for i := range c {
+		for j := range i {
+			to[[4]int{j, c[j], i, c[i]}] = true
+		}
+	}
+}
+
+// testCell checks one cell. The group is a new one, or used, as the setting has it.
+func testCell(t *testing.T, c cell, used *group) {
 	log := captureLog(t)
-	var g group
-	ctx, cancel := context.WithCancelCause(t.Context())
+	g, seen := c.setting().group(used, c.end(), c.incident())
+	before := g.Stats()
+	e, f, cancelAt := c.end(), c.form(), c.cancel()
+	ctx, cancel := context.WithCancelCause(named(t.Context(), "mine"))
 	defer cancel(nil)
-	live, cancelLive := context.WithCancel(t.Context())
+	live, cancelLive := context.WithCancel(named(t.Context(), "other"))
 	defer cancelLive()
 	if cancelAt == 1 {
 		cancel(nil)
 	}
 
 	h := hold()
-	fn := func(context.Context) (int, error) {
+	fn := func(fnCtx context.Context) (int, error) {
+		if seen != nil && fnCtx != context.Background() && !strings.HasSuffix(nameOf(fnCtx), "+") {
+			t.Errorf("fn's context has the name %q, want that which Start gave it", nameOf(fnCtx))
+		}
 		h.started <- struct{}{}
 		<-h.release
 		if cancelAt == 2 {
@@ -156,45 +310,53 @@ func testCell(t *testing.T, e ending, r role, f form, cancelAt int) {
 		return 0, nil
 	}
 
-	// Whoever does not lead joins; another call, with a context that goes on,
-	// is in the flight as well, so that there is always somebody to tell.
+	// The call under test leads, or joins. Another call, with a context that goes on, is in
+	// the flight as well, so that there is always one that stays.
 	var mine, other *answer
 	var old *held
-	switch r {
+	switch c.role() {
 	case leader:
-		mine, _ = goCall(ctx, f, &g, "k", fn)
+		mine, _ = goCall(ctx, f, g, "k", fn)
 		synctest.Wait()
-		if cancelAt == 1 {
-			wantEnded(t, &g, mine)
+		if c.endedOnEntry() {
+			wantEnded(t, mine)
+			c.wantUsable(t, g, before, nil)
 			return
 		}
-		other, _ = goCall(live, forms[2], &g, "k", unused)
+		other, _ = goCall(live, forms[2], g, "k", unused)
 	case follower:
-		other, _ = goCall(live, forms[2], &g, "k", fn)
+		other, _ = goCall(live, forms[2], g, "k", fn)
 		synctest.Wait()
-		mine, _ = goCall(ctx, f, &g, "k", unused)
+		mine, _ = goCall(ctx, f, g, "k", unused)
 	case successor:
-		old = abandon(t, &g, "k")
-		mine, _ = goCall(ctx, f, &g, "k", fn)
+		old = abandon(t, g, "k")
+		mine, _ = goCall(ctx, f, g, "k", fn)
 		synctest.Wait()
-		if cancelAt == 1 {
+		if c.endedOnEntry() {
 			close(old.release)
 			synctest.Wait()
-			wantEnded(t, &g, mine)
+			wantEnded(t, mine)
+			c.wantUsable(t, g, before, nil)
 			return
 		}
-		other, _ = goCall(live, forms[2], &g, "k", unused)
+		other, _ = goCall(live, forms[2], g, "k", unused)
 	case successorWaiting:
-		old = abandon(t, &g, "k")
-		other, _ = goCall(live, forms[2], &g, "k", fn)
+		old = abandon(t, g, "k")
+		other, _ = goCall(live, forms[2], g, "k", fn)
 		synctest.Wait()
-		mine, _ = goCall(ctx, f, &g, "k", unused)
+		mine, _ = goCall(ctx, f, g, "k", unused)
+	case newcomer:
+		leadHeld(t, g, forms[2], fn)
+		other, _ = goCall(live, forms[2], g, "k", unused)
+		synctest.Wait()
+		mine, _ = goCall(ctx, f, g, "k", unused)
 	}
 	synctest.Wait()
 	if old != nil {
 		close(old.release)
 		synctest.Wait()
 	}
+	wantHappened := c.incident().begin(t, g)
 	if cancelAt == 3 {
 		cancel(nil)
 		synctest.Wait()
@@ -204,8 +366,12 @@ func testCell(t *testing.T, e ending, r role, f form, cancelAt int) {
 	}
 	close(h.release)
 	synctest.Wait()
+	wantHappened()
 
-	leads := r == leader || r == successor
+	lingers := c.setting().keeps(e, c.incident())
+	mine.wantClone(t, c.setting(), lingers)
+	other.wantClone(t, c.setting(), lingers)
+	leads := c.role() == leader || c.role() == successor
 	inline := leads && (f.name == "Do" || f.name == "DoContext background")
 	switch {
 	case cancelAt == 1 || cancelAt == 3:
@@ -218,25 +384,45 @@ func testCell(t *testing.T, e ending, r role, f form, cancelAt int) {
 		}
 	case cancelAt == 2 && mine.err == context.Canceled:
 		// Its context ended while fn was still about to end: either may win.
-	case !e.is(mine):
+	case !e.is(mine, c.leaderForm()):
 		t.Errorf("mine: %+v", mine)
 	}
-	if !e.is(other) {
+	if !e.is(other, c.leaderForm()) {
 		t.Errorf("other: %+v", other)
 	}
-	if log.Len() > 0 {
-		t.Errorf("a panic that callers were told of was logged: %s", log)
+	if n := logged(log); n > 0 {
+		t.Errorf("%d panics that a blocking call got were logged: %s", n, log)
 	}
-	wantUsable(t, &g)
+	if seen != nil {
+		wantLives(t, seen, "other", "mine")
+	}
+	c.setting().wantHookPanics(t, g)
+	c.wantUsable(t, g, before, func(a *answer) bool { return e.is(a, c.leaderForm()) })
 }
 
 // wantEnded checks the answer to a call whose context had ended on entry.
-func wantEnded(t *testing.T, g *group, a *answer) {
+func wantEnded(t *testing.T, a *answer) {
 	t.Helper()
 	if a.err != context.Canceled || a.shared || a.v != 0 || a.panic != nil {
 		t.Errorf("ended on entry: %+v", a)
 	}
+}
+
+// wantUsable checks that nothing is left of the key's flights, that the outcome of the last
+// one answers the next call if it lingers, and that the call after that, or the next one, is
+// answered by an execution of its own. before are the Stats of g before the cell; is returns
+// true for that outcome, and is nil if there was no flight.
+func (c cell) wantUsable(t *testing.T, g *group, before coalesce.Stats, is func(*answer) bool) {
+	t.Helper()
+	c.setting().wantOutcome(t, g, c.end(), c.incident(), is)
+	if c.incident().leaves == closed {
+		return
+	}
 	wantUsable(t, g)
+	g.Forget("k") // the value of the call that was made for that
+	if st := g.Stats(); st.Lingering != 0 || st.Calls == before.Calls {
+		t.Errorf("%+v at the end, %+v before", st, before)
+	}
 }
 
 // wantUsable checks that nothing is left of the key's flights and that the
@@ -247,203 +433,11 @@ func wantUsable(t *testing.T, g *group) {
 	if g.Len() != 0 {
 		t.Errorf("Len = %d", g.Len())
 	}
-	if v, shared, err := g.Do("k", value(9)); v != 9 || shared || err != nil {
+	if v, shared, err := g.Do("k", value(9)); v%cloned != 9 || shared || err != nil {
 		t.Errorf("the next call: %v, %v, %v", v, shared, err)
 	}
 	st := g.Stats()
-	if st.Calls != st.Led+st.Joined+st.Rejected+st.EndedOnEntry {
+	if st.Calls != st.Led+st.Joined+st.Lingered+st.Rejected+st.EndedOnEntry {
 		t.Errorf("%+v does not add up", st)
 	}
-}
-
-// captureLog makes slog.Default write to the returned buffer for one test.
-func captureLog(t *testing.T) *bytes.Buffer {
-	var b bytes.Buffer
-	old := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(&b, nil)))
-	t.Cleanup(func() { slog.SetDefault(old) })
-	return &b
-}
-
-// TestG10_UntoldPanicIsLogged: all callers have left when fn panics; the
-// process goes on, the panic is logged with its stack, and counted.
-func TestG10_UntoldPanicIsLogged(t *testing.T) {
-	for _, f := range forms[2:] {
-		t.Run(f.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				log := captureLog(t)
-				var g group
-				ctx, cancel := context.WithCancel(t.Context())
-				a, _ := goCall(ctx, f, &g, "k", func(ctx context.Context) (int, error) {
-					<-ctx.Done()
-					panic("nobody listens")
-				})
-				synctest.Wait()
-				cancel()
-				synctest.Wait()
-				if a.err != context.Canceled {
-					t.Errorf("%+v", a)
-				}
-				for _, want := range []string{"level=ERROR", "nobody listens", "matrix_test.go"} {
-					if !strings.Contains(log.String(), want) {
-						t.Errorf("no %q in the log: %s", want, log)
-					}
-				}
-				if st := g.Stats(); st.Panics != 1 || st.PanicsLogged != 1 {
-					t.Errorf("%+v", st)
-				}
-				wantUsable(t, &g)
-			})
-		})
-	}
-}
-
-// TestG10_LogHandlerPanics: a log handler that panics does not end the process
-// either.
-func TestG10_LogHandlerPanics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		old := slog.Default()
-		slog.SetDefault(slog.New(panickingHandler{slog.DiscardHandler}))
-		defer slog.SetDefault(old)
-		var g group
-		ctx, cancel := context.WithCancel(t.Context())
-		goCall(ctx, forms[2], &g, "k", func(ctx context.Context) (int, error) {
-			<-ctx.Done()
-			panic("nobody listens")
-		})
-		synctest.Wait()
-		cancel()
-		wantUsable(t, &g)
-	})
-}
-
-type panickingHandler struct{ slog.Handler }
-
-func (panickingHandler) Enabled(context.Context, slog.Level) bool { panic("no log") }
-
-// TestG9_PanicInGoexitGoesOn: where fn panicked during Goexit on the leader's
-// own goroutine, that goroutine panics on, and goes on exiting when that is
-// recovered.
-func TestG9_PanicInGoexitGoesOn(t *testing.T) {
-	var g group
-	var got any
-	exited := true
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		func() {
-			defer func() { got = recover() }()
-			g.Do("k", func() (int, error) {
-				defer func() { panic("during Goexit") }()
-				runtime.Goexit()
-				return 0, nil
-			})
-		}()
-		exited = false
-	}()
-	<-done
-	if pe, ok := got.(*coalesce.PanicError); !ok || pe.Value != "during Goexit" || !exited {
-		t.Errorf("recovered %v, exited %v", got, exited)
-	}
-}
-
-// TestG10_ReturnedPanicErrorIsAnError: a *PanicError that fn returns is an
-// error like any other, and one that comes from a nested group is passed on as
-// it is.
-func TestG10_ReturnedPanicErrorIsAnError(t *testing.T) {
-	var inner, outer group
-	returned := &coalesce.PanicError{Value: 1}
-	if _, _, err := outer.Do("k", func() (int, error) { return 0, returned }); err != returned {
-		t.Errorf("returned: %v", err)
-	}
-	var innermost any
-	got := func() (r any) {
-		defer func() { r = recover() }()
-		outer.Do("k", func() (int, error) {
-			defer func() {
-				innermost = recover()
-				panic(innermost)
-			}()
-			v, _, err := inner.Do("k", func() (int, error) { panic("origin") })
-			return v, err
-		})
-		return nil
-	}()
-	pe, _ := got.(*coalesce.PanicError)
-	if pe == nil || got != innermost || pe.Value != "origin" {
-		t.Errorf("nested: %v, inside %v", got, innermost)
-	}
-}
-
-// TestG10_PanicValues: nil, errors and runtime errors come through.
-func TestG10_PanicValues(t *testing.T) {
-	var g group
-	catch := func(fn func() (int, error)) (pe *coalesce.PanicError) {
-		defer func() { pe, _ = recover().(*coalesce.PanicError) }()
-		g.Do("k", fn)
-		return nil
-	}
-	var none *runtime.PanicNilError
-	if pe := catch(func() (int, error) { panic(nil) }); !errors.As(pe, &none) && !nilPanics() {
-		t.Errorf("panic(nil): %v", pe)
-	}
-	var m map[string]int
-	var re runtime.Error
-	if pe := catch(func() (int, error) { m["k"] = 1; return 0, nil }); !errors.As(pe, &re) {
-		t.Errorf("runtime error: %v", pe)
-	}
-	pe := catch(func() (int, error) { panic("text") })
-	if errors.Unwrap(pe) != nil || !strings.HasPrefix(pe.Error(), "coalesce: panic: text\n") {
-		t.Errorf("text: %v", pe)
-	}
-}
-
-// TestMisuse: a nil fn or context panics with a clear message and leaves the
-// group as it was, also for a key in flight.
-func TestMisuse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var g group
-		h := hold()
-		go g.Do("busy", h.fn(1))
-		<-h.started
-		var none context.Context
-		for _, key := range []string{"busy", "idle"} {
-			tests := []struct {
-				name, want string
-				call       func()
-			}{
-				{"Do", "coalesce: nil fn", func() { g.Do(key, nil) }},
-				{"TryDo", "coalesce: nil fn", func() { g.TryDo(key, nil) }},
-				{"DoContext", "coalesce: nil fn", func() { g.DoContext(t.Context(), key, nil) }},
-				{"DoContext ctx", "coalesce: nil context", func() { g.DoContext(none, key, ctxValue(1)) }},
-				{"DoFresh", "coalesce: nil fn", func() { g.DoFresh(t.Context(), key, nil) }},
-				{"DoFresh ctx", "coalesce: nil context", func() { g.DoFresh(none, key, ctxValue(1)) }},
-				{"DoChan", "coalesce: nil fn", func() { g.DoChan(t.Context(), key, nil) }},
-				{"DoChan ctx", "coalesce: nil context", func() { g.DoChan(none, key, ctxValue(1)) }},
-				{"DoMulti", "coalesce: nil fn", func() { g.DoMulti(t.Context(), []string{key}, nil) }},
-				{"DoMulti ctx", "coalesce: nil context", func() { g.DoMulti(none, []string{key}, loads(1)) }},
-				{"Shutdown", "coalesce: nil context", func() { g.Shutdown(none) }},
-			}
-			for _, tt := range tests {
-				if got := panicOf(tt.call); got != tt.want {
-					t.Errorf("%s(%q): %v, want %q", tt.name, key, got, tt.want)
-				}
-			}
-		}
-		close(h.release)
-		synctest.Wait()
-		if st := g.Stats(); st.Calls != 1 || g.Len() != 0 {
-			t.Errorf("%+v, Len %d", st, g.Len())
-		}
-		bad := group{Shards: -1}
-		if got := panicOf(func() { bad.Do("k", value(1)) }); got != "coalesce: Group.Shards is negative" {
-			t.Errorf("negative Shards: %v", got)
-		}
-	})
-}
-
-func panicOf(fn func()) (r any) {
-	defer func() { r = recover() }()
-	fn()
-	return nil
 }
