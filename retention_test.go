@@ -24,8 +24,8 @@ func collected(p weak.Pointer[payload]) bool {
 	return false
 }
 
-// TestCollected: what somebody still refers to is not taken for collected, and what
-// nobody does is.
+// TestCollected: what is still referred to does not count as collected, and what is
+// not does.
 func TestCollected(t *testing.T) {
 	kept := new(payload)
 	if collected(weak.Make(kept)) {
@@ -33,7 +33,7 @@ func TestCollected(t *testing.T) {
 	}
 	runtime.KeepAlive(kept)
 	if !collected(weak.Make(new(payload))) {
-		t.Error("what nobody keeps does not count as collected")
+		t.Error("what is not kept does not count as collected")
 	}
 }
 
@@ -111,8 +111,8 @@ func TestG12_ChildKeepsNoParent(t *testing.T) {
 }
 
 // TestG12_CanceledChildKeepsNoSibling: a context derived from fn's that has been
-// canceled does not keep the flight that a call with fn's context followed, be it
-// that the call came before or after.
+// canceled does not keep the flight that a call with fn's context followed, whether
+// the call came before or after.
 func TestG12_CanceledChildKeepsNoSibling(t *testing.T) {
 	for _, before := range []bool{false, true} {
 		var g coalesce.Group[string, *payload]

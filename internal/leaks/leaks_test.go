@@ -66,7 +66,7 @@ func TestLeakProfile(t *testing.T) {
 }
 
 // leaked returns how many goroutines are blocked for ever, and their stacks. It is
-// WriteTo that looks for them; Count tells what the last one has found.
+// WriteTo that looks for them; Count returns how many the last one has found.
 func leaked(t *testing.T) (n int, text string) {
 	t.Helper()
 	p := pprof.Lookup("goroutineleak")

@@ -10,7 +10,7 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds what is done to groups before somebody looks for goroutines.
+// This file holds what is done to groups before the tests look for goroutines.
 
 // calls is how many calls or flights each scenario has.
 const calls = 100
@@ -23,6 +23,10 @@ var scenarios = []struct {
 	{"receivers after Goexit", receiversAfterGoexit},
 	{"abandoned flights", abandonedFlights},
 	{"dropped group", droppedGroup},
+	{"held flights", heldFlights},
+	{"outcomes that linger", lingeringOutcomes},
+	{"batches with errors of single keys", keyErrors},
+	{"contexts of Start", startContexts},
 }
 
 // receiversAfterGoexit: fn calls Goexit, one half of those who called DoChan
@@ -64,7 +68,7 @@ func abandonedFlights(t *testing.T) {
 	}
 }
 
-// droppedGroup is abandonedFlights in a group that nobody has any more when fns
+// droppedGroup is abandonedFlights in a group to which nothing refers any more when fns
 // return, with a successor queued behind each flight.
 func droppedGroup(t *testing.T) {
 	var ended sync.WaitGroup
@@ -119,7 +123,7 @@ func abandon(t *testing.T, g *coalesce.Group[int, int], fn func(context.Context)
 }
 
 // stuckGroup is what no library can help: fn never returns. Its caller and those
-// who have joined are blocked on what nobody can reach.
+// who have joined are blocked on what no goroutine can reach.
 func stuckGroup() {
 	var g coalesce.Group[string, int]
 	started := make(chan struct{})
