@@ -1,7 +1,7 @@
 package main
 
-// This file holds the bugs: mistakes that somebody could make in package coalesce,
-// most of which somebody has made in a package like it. Each is a change to the
+// This file holds the bugs: mistakes that are easily made in package coalesce, most of
+// which have been made in a package like it. Each is a change to the
 // text of one file, in which seeded("name") says whether it is switched on.
 
 // A bug is a mistake.
@@ -57,7 +57,7 @@ var bugs = []bug{
 	},
 	{
 		name: "abandoned joined",
-		what: "a call joins a flight that everybody has left and whose context has ended",
+		what: "a call joins a flight that all callers have left and whose context has ended",
 		file: "admit.go",
 		old:  "f.state == running && !f.abandoned() && !s.overdue(f)\n",
 		new:  "f.state == running && (!f.abandoned() || b == nil && seeded(\"abandoned joined\")) && !s.overdue(f)\n",
@@ -99,7 +99,7 @@ var bugs = []bug{
 	},
 	{
 		name: "completed twice",
-		what: "a promoted call that has left is told of its turn all the same, when that has been told already",
+		what: "a promoted call that has left is notified of its turn once more",
 		file: "caller.go",
 		old:  "\tnext.notify()\n\treturn true\n",
 		new:  "\tnext.notify()\n\tif seeded(\"completed twice\") {\n\t\tnext.notify()\n\t}\n\treturn true\n",
@@ -163,11 +163,11 @@ var bugs = []bug{
 		by:   []string{tested},
 	},
 	{
-		name: "shared not told",
-		what: "a leader that was joined is told that it was not",
+		name: "shared not reported",
+		what: "a leader that was joined returns that it was not",
 		file: "admit.go",
 		old:  "\t\tf.joined, f.known = true, true\n",
-		new:  "\t\tf.joined, f.known = !seeded(\"shared not told\"), true\n",
+		new:  "\t\tf.joined, f.known = !seeded(\"shared not reported\"), true\n",
 		by:   []string{explored, stormed, tested, fuzzed},
 	},
 	{
@@ -217,5 +217,53 @@ var bugs = []bug{
 		old:  "\t\t\tif c := f.context(); c != nil && c.markUnfinished(end) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t})\n\tfor _, c := range marked {\n",
 		new:  "\t\t\tif c := f.context(); c != nil && (seeded(\"context ended late\") || c.markUnfinished(end)) {\n\t\t\t\tmarked = append(marked, c)\n\t\t\t}\n\t\t}\n\t})\n\tfor _, c := range marked {\n\t\tc.mark(end)\n",
 		by:   []string{explored},
+	},
+	{
+		name: "hold ignored",
+		what: "the last caller that leaves abandons its flight though that is held",
+		file: "hold.go",
+		old:  "\tc.gone = !c.held && !c.finished.Load()\n",
+		new:  "\tc.gone = (!c.held || seeded(\"hold ignored\")) && !c.finished.Load()\n",
+		by:   []string{stormed, tested},
+	},
+	{
+		name: "held context left open",
+		what: "fn's context does not end when a flight that was held finishes without a caller",
+		file: "hold.go",
+		old:  "\tif f.callers > 0 || how.lingers() || f.batch() != nil || f.abandoned() {\n",
+		new:  "\tif f.callers > 0 || how.lingers() || f.batch() != nil || f.abandoned() || seeded(\"held context left open\") {\n",
+		by:   []string{stormed, tested},
+	},
+	{
+		name: "an ID for each key",
+		what: "flights of a key have the same ID, one after the other: ForgetFlight forgets the one that has come since",
+		file: "id.go",
+		old:  "\tif f.cold.id == 0 {\n\t\tn := uint64(len(s.group.shards))\n",
+		new:  "\tif f.cold.id == 0 && seeded(\"an ID for each key\") {\n\t\tn := uint64(len(s.group.shards))\n\t\ts.events += n\n\t\tf.cold.id = n<<32 | uint64(f.hash)%(1<<idHashBits)*n | s.events&(n-1)\n\t}\n\tif f.cold.id == 0 {\n\t\tn := uint64(len(s.group.shards))\n",
+		by:   []string{stormed, tested},
+	},
+	{
+		name: "answers at its end",
+		what: "an outcome that lingers still answers at the very moment when its time has come",
+		file: "linger.go",
+		old:  "\treturn p.since <= now && now < p.end\n",
+		new:  "\treturn p.since <= now && (now < p.end || now == p.end && seeded(\"answers at its end\"))\n",
+		by:   []string{tested},
+	},
+	{
+		name: "failed key lingers",
+		what: "LingerFor is not asked about the error of a single key of a batch, so that it lingers as a value does",
+		file: "batch.go",
+		old:  "\t\thow, v, err := l.answers.of(c.flight.key)\n\t\tasked[i] = ",
+		new:  "\t\thow, v, err := l.answers.of(c.flight.key)\n\t\tif how == returned && seeded(\"failed key lingers\") {\n\t\t\terr = l.answers.err\n\t\t}\n\t\tasked[i] = ",
+		by:   []string{stormed, tested},
+	},
+	{
+		name: "Receive for a leader",
+		what: "a call that was queued and has come to lead has its Receive hook called as well as Start",
+		file: "hooks.go",
+		old:  "\treturn c.joined != nil && !c.leads && ",
+		new:  "\treturn c.joined != nil && (!c.leads || seeded(\"Receive for a leader\")) && ",
+		by:   []string{stormed, tested},
 	},
 }
