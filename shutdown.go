@@ -40,6 +40,10 @@ import (
 // ErrClosed as the cause, and returns the error of ctx without waiting any longer. A
 // flight that runs on its leader's goroutine, as that of Do does, has no such context.
 //
+// If ctx has ended on entry, the group is closed all the same, and Shutdown waits for
+// nothing. It calls the Finish hooks of the flights that it refuses on its own goroutine,
+// and waits for no other hook.
+//
 // If Shutdown returns nil, no flight runs and none will. Shutdown may be called again,
 // and concurrently. If it is called from inside fn, it waits for that fn, and so until
 // ctx ends. It panics if ctx is nil.
@@ -99,7 +103,11 @@ func (s *shard[K, V]) close() (drained sched.Completion, rejected []ending[K, V]
 	defer s.mu.Unlock()
 	s.closed, s.plain = true, false // not plain, so that Do goes to doSlow
 	if x := s.lingerers.Load(); x != nil {
-		x.Clear()
+		// Clear does nothing but wait if the map is being resized, as it may be when a
+		// sweep or an eviction, which do not hold s.mu, has deleted from it.
+		for x.Size() > 0 {
+			x.Clear()
+		}
 	}
 	rejected = s.rejectAll()
 	if !s.busy() {

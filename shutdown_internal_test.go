@@ -204,3 +204,43 @@ func TestG14_ShutdownAgain(t *testing.T) {
 		t.Errorf("Shutdown() = %v", err)
 	}
 }
+
+// TestShutdown_DropsWhileTheIndexShrinks: what lingers is dropped even if a sweep, which
+// deletes without the lock of the shard, makes the index shrink at that moment.
+func TestShutdown_DropsWhileTheIndexShrinks(t *testing.T) {
+	const expire, stay = 20_000, 10
+	for range 30 {
+		synctest.Test(t, func(t *testing.T) {
+			g := &Group[int, int]{Shards: 1, LingerFor: func(v int, _ error) time.Duration {
+				if v < stay {
+					return Forever
+				}
+				return time.Hour
+			}}
+			for i := range expire {
+				g.Do(i, func() (int, error) { return i, nil })
+			}
+			index := g.state.Load().at(0).lingerers.Load()
+			time.Sleep(time.Hour - time.Second)
+			for range 2000 { // the sweep comes in one of these
+				time.Sleep(time.Millisecond)
+				if index.Size() < expire {
+					break
+				}
+			}
+			for index.Size() > stay+expire/200 {
+				runtime.Gosched()
+			}
+			if err := g.Shutdown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if n := index.Size(); n != 0 {
+				t.Errorf("got %d outcomes that are still indexed, want 0", n)
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
