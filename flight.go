@@ -41,7 +41,8 @@ import (
 //      waited on one of these, or has seen the state finished under the lock, reads the
 //      three without the lock. If only its leader knows a flight, and runs fn itself or
 //      leads it in a batch, they are not written at all: the leader has the results of fn
-//      on its own stack or in the load of the batch.
+//      on its own stack or in the load of the batch. (The exception is a flight of a batch
+//      whose value lingers and is cloned: see endKnown.)
 //  F3. callers is the number of calls that have taken part and have not left. In an
 //      unfinished flight it is 0 only if all of them have left while fn runs. That
 //      abandons the flight, unless it is held (hold.go) or belongs to a batch, whose
@@ -252,8 +253,28 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 // a Goexit it returns, and the goroutine goes on exiting. It must be called by a
 // deferred function, with no lock held.
 func (s *shard[K, V]) unwind(f *flight[K, V], recovered any) {
-	if e := s.unwindOwn(f, recovered); e != nil {
+	normal := false
+	defer func() {
+		if !normal {
+			s.forgoLeader(f)
+		}
+	}()
+	e := s.unwindOwn(f, recovered)
+	normal = true
+	if e != nil {
 		panic(e)
+	}
+}
+
+// forgoLeader is forgo for the leader of f that has run fn itself, and whose Finish hook
+// exits its goroutine before it can panic. With hooks, a flight has a cold part and its
+// record is not used again. No lock may be held.
+func (s *shard[K, V]) forgoLeader(f *flight[K, V]) {
+	s.mu.Lock()
+	logs := f.outcome == panicked && s.forgone(f)
+	s.mu.Unlock()
+	if logs {
+		logPanic(f.err.(*PanicError), f.key)
 	}
 }
 
@@ -295,8 +316,8 @@ func (s *shard[K, V]) unwindOwn(f *flight[K, V], recovered any) *PanicError {
 //
 // Why in this order:
 //   - keep asks whether f is abandoned and whether it has a successor. takeOut and
-//     setOutcome change the answers. So does lost, which begins end, and which depends on
-//     whether v lingers.
+//     setOutcome change the answers. lost, with which end begins, asks the first of these
+//     too, and whether v lingers.
 //   - takeOut looks at the state that setOutcome overwrites.
 //   - keep, takeOut and setOutcome share one critical section. A call that gets the lock
 //     before joins f; one that gets it later finds f gone, and p in its place if that
@@ -355,7 +376,7 @@ func (f *flight[K, V]) setOutcome(how outcome, v V, err error) {
 // An ending is the work that is left for a flight which has finished, once the lock is
 // released. It belongs to the goroutine that has finished the flight.
 type ending[K comparable, V any] struct {
-	flight *flight[K, V]     // followed only to log its panic, or with bare receivers: see R1
+	flight *flight[K, V]     // followed only to log its panic, with bare receivers, or with hooks: see R1
 	shard  *shard[K, V]      // the flight's
 	n      int               // the followers: they wait on done, in blocks, or are listed
 	done   sched.Completion  // the flight's; nil if no call has waited on it
@@ -431,7 +452,7 @@ func (s *shard[K, V]) expect(f *flight[K, V], n int) (logs bool) {
 	case n == 0:
 		s.note(panicLogged, f, nil)
 		return true
-	case f.cold != nil: // otherwise the leader is one of them, and it cannot exit before
+	case f.cold != nil: // otherwise there are no hooks, and only the leader, which cannot exit before
 		f.cold.panickers = int32(n)
 	}
 	return false

@@ -168,7 +168,8 @@ type Event[K comparable] struct {
 
 	// Outcome and Err describe, at Finish and Receive, how fn ended. Err is the
 	// error that callers get. At Leave, Err is the *DeadlockError of a call that
-	// left because it waited for itself, and nil if its context ended.
+	// left because it waited for itself, and nil if its context ended. In other
+	// events both are zero and mean nothing; the zero Outcome is OutcomeReturned.
 	Outcome Outcome
 	Err     error
 
@@ -299,7 +300,7 @@ func (s *shard[K, V]) finishEvent(f *flight[K, V]) *Event[K] {
 }
 
 // call calls one of the hooks with a context and an event, unless the hook is nil. A nil
-// ctx is that of a call which has none. It returns also if the hook panics, but not if the
+// ctx is that of a call which has none. It returns even if the hook panics, but not if the
 // hook exits the goroutine. No lock may be held.
 func (h *hooks[K]) call(hook func(context.Context, Event[K]), ctx context.Context, e *Event[K]) {
 	if hook == nil {
@@ -384,7 +385,7 @@ func (f *flight[K, V]) finishContext() context.Context {
 // report calls the Finish hook for a flight, and logs its panic if that is due. It
 // comes last in the ending of a flight, because the hook and the log handler may exit the
 // goroutine.
-func (e ending[K, V]) report(h *hooks[K]) {
+func (e *ending[K, V]) report(h *hooks[K]) {
 	if e.logs {
 		defer logPanic(e.flight.err.(*PanicError), e.flight.key)
 	}

@@ -455,3 +455,33 @@ func TestPanicError_GoString(t *testing.T) {
 		t.Errorf("got %s, want the value, and not the stack", got)
 	}
 }
+
+// TestG10_FinishExitsBeforeThePanic: the leader of a Do is about to panic as fn did, and
+// its Finish hook exits its goroutine. If no other call panics, the panic is logged.
+func TestG10_FinishExitsBeforeThePanic(t *testing.T) {
+	for _, f := range []form{forms[0], forms[1]} {
+		for followers, want := range []int{1, 0} {
+			t.Run(fmt.Sprintf("%s, %d followers", f.name, followers), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					log := captureLog(t)
+					g := group{Hooks: coalesce.Hooks[string]{Finish: func(context.Context, coalesce.Event[string]) { runtime.Goexit() }}}
+					h := hold()
+					leader, _ := goCall(context.Background(), f, &g, "k", func(context.Context) (int, error) { <-h.release; panic(errTest) })
+					synctest.Wait()
+					for range followers {
+						goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
+					}
+					synctest.Wait()
+					close(h.release)
+					synctest.Wait()
+					if leader.panic != nil {
+						t.Errorf("got %v, want a leader that exits", leader.panic)
+					}
+					if s := wantLogged(t, &g, log, want); want > 0 && !strings.Contains(s, errTest.Error()) {
+						t.Errorf("got the log %s, want the panic in it", s)
+					}
+				})
+			})
+		}
+	}
+}

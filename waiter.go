@@ -28,8 +28,10 @@ import (
 //  W3. A listed caller is in the list of its flight until it leaves or the flight is
 //      finished. After that the list belongs to the goroutine that wakes the waiters, and
 //      so does the list of bare receivers.
-//  W4. A receiver's channel is sent to once: by DoChan if the call takes part in
-//      nothing, by afterLeaving if the call left before finish, and by wake otherwise.
+//  W4. A receiver's channel is sent to once: by DoChan, if an outcome or an error answers
+//      the call on arrival; by afterLeaving, if the call left before finish, or its ctx
+//      ended before it took part; otherwise by wake, or by the goroutine that send starts
+//      for a clone.
 //
 // The order of waking. finish has set the outcome and unregistered the flight, and has
 // released the lock. The goroutine that ran fn first notifies the leader of the
@@ -123,10 +125,10 @@ func (f *flight[K, V]) rise(from seat) {
 
 // wake notifies the leader of the successor, completes Shutdown's wait if it is due,
 // and wakes or answers all callers of the flight that has finished. If there are none, it
-// ends fn's context if that is due. clone is the group's, or nil. If mayDefer is set, wake does not stay for many callers: the
-// goroutine is that of a leader or of Shutdown, which is to return, or that of a batch,
-// which has other flights to wake. No lock may be held.
-func (e ending[K, V]) wake(clone func(V) V, mayDefer bool) {
+// ends fn's context if that is due. clone is the group's, or nil. If mayDefer is set, wake
+// does not stay for many callers: the goroutine is that of a leader or of Shutdown, which
+// is to return, or that of a batch, which has other flights to wake. No lock may be held.
+func (e *ending[K, V]) wake(clone func(V) V, mayDefer bool) {
 	e.next.notify()
 	if e.idle != nil {
 		sched.Complete(e.idle)
@@ -140,14 +142,34 @@ func (e ending[K, V]) wake(clone func(V) V, mayDefer bool) {
 // wakeCallers is wake for the callers of the flight. If mayDefer is set, it leaves them
 // to a goroutine if they are more than wakeInline, or if some are listed: those may be
 // receivers, and to stop watching their contexts is to run code of theirs.
-func (e ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
+//
+// The frames from runOwn on down fit into the two KiB of stack that the goroutine of a
+// flight starts with (TestMemory_StackOfAFlight): if it had to grow, a DoContext would take
+// twice the time. So what is rare is not in this function.
+func (e *ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 	if mayDefer && (e.n > wakeInline || e.first != nil) {
-		sched.Go(func() { e.wakeCallers(clone, false) })
+		e.wakeLater(clone)
 		return
 	}
 	if e.done != nil {
 		sched.Complete(e.done)
 	}
+	if e.blocks != nil || e.bare != nil || e.first != nil {
+		e.wakeMany(clone, mayDefer)
+	}
+}
+
+// wakeLater is wakeCallers on a goroutine of its own.
+func (e *ending[K, V]) wakeLater(clone func(V) V) {
+	copied := *e // e itself is on the stack
+	sched.Go(func() {
+		later := copied // so that copied is a part of the closure
+		later.wakeCallers(clone, false)
+	})
+}
+
+// wakeMany is wakeCallers for the callers that do not wait on the flight's own completion.
+func (e *ending[K, V]) wakeMany(clone func(V) V, mayDefer bool) {
 	restless := mayDefer // no yield if the goroutine is to return or go on
 	// The newest block comes first: its stacks are still in the caches.
 	for b := e.blocks; b != nil; b = b.prev {
