@@ -7,6 +7,10 @@ import "github.com/seed342dcb2d/coalesce/internal/sched"
 // key's shard. If the call is to take part in a flight, it registers the flight, takes
 // a seat or is listed before it releases the lock.
 //
+// Three places decide the first row, that of a key without a flight, by themselves, to
+// be fast: Do in an empty shard, doSlow in a plain one, and multi.lead. A change of that
+// row, or of what is refused, has to reach them.
+//
 //	the key's flight        | Do, DoContext, DoChan, DoMulti | DoFresh   | TryDo
 //	------------------------|--------------------------------|-----------|------------
 //	none                    | lead                           | lead      | lead

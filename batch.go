@@ -92,7 +92,7 @@ type load[K comparable, V any] struct {
 	// has found, under a lock or by done, that one has.
 	answers answers[K, V]
 
-	asked   []*lingerer[K, V] // by ask, one for each claim; nil if fn has not returned
+	asked   []*lingerer[K, V] // by ask, one for each claim; nil if fn has not returned, or nothing can linger
 	lingers bool              // set by endKnown if a value lingers
 }
 

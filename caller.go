@@ -9,7 +9,8 @@ import (
 // This file holds the life of a call, from its arrival until it has its answer or has
 // left. All forms of call are callers. They differ in how they receive the answer:
 //
-//	a blocked call      waits on its seat's completion, and on turn while it is queued
+//	a blocked call      waits on its seat's completion; on turn, while it is queued or
+//	                    if it follows and fn of a flight made it
 //	a receiver          does not wait: ch gets its Result, and AfterFunc watches its ctx
 //	a key of a DoMulti  waits on its seat's completion, or on answered if it is queued
 //
@@ -22,13 +23,13 @@ import (
 //
 //	                  ┌─ leads ──▶ lead ──▶ run ───────┐
 //	arrive ──▶ admit ─┼─ joins ──▶ sit ───▶ announce ──┼─▶ await ──▶ result
-//	             │    └─ queues ─▶ queue ─▶ takeTurn ──┘     │
-//	             │                                           │ ctx ended first
+//	             │    └─ queues ─▶ queue ─▶ takeTurn ──┘     │ ctx ended first,
+//	             │                                           │ or a look refused it
 //	             │ answered, refused                         ▼
 //	             ▼                                         leave ──▶ afterLeaving
 //	         immediate
 //
-//  1. Before the lock, arrive hashes the key, asks ctx whether it has ended, looks for a
+//  1. Before the lock, arrive hashes the key, asks ctx whether it has ended, looks for an
 //     outcome that lingers, and asks ctx for its Done channel. A receiver begins to
 //     watch its ctx.
 //  2. Under the shard's lock, admit gives its verdict. A call that leads, joins or
@@ -37,8 +38,9 @@ import (
 //     Join hook, and a queued call does so too and then waits for its turn (see
 //     queue.go).
 //  4. await blocks until the flight has finished or ctx has ended.
-//  5. If the flight finished first, the call returns its result. Otherwise leave counts
-//     the call out, under the lock, and afterLeaving does the rest without it.
+//  5. If the flight finished first, the call returns its result. If ctx ended first, or a
+//     look refused the call, leave counts the call out, under the lock, and afterLeaving
+//     does the rest without it.
 //
 // The other ways differ in a few places. A leader that runs fn on its own goroutine has
 // no step 4 and cannot leave: runInline returns its answer. A receiver has no step 4
@@ -58,8 +60,11 @@ import (
 //     before the call takes part, and perhaps when it has its answer.
 //   - leadQueued's goroutine, for a receiver or a DoMulti's key that has been promoted.
 //     It runs the flight or, if ctx has ended, calls withdraw.
+//   - The goroutine of the timer that a nested call has armed (deadlock.go). refuse makes
+//     c leave with a *DeadlockError, and completes its turn or answers it.
+//   - The goroutine of a DoMulti, for its listed keys: multi.leave makes them leave.
 //
-// So two goroutines may be about to answer c at once. The lock decides: leave does
+// So several goroutines may be about to answer c at once. The lock decides: leave does
 // nothing if gone is set or the flight is finished, and finish does not find a caller
 // that has left.
 //
@@ -71,8 +76,8 @@ import (
 // no other call waits.
 //
 // To add a form of call:
-//  1. Begin with newCaller and arrive. A new wish belongs into admit, with its column in
-//     the table there. Take up each verdict that arrive can return for that wish, like
+//  1. Begin with newCaller and arrive. A new wish belongs in admit, with its column in
+//     the table there. Handle each verdict that arrive can return for that wish, like
 //     DoContext, which has them all but ended: that one occurs only in DoChan. DoFresh
 //     has no joins, as fresh never joins.
 //  2. Have the call answered: by run, await, queue and immediate if it blocks, as in
@@ -86,8 +91,10 @@ import (
 // Invariants, true whenever the shard's lock is not held:
 //  C1. A caller takes part in one flight at most: from arrive, or lead, until it has
 //      left or the flight has finished. Until then flight.callers counts it.
-//  C2. A caller is answered once: by a outcome that lingers, by an error on arrival, by
-//      its flight's result, or, if it has left, by the error of its context.
+//  C2. A caller is answered once at most: by an outcome that lingers, by an error on
+//      arrival, by its flight's result, or, if it has left, by the error of its context or
+//      a *DeadlockError. Only a call whose goroutine panics or exits in user code gets no
+//      answer.
 //  C3. While user code that may panic or exit runs on the goroutine of a caller that
 //      takes part, guard is on the stack (or multi.announce, for a DoMulti): if the
 //      goroutine exits, the caller leaves. An exit of the Start hook counts as an exit
@@ -115,7 +122,7 @@ type caller[K comparable, V any] struct {
 	ended bool
 
 	// Guarded by the shard's lock until the flight is finished (W3) or the caller has
-	// left. Nothing changes them after that.
+	// left. Nothing changes them after that, but forgo sets gone, under the lock.
 	flight   *flight[K, V]  // nil until the call takes part
 	seat     seat           // where a blocked call waits
 	listed   *caller[K, V]  // itself from list to unlist, else nil (see depart)
@@ -127,8 +134,9 @@ type caller[K comparable, V any] struct {
 
 	links[*caller[K, V]] // in the flight's list; guarded by the lock, or by W3
 
-	// Made in the critical section in which the caller is listed.
-	turn      sched.Completion // of a blocked call: complete when pick has chosen it
+	// Made in the critical section in which the caller is listed or, for a nested call,
+	// takes its seat.
+	turn      sched.Completion // of a blocked call: complete when pick has chosen it, or a look has refused it
 	answered  sched.Completion // of a DoMulti's key: complete when it has its answer
 	announced sched.Completion // of another listed call: complete when Join has returned
 

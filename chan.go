@@ -33,8 +33,9 @@ import (
 
 // DoChan is like [Group.DoContext] but does not wait: it returns a channel that
 // receives exactly one Result and is never closed. The channel has room for the
-// Result, so the caller need not receive it. A ctx that has ended, or an outcome
-// that lingers, makes DoChan send the Result before it returns.
+// Result, so the caller need not receive it. If ctx has ended on entry, if the
+// call is refused (ErrClosed, ErrSaturated), or if an outcome that lingers
+// answers it and Clone is nil, the Result is in the channel when DoChan returns.
 //
 // If the call leads, fn runs on a goroutine of the flight's own, even if ctx
 // can never end. ctx governs the call as in DoContext: if it ends before the

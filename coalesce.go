@@ -15,7 +15,7 @@ import (
 // every call that joins that run receives its result.
 //
 // The zero Group is empty and ready to use. A Group must not be copied after
-// first use. All its methods may be called concurrently, also from inside fn.
+// first use. All its methods may be called concurrently, including from inside fn.
 //
 // The exported fields configure the Group. They are read at its first use,
 // which is the first call of any method, and must not be changed after that.
@@ -123,14 +123,14 @@ type Group[K comparable, V any] struct {
 	Linger time.Duration
 
 	// LingerFor, if not nil, decides in place of Linger how long the outcome
-	// lingers that consists of v and err. It serves where the value says how
-	// long it is good, and to let a failure hold off other calls for a while.
+	// (v, err) lingers. Use it if the value says how long it is good, or to let
+	// a failure hold off other calls for a while.
 	// Zero or a negative duration means that it does not linger; [Forever],
 	// that it does not expire.
 	//
 	// LingerFor is called once for each flight whose fn has returned, with
-	// what fn returned and not a clone, also if its outcome will not linger
-	// for one of the reasons above, but not after a panic or a Goexit. In
+	// what fn returned and not a clone, even if its outcome will not linger
+	// for a reason given at Linger, but not after a panic or a Goexit. In
 	// [Group.DoMulti] it is called once for each key, with what its callers
 	// get, before the first of them does: an absent key has the zero value and
 	// [ErrAbsent]. The time counts from just before the call.
@@ -139,7 +139,7 @@ type Group[K comparable, V any] struct {
 	// while the callers wait. If it panics or calls [runtime.Goexit], fn has
 	// done so, in a DoMulti for all keys that fn was given. It may be called
 	// concurrently for different keys. It may use the group, but not for the
-	// same key.
+	// same key nor, in a DoMulti, for its other keys.
 	LingerFor func(v V, err error) time.Duration
 
 	// LingerMax limits the number of outcomes that linger in the group. When
@@ -178,11 +178,11 @@ type Result[V any] struct {
 // or until that flight is forgotten or reaches MaxAge, and then leads or
 // follows the next flight.
 //
-// If fn panics, every Do panics with the same *[PanicError]. If fn calls
-// [runtime.Goexit], the goroutine that it runs on exits, and the other callers
-// get [ErrGoexit]. An error that fn returns is shared like a value. Do returns
-// [ErrClosed] if [Group.Shutdown] has begun, and [ErrSaturated] if MaxWaiters
-// calls already wait. If the error is not one that fn returned, v is the zero
+// If fn panics, Do panics with a *[PanicError], the same for all callers of the
+// flight. If fn calls [runtime.Goexit], the goroutine that it runs on exits, and
+// the other callers get [ErrGoexit]. An error that fn returns is shared like a
+// value. Do returns [ErrClosed] if [Group.Shutdown] has begun, or begins while
+// the call is queued, and [ErrSaturated] if MaxWaiters calls already wait. If the error is not one that fn returned, v is the zero
 // value. Do panics if fn is nil, or if key holds a dynamic type that is not
 // comparable.
 //
@@ -315,9 +315,11 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 // as its cause, or by a [Group.Shutdown] that has run out of time, with
 // [ErrClosed] as its cause. It is not canceled because fn returned, so a
 // response body or database rows in the value stay usable. With [Hold], fn goes
-// on when the last caller has left. There is one exception: if ctx can never end, as
-// [context.Background], and the call leads, fn runs on the caller's goroutine
-// and gets ctx itself, if no Start hook gives it other values.
+// on when the last caller has left.
+//
+// If ctx can never end, as [context.Background], a call that leads runs fn on
+// the caller's goroutine instead and gives it ctx itself, unless a Start hook
+// supplies other values.
 //
 // After the last caller has left, fn may take its time to notice: the flight is
 // abandoned. A call that finds it neither joins it nor starts a second
@@ -329,7 +331,7 @@ func (g *Group[K, V]) TryDo(key K, fn func() (V, error)) (v V, err error) {
 //
 // If fn calls [runtime.Goexit], the callers get [ErrGoexit], except that a
 // caller whose own goroutine ran fn exits. A call made with the context of an
-// fn gets a *[DeadlockError] if it waits for itself. Panics, other
+// fn gets a *[DeadlockError] after 10 ms if it waits for itself. Panics, other
 // errors and misuse are as in Do, and a nil ctx panics. The methods of ctx must
 // not panic and must not exit the goroutine. Use Do if fn must not outlive the
 // call, for example because it uses a transaction of the caller's.
@@ -367,7 +369,7 @@ func (g *Group[K, V]) DoContext(ctx context.Context, key K, fn func(context.Cont
 // successor. The successor starts when the flight ends, is forgotten or reaches
 // MaxAge; until then calls of the other forms go on joining the running flight.
 // An outcome that lingers does not answer a DoFresh, and is dropped when the
-// execution that a DoFresh leads ends, with an error, too. fn always runs on a
+// execution that a DoFresh leads ends, even with an error. fn always runs on a
 // goroutine of the flight's own, even if ctx can never end.
 //
 // For allocations, see “Cost” in the package documentation.

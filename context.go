@@ -41,14 +41,13 @@ type flightContext struct {
 	canceled context.Context  // has ended, with the cause of c's end; nil until mark
 	after    list[*afterFunc] // the functions that are registered and not yet called
 	held     bool             // Hold was called (hold.go); never reset
-	gone     bool             // the flight, or the batch, is abandoned; never reset
-
-	// The fields below serve the detection of deadlocks (deadlock.go).
+	gone     sched.Bool       // the flight, or the batch, is abandoned; never reset; read without mu, too
 
 	// finished is set under the shard's lock when the flight finishes. For a batch,
-	// conclude sets it before the first of its flights finishes. markUnfinished needs
-	// it, too.
+	// conclude sets it before the first of its flights finishes.
 	finished sched.Bool
+
+	// The fields below serve the detection of deadlocks (deadlock.go), as finished does.
 
 	// ahead is the context of the flight that this one is queued behind; nil if that has
 	// none, or if this one is not queued. It is written under the shard's lock.
@@ -135,7 +134,7 @@ func (c *flightContext) Value(key any) any {
 // String returns the name that a derived context prints for its parent.
 func (c *flightContext) String() string { return "coalesce.Flight" }
 
-// end returns the standard context that has ended with c's cause, or nil if c has not
+// ended returns the standard context that has ended with c's cause, or nil if c has not
 // ended. c.mu must not be held.
 func (c *flightContext) ended() context.Context {
 	c.mu.Lock()

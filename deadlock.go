@@ -47,9 +47,10 @@ import (
 // others of the cycle look, too, the first one to find a way is refused.
 //
 // Invariants:
-//  D1. The lock of a flight's context guards the edges that begin at that flight. A call
-//      takes it under the shard's lock, and only a nested call does. So calls share a
-//      lock only if one fn has made them.
+//  D1. The lock of a flight's context guards the edges that begin at that flight. For an
+//      edge only the calls that its fn has made take it, under the lock of a shard or
+//      under none. No shard's lock is taken under it. So calls share a lock only if one
+//      fn has made them.
 //  D2. A call's edge is added in the critical section that admits the call: before a
 //      flight that the call leads starts, and before the call's timer is armed. An edge
 //      is added once and removed once.
@@ -126,8 +127,8 @@ type flightKey struct{}
 // filling another cache on a goroutine of its own. ctx is the context that fn was given,
 // or one derived from it.
 //
-// A call that is made with ctx counts as fn waiting: it gets a *[DeadlockError] if the
-// flight that it would wait for waits, in turn, for fn. A call that is made with the
+// A call that is made with ctx counts as fn waiting: it gets a *[DeadlockError] if it has
+// waited for 10 ms for a flight that waits, in turn, for fn. A call that is made with the
 // detached context does not count. In all other respects the two contexts are the same:
 // the detached one has the values, the deadline, the end and the cause of ctx. If ctx
 // does not come from an fn, nothing changes.
@@ -402,5 +403,5 @@ func keysOn(way []hop) (keys []any) {
 			keys = append(keys, h.key)
 		}
 	}
-	return append(keys[len(keys)-1:len(keys):len(keys)], keys...)
+	return append([]any{keys[len(keys)-1]}, keys...)
 }

@@ -38,7 +38,7 @@
 // the leader. Calls that find the flight and wait for its result join it: their
 // callers are followers. A call leaves if its context ends before the flight
 // does. A flight is abandoned if all its callers have left while fn still runs,
-// unless it is held: then it goes on.
+// unless fn has called [Hold]: then it is held, and goes on.
 // A successor is a flight that is queued behind one that new calls must not
 // join; it is promoted when its turn comes. To forget a flight is to let the
 // next call start another while the first still runs. An outcome is the value
@@ -144,9 +144,10 @@
 //
 //   - User code runs outside every lock (G13): fn, LingerFor, Clone, Hash, the
 //     match of [Group.ForgetFunc], the [Hooks] and the methods of the callers'
-//     contexts. All of these may use the group, but LingerFor and a hook must
-//     not use it for the key that they are called for, nor for the other keys
-//     of the same DoMulti. A hook that panics is recovered, logged and counted.
+//     contexts. All of these but Hash may use the group. fn, LingerFor and a
+//     hook must not wait for the key that they are called for, nor for the
+//     other keys of the same DoMulti. A hook that panics is recovered, logged
+//     and counted.
 //     Hash and the methods of contexts must not panic. Hooks and the methods of
 //     contexts must not call [runtime.Goexit]. If one does, its own call leaves,
 //     if it still takes part, and other callers are not affected, except that a
@@ -189,7 +190,7 @@
 // receiver if the key is no pointer. The type of a field does not suffice if
 // the field is not exported, as package fmt then calls no method of it.
 //
-// These methods of the key are the only ones that are asked, whatever the log
+// These methods of the key are the only ones that are called, whatever the log
 // handler is: the log has the text of the key, and not the key. The panic's
 // value is logged as it is. The fields [DeadlockError.Keys], Event.Key and
 // Flight.Key are the keys themselves, and a program that logs or encodes one of
@@ -212,6 +213,10 @@
 //     and [Group.TryDo] never are;
 //   - one of its flights is led by a Do, a TryDo, or a DoContext that runs fn
 //     on its caller's goroutine, as with [context.WithoutCancel];
+//   - one of its calls was made with a context that has the values of fn's but
+//     an end of its own, as from [context.WithTimeout] over
+//     [context.WithoutCancel], and fn's context has been canceled;
+//   - one of its calls was made with a context from [Detach];
 //   - one of its waits is for something other than a flight.
 //
 // # Cost
@@ -242,6 +247,8 @@
 //	                                         one that follows or is queued
 //	  a flight that is joined                2, in a batch up to 3
 //	  a flight for which no record is kept   1, 2 on a goroutine of its own
+//	  a flight that Flights looks at         1, and 1 for a later flight, as its
+//	                                         record is not used again
 //	  each 128 waiters after the first 128   2, the first time 3
 //	  a leader with more than 16 waiters     1: a goroutine that wakes them
 //	  an outcome that lingers                2

@@ -196,7 +196,7 @@ func TestMisuse(t *testing.T) {
 			t.Errorf("%+v, Len %d", st, g.Len())
 		}
 		bad := group{Shards: -1}
-		if got := panicOf(func() { bad.Do("k", value(1)) }); got != "coalesce: Group.Shards is negative" {
+		if got := panicOf(func() { bad.Do("k", value(1)) }); got != "coalesce: Group.Shards is -1, and must not be negative" {
 			t.Errorf("negative Shards: %v", got)
 		}
 	})

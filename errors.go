@@ -95,6 +95,9 @@ func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
 //
 // A *PanicError that fn returns as its error is an error like any other.
 //
+// If fn panics with a *PanicError, as it does if it called another group whose fn
+// panicked, callers get that very *PanicError, with the stack of the first panic.
+//
 // Under GODEBUG=panicnil=1, a panic(nil) cannot be distinguished from a call of
 // [runtime.Goexit]. There is no PanicError then, and nothing is logged or counted
 // as a panic: the callers get [ErrGoexit], also the one whose goroutine ran fn or

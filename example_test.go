@@ -454,7 +454,9 @@ func ExampleHooks() {
 			return nil // fn's context stays as it is
 		},
 		Finish: func(_ context.Context, e coalesce.Event[string]) {
-			running.Add(-1)
+			if e.Outcome != coalesce.OutcomeClosed { // otherwise it never started
+				running.Add(-1)
+			}
 			if e.Err != nil {
 				failed.Add(1)
 				fmt.Println(e.Key, e.Outcome, e.Err, e.Waiters)

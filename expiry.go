@@ -22,7 +22,7 @@ import (
 // Invariants, true whenever the lock of lingerers is not held:
 //  E1. Each lingerer in the order is at its place there, and the first is the next to
 //      expire: of all that end at the same time, the one that was kept first.
-//  E2. There are at most LingerMax.
+//  E2. The order has LingerMax elements at most.
 //  E3. A sweep is due soon after the end of the first (see watch), unless it never
 //      expires. sweeps has those that are to come, the next one last.
 //

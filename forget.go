@@ -83,10 +83,9 @@ func (g *Group[K, V]) forget(key K, shared bool) (found, forgotten bool) {
 }
 
 // ForgetFlight is like [Group.Forget] for the flight that has the given [Flight.ID],
-// instead of for a key. It suits a caller that has chosen from [Group.Flights], which
-// may have seen a flight that is over by now, while another runs for its key; and one
-// that does not know the key, or whose key does not equal itself, such as NaN. It
-// reports whether the flight was forgotten: false if id is 0 or unknown, if the flight
+// instead of for a key. Use it for a flight found with [Group.Flights], whose key may
+// have another flight by now, or whose key is unknown or does not equal itself, such as
+// NaN. It reports whether the flight was forgotten: false if id is 0 or unknown, if the flight
 // is queued or has been forgotten, or if it has finished. An outcome that lingers for the
 // key stays, as it is that of another flight.
 //
@@ -126,7 +125,7 @@ func (g *Group[K, V]) ForgetFlight(id uint64) bool {
 // [Group.Shutdown]. It does not wait for flights. It takes time in proportion to the
 // number of flights and outcomes in the group, and memory in proportion to those of a
 // shard. It locks each shard once, while it copies the keys of the flights there, and
-// once more for each key that it forgets.
+// once more for each key that matches.
 func (g *Group[K, V]) ForgetFunc(match func(K) bool) int {
 	must(match != nil, "match")
 	gs := g.use()

@@ -24,24 +24,24 @@ import "context"
 //  A1. Of held and gone, one at most is set, and neither is reset: the lock decides
 //      whether a Hold or the leaving of the last caller came first.
 //  A2. gone is set in the critical section of the shard's lock (for a batch, of the
-//      batch's lock as well) in which the last caller leaves. So whoever holds that lock
-//      sees all callers of a flight, or that it is abandoned.
+//      batch's lock as well) in which the last caller leaves. So under that lock a running
+//      flight has a caller, is held, or is abandoned.
 //
 // Rejected: a Hold that can be released. Whoever releases it last would abandon a flight
 // without callers, so that Hold would have to find the flight by its context, under the
 // lock of its shard; and a release that is forgotten is a flight that cannot be canceled.
 
-// Hold keeps the flight whose fn was given ctx from being abandoned. It serves an fn for
-// whose result others wait than the callers of the group, for example because fn fills
+// Hold keeps the flight whose fn was given ctx from being abandoned. Use it in an fn for
+// whose result somebody waits who is no caller of the group, for example because fn fills
 // a cache, or answers another process. fn calls it, or code that fn gave its context to.
-// ctx is the context that fn was given, or one derived from it, also with
+// ctx is the context that fn was given, or one derived from it, including one from
 // [context.WithoutCancel]; a context from [Detach] does not count. Hold does not block.
 //
 // If the flight is held, fn's context is not canceled when the last caller leaves. fn
 // goes on, calls that arrive join the flight, and its outcome lingers if it would have
 // with a caller. The hold lasts until fn returns and cannot be taken back. It is not a
-// call: [Stats], [Flights], MaxWaiters, ForgetUnshared and the shared result do not count
-// it. All else is as ever: a DoFresh queues behind the flight, MaxAge lets another start,
+// call: [Stats], [Group.Flights], MaxWaiters, ForgetUnshared and the shared result do not
+// count it. Nothing else changes: a DoFresh queues behind the flight, MaxAge lets another start,
 // the flight can be forgotten before or after it is held, and a Shutdown waits for it and
 // cancels it when it runs out of time. If fn panics and no caller is left, the panic is
 // logged.
@@ -67,13 +67,13 @@ func Hold(ctx context.Context) bool {
 	return c != nil && c.hold()
 }
 
-// hold makes the last caller that leaves not abandon the flight of c, and reports
+// hold keeps the flight of c from being abandoned when its last caller leaves, and reports
 // whether it did: not if that flight is abandoned, or has finished. c.mu must not be
 // held.
 func (c *flightContext) hold() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone || c.finished.Load() {
+	if c.gone.Load() || c.finished.Load() {
 		return false
 	}
 	c.held = true
@@ -87,21 +87,21 @@ func (c *flightContext) hold() bool {
 func (c *flightContext) abandon() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gone = !c.held && !c.finished.Load()
-	return c.gone
+	if c.held || c.finished.Load() {
+		return false
+	}
+	c.gone.Store(true)
+	return true
 }
 
-// abandoned reports whether the flight of c, or the batch, is abandoned. c.mu must not be
-// held.
-func (c *flightContext) abandoned() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.gone
-}
+// abandoned reports whether the flight of c, or the batch, is abandoned. It takes no lock:
+// c.mu is held while the Done channel of c is closed, which takes long if many goroutines
+// wait on it, and newcomers ask this under the lock of their shard.
+func (c *flightContext) abandoned() bool { return c.gone.Load() }
 
 // lost returns fn's context if no call gets the outcome of f, which is finishing, though
 // f was held: then that context is to end once the lock is released. Otherwise it returns
-// nil, as for a flight of a batch, whose context batch.finish ends. The shard's lock must
+// nil, as for a flight of a batch, whose context load.wake ends. The shard's lock must
 // be held.
 func (f *flight[K, V]) lost(how outcome) *flightContext {
 	if f.callers > 0 || how.lingers() || f.batch() != nil || f.abandoned() {

@@ -62,7 +62,7 @@ func (s *shard[K, V]) withID(id uint64) *flight[K, V] {
 	case s.count == 0:
 		return nil
 	}
-	// The table may have less than 256 buckets: then the bits pick one. Otherwise they
+	// The table may have fewer than 256 buckets: then the bits pick one. Otherwise they
 	// pick the first, and every 256th after it.
 	low := uint32(id / uint64(len(s.group.shards)) % (1 << idHashBits))
 	for i := s.index(low); int(i) < len(s.chains); i += 1 << idHashBits {

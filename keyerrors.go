@@ -37,8 +37,8 @@ import (
 // wraps it.
 //
 // The group reads a KeyErrors when fn has returned; fn must not keep it and change it
-// later. If it is returned by the fn of another form of call, or if the type of its keys
-// is not that of the group's, it is an error like any other.
+// later. If it is returned by the fn of another form of call, or if its key type is not the
+// group's, it is an error like any other.
 type KeyErrors[K comparable] map[K]error
 
 // Error returns how many keys have failed, and the text of one of their errors: that

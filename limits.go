@@ -19,9 +19,10 @@ import (
 //     first call to queue arms a timer, which detaches the overdue flight and so
 //     promotes the successor.
 //
-// While there is a successor, the timer alone takes over: a call that arrives between the
-// time at which the timer is due and its run is queued. Otherwise both could take over, one after the
-// other, and the second would take over from the flight that had just been promoted.
+// While there is a successor, the timer alone takes over: a call that arrives after the
+// timer is due, but before it has run, is queued. Otherwise both could take over, one
+// after the other, and the second would take over from the flight that had just been
+// promoted.
 
 // overdue reports whether f has reached MaxAge. A promoted flight has not started, so
 // it has no age. s.mu must be held.

@@ -483,23 +483,23 @@ func TestLimits_Misuse(t *testing.T) {
 		n     int64
 		want  string
 	}{
-		{"Shards", -1, "is negative"},
-		{"Shards", math.MinInt, "is negative"},
-		{"Shards", 1<<20 + 1, "is 1048577, and the limit is 1048576"},
-		{"Shards", math.MaxInt32, "is 2147483647, and the limit is 1048576"},
-		{"Shards", 1 << 40, "is 1099511627776, and the limit is 1048576"},
-		{"Shards", 1 << 62, "is 4611686018427387904, and the limit is 1048576"},
-		{"Shards", math.MaxInt64, "is 9223372036854775807, and the limit is 1048576"},
-		{"MaxWaiters", -1, "is negative"},
-		{"MaxWaiters", math.MinInt, "is negative"},
-		{"MaxWaiters", math.MaxInt32, "is 2147483647, and the limit is 2147483646"},
-		{"MaxWaiters", math.MaxInt64, "is 9223372036854775807, and the limit is 2147483646"},
-		{"MaxAge", -1, "is negative"},
-		{"MaxAge", math.MinInt64, "is negative"},
-		{"Linger", -1, "is negative"},
-		{"Linger", math.MinInt64, "is negative"},
-		{"LingerMax", -1, "is negative"},
-		{"LingerMax", math.MinInt, "is negative"},
+		{"Shards", -1, ", and must not be negative"},
+		{"Shards", math.MinInt, ", and must not be negative"},
+		{"Shards", 1<<20 + 1, ", and the limit is 1048576"},
+		{"Shards", math.MaxInt32, ", and the limit is 1048576"},
+		{"Shards", 1 << 40, ", and the limit is 1048576"},
+		{"Shards", 1 << 62, ", and the limit is 1048576"},
+		{"Shards", math.MaxInt64, ", and the limit is 1048576"},
+		{"MaxWaiters", -1, ", and must not be negative"},
+		{"MaxWaiters", math.MinInt, ", and must not be negative"},
+		{"MaxWaiters", math.MaxInt32, ", and the limit is 2147483646"},
+		{"MaxWaiters", math.MaxInt64, ", and the limit is 2147483646"},
+		{"MaxAge", -1, ", and must not be negative"},
+		{"MaxAge", math.MinInt64, ", and must not be negative"},
+		{"Linger", -1, ", and must not be negative"},
+		{"Linger", math.MinInt64, ", and must not be negative"},
+		{"LingerMax", -1, ", and must not be negative"},
+		{"LingerMax", math.MinInt, ", and must not be negative"},
 	} {
 		isInt := c.field != "MaxAge" && c.field != "Linger"
 		if isInt && int64(int(c.n)) != c.n {
@@ -509,7 +509,7 @@ func TestLimits_Misuse(t *testing.T) {
 			var g group
 			set[c.field](&g, c.n)
 			for range 2 {
-				if got, want := panicOf(func() { use(&g) }), "coalesce: Group."+c.field+" "+c.want; got != want {
+				if got, want := panicOf(func() { use(&g) }), fmt.Sprintf("coalesce: Group.%s is %d%s", c.field, c.n, c.want); got != want {
 					t.Errorf("%s of %d, %s: got %v, want %q", c.field, c.n, name, got, want)
 				}
 			}

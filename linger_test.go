@@ -590,8 +590,8 @@ func TestLinger_Bubbles(t *testing.T) {
 // TestLinger_Misuse: what makes no sense panics at first use.
 func TestLinger_Misuse(t *testing.T) {
 	for want, g := range map[string]*group{
-		"coalesce: Group.Linger is negative":    {Linger: -1},
-		"coalesce: Group.LingerMax is negative": {LingerMax: -1},
+		"coalesce: Group.Linger is -1, and must not be negative":    {Linger: -1},
+		"coalesce: Group.LingerMax is -1, and must not be negative": {LingerMax: -1},
 	} {
 		func() {
 			defer func() {

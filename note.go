@@ -31,8 +31,8 @@ import (
 //  3. Add a field to Stats, and a line to the Stats method that sets it from the step.
 //     If it is a new class of calls, add it to the sum of Calls.
 //
-// Not noted here: leadAlone, on the fastest path, counts callLed itself. Steps that are
-// made without a shard's lock have counters of their own (groupState.ended,
+// Not noted here: shard.lead, leadAlone and multi.lead, which are to be fast, count callLed
+// themselves; no edge leads to their flights. Steps that are made without a shard's lock have counters of their own (groupState.ended,
 // lingerers.hits and hooks.panics), and lingerers.evicted is under a lock of its own.
 
 // A step is one in the life of a call or a flight. Each shard counts them.
@@ -57,9 +57,9 @@ const (
 )
 
 // note counts a step of c in f, or of f, makes its event if there are hooks, and adds
-// or removes its edge. f is nil for callRefused on arrival, and for flightForgotten if
-// the key had no flight; c is nil if the step is one of the flight, or of a leader that
-// runs fn on its own goroutine, as no edge can lead to its flight. s.mu must be held.
+// or removes its edge. f is nil for callRefused on arrival, for flightForgotten if the key
+// had no flight, and for panicLogged if the panic is a batch's or Clone's; c is nil if the
+// step is one of a flight. s.mu must be held.
 func (s *shard[K, V]) note(what step, f *flight[K, V], c *caller[K, V]) {
 	s.counts[what]++
 	hooked := s.group.hooks != nil

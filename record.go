@@ -35,15 +35,17 @@ import (
 //          successor, to seat a waiter beyond the first 128, to forget the flight, or
 //          to give it an ID or a story for hooks;
 //        - reveal, when a call or Flights looks at a lone flight: the key is in the
-//          record from then on (S4), and clearLone would leave it there.
+//          record from then on (S4), and clearLone would leave it there;
+//        - load.reveal, when a DoMulti leaves a flight that it leads: the caller that is
+//          made for it keeps a pointer.
 //      Other looks at a flight begin and end under the lock, and keep no pointer.
 //
 //      The goroutine that runs fn has a pointer, too, and does not set known. It is no
 //      danger. Once it has finished the flight and released the lock, it follows that
-//      pointer only to log a panic that no blocking call receives, or to answer bare receivers.
-//      In the first case the leader has left or is listed, and gives no record back; in the
-//      second, known is set. (A batch reads the keys, for its log, before the DoMulti goes
-//      on.)
+//      pointer only to log a panic that no blocking call receives, to answer bare
+//      receivers, or to find the context for the Finish hook. In the first case the leader
+//      has left or is listed, and gives no record back; in the others, known is set. (A
+//      batch reads the keys, for its log, before the DoMulti goes on.)
 //  R2. The contexts that fn gets are no part of a record, and refer to none. fn's
 //      context, and those derived from it, may outlast the flight, its result and its
 //      callers. The context of a batch is a part of the batch, which refers to no record.

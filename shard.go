@@ -67,8 +67,10 @@ import (
 //  S6. A place in groupState.shards changes once, from nil to its shard or to the
 //      stand-in. None is nil once a Shutdown has closed the group.
 //
-// Locks are taken in this order: closing (shutdown.go) or graph (deadlock.go), a shard's,
-// a batch's (batch.go) or that of lingerers (expiry.go), a context's (context.go).
+// Locks are taken in this order: closing (shutdown.go), a shard's, a batch's (batch.go) or
+// that of lingerers (expiry.go), a context's (context.go). looking (deadlock.go) is taken
+// with no lock held, and no other than a context's is taken under it. The locks of xsync's
+// buckets come last.
 //
 // Why a lone flight: a Do takes 25.2 ns on one goroutine. It takes 27.3 ns if it takes a
 // record from the free list, links it and unlinks it. If two cores use a shard in turn,
@@ -161,12 +163,12 @@ type shard[K comparable, V any] struct {
 
 // checkField panics if n, the number in a field of Group, is negative or exceeds a limit.
 func checkField(name string, n, limit int64) {
+	text := "coalesce: Group." + name + " is " + strconv.FormatInt(n, 10)
 	switch {
 	case n < 0:
-		panic("coalesce: Group." + name + " is negative")
+		panic(text + ", and must not be negative")
 	case n > limit:
-		panic("coalesce: Group." + name + " is " + strconv.FormatInt(n, 10) +
-			", and the limit is " + strconv.FormatInt(limit, 10))
+		panic(text + ", and the limit is " + strconv.FormatInt(limit, 10))
 	}
 }
 

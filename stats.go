@@ -23,10 +23,10 @@ type Stats struct {
 	// fn, but counts that of a DoMulti once for each key.
 	Led uint64
 
-	// Joined counts the calls that followed in a flight. A call that is queued is in
-	// no class, and Calls does not count it, until its flight starts, the call leaves,
-	// or Shutdown refuses it; a call that was made with the context of an fn and
-	// joined, until it is answered, leaves, or gets a *DeadlockError.
+	// Joined counts the calls that followed in a flight. Two kinds of calls are in no
+	// class at first, and Calls does not count them: a queued call, until its flight
+	// starts, it leaves, or Shutdown refuses it; and a call that joined with the context
+	// of an fn, until it is answered, leaves, or gets a *DeadlockError.
 	Joined uint64
 
 	Lingered     uint64 // calls that were answered by an outcome that lingers
@@ -114,9 +114,9 @@ type FlightState uint8
 
 // The states of an unfinished flight.
 const (
-	// StateRunning means that fn runs and that calls join the flight, also if it
+	// StateRunning means that fn runs and that calls join the flight, even if it
 	// has no caller but is held (see Hold). If the flight has reached MaxAge,
-	// they take over from it instead, or are queued if a successor is.
+	// they take over from it instead, or queue if there is a successor.
 	StateRunning FlightState = iota
 
 	// StateAbandoned means that all callers have left and that fn, whose

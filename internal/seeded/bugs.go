@@ -133,8 +133,8 @@ var bugs = []bug{
 		name: "key dead after a panic",
 		what: "a panic of fn on the leader's goroutine leaves the flight in the table",
 		file: "flight.go",
-		old:  "\tif e := s.unwindOwn(f, recovered); e != nil {\n",
-		new:  "\tif f != s.lone && recovered != nil && seeded(\"key dead after a panic\") {\n\t\tpanic(newPanicError(recovered))\n\t}\n\tif e := s.unwindOwn(f, recovered); e != nil {\n",
+		old:  "\te := s.unwindOwn(f, recovered)\n",
+		new:  "\tif f != s.lone && recovered != nil && seeded(\"key dead after a panic\") {\n\t\tnormal = true\n\t\tpanic(newPanicError(recovered))\n\t}\n\te := s.unwindOwn(f, recovered)\n",
 		by:   []string{explored, tested, fuzzed},
 	},
 	{
@@ -222,8 +222,8 @@ var bugs = []bug{
 		name: "hold ignored",
 		what: "the last caller that leaves abandons its flight though that is held",
 		file: "hold.go",
-		old:  "\tc.gone = !c.held && !c.finished.Load()\n",
-		new:  "\tc.gone = (!c.held || seeded(\"hold ignored\")) && !c.finished.Load()\n",
+		old:  "\tif c.held || c.finished.Load() {\n",
+		new:  "\tif c.held && !seeded(\"hold ignored\") || c.finished.Load() {\n",
 		by:   []string{stormed, tested},
 	},
 	{
