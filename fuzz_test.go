@@ -16,7 +16,7 @@ import (
 
 // FuzzGroup checks that a Group does what the sequential model does. The input
 // is a program: a configuration and steps, each a call, the end of an fn or of a
-// context, a Forget, a Shutdown, or some time that passes. Everything that
+// context, a Hold, a Forget, a Shutdown, or some time that passes. Everything that
 // follows from a step happens before the next, and then all that can be seen of
 // the Group is compared with the model.
 //
@@ -25,32 +25,47 @@ import (
 // is what must be true of all orders.
 func FuzzGroup(f *testing.F) {
 	silenceLog(f)
+	for _, program := range fuzzPrograms() {
+		f.Add(program)
+	}
+	f.Fuzz(func(t *testing.T, program []byte) {
+		synctest.Test(t, func(t *testing.T) { runProgram(t, program, nil) })
+	})
+}
+
+// fuzzPrograms returns the programs that FuzzGroup starts from: each with the configuration
+// that it is meant for, and with others.
+func fuzzPrograms() (programs [][]byte) {
 	for _, seeds := range fuzzSeeds {
-		for _, more := range []int{0, fuzzClone | fuzzOneShard | fuzzBlind, fuzzBatch | fuzzConstant} {
+		for _, more := range []int{
+			0, fuzzHooks | fuzzClone, fuzzClone | fuzzOneShard | fuzzBlind, fuzzBatch | fuzzConstant, fuzzBatch | fuzzHooks,
+		} {
 			conf := seeds.conf | more
 			for _, steps := range seeds.steps {
-				f.Add(append([]byte{byte(conf), byte(conf >> 8)}, steps...))
+				programs = append(programs, append([]byte{byte(conf), byte(conf >> 8)}, steps...))
 			}
 		}
 	}
-	f.Fuzz(func(t *testing.T, program []byte) {
-		synctest.Test(t, func(t *testing.T) { runProgram(t, program) })
-	})
+	return programs
 }
 
 // A driver runs a program.
 type driver struct {
 	t     *testing.T
-	g     *coalesce.Group[int, *fuzzBox]
+	g     *fuzzGroup
 	m     *model.Group // nil in batches
 	conf  int
+	hooks fuzzRecorder
 	trace []traceLine
 
+	reached map[string]bool // see reach; nil in fuzzing
+
 	calls     []*fuzzCall
-	runs      []*fuzzRun // those that it has seen
-	batch     int        // number of the current one
-	forgotten int        // how many Forgets have returned true
-	maybe     int        // ... ForgetUnshareds
+	runs      []*fuzzRun    // those that it has seen
+	flights   []*fuzzFlight // those that Flights has reported
+	batch     int           // number of the current one
+	forgotten int           // how much was forgotten for certain
+	maybe     int           // how many ForgetUnshareds have returned true
 	shutdown  *fuzzShutdown
 	outOfTime bool
 	released  chan struct{}
@@ -63,17 +78,18 @@ type fuzzShutdown struct {
 	err      error
 }
 
-// runProgram runs a program in a bubble and reports the first difference.
-func runProgram(t *testing.T, program []byte) {
+// runProgram runs a program in a bubble and reports the first difference. What the program
+// comes to is added to reached, which may be nil.
+func runProgram(t *testing.T, program []byte, reached map[string]bool) {
 	if len(program) < 2 {
 		return
 	}
 	conf, steps := int(program[0])|int(program[1])<<8, program[2:]
 	d := &driver{
-		t: t, g: new(coalesce.Group[int, *fuzzBox]), m: new(model.Group),
-		conf: conf, batch: 1, released: make(chan struct{}),
+		t: t, g: new(fuzzGroup), m: new(model.Group),
+		conf: conf, batch: 1, released: make(chan struct{}), reached: reached,
 	}
-	configure(d.g, d.m, conf)
+	d.configure()
 	if d.is(fuzzBatch) {
 		d.m = nil
 	}
@@ -92,13 +108,19 @@ func runProgram(t *testing.T, program []byte) {
 
 // step does one step.
 func (d *driver) step(op, arg byte) {
-	switch key := int(arg & argKey); {
+	switch {
 	case op < opFinish:
-		d.begin(model.Form(op), key, arg)
-	case op < opCancel:
-		if r := pick(d.running(), arg); r != nil {
-			d.finish(r, model.Exit(op-opFinish))
+		d.begin(model.Form(op), arg)
+	case op < opCancel, op == opKeyErrors:
+		if r := pick(d.running(), arg&argRun); r != nil {
+			end := fuzzEnd{keyErrors: op == opKeyErrors, arg: arg}
+			if !end.keyErrors {
+				end.exit = model.Exit(op - opFinish)
+			}
+			d.finish(r, end)
 		}
+	case op == opHold:
+		d.hold(arg)
 	case op == opCancel:
 		if c := pick(d.cancelable(), arg); c != nil {
 			d.tracef("cancel %d", c.id)
@@ -108,7 +130,11 @@ func (d *driver) step(op, arg byte) {
 			}
 		}
 	case op == opForget, op == opForgetUnshared:
-		d.forget(op, key, pick(d.running(), arg>>3), arg&argInside != 0)
+		d.forget(op, arg)
+	case op == opForgetFunc:
+		d.forgetFunc(arg)
+	case op == opForgetFlight:
+		d.forgetFlight(arg)
 	case op == opShutdown && d.shutdown == nil:
 		d.tracef("shutdown")
 		ctx, cancel := context.WithCancel(context.Background())
@@ -137,9 +163,6 @@ func (d *driver) step(op, arg byte) {
 	}
 }
 
-// is reports whether the configuration says what.
-func (d *driver) is(what int) bool { return d.conf&what != 0 }
-
 // wait lets ticks pass, after all that was begun in a batch. What a batch begins
 // next happens at the same time as what was due by then.
 func (d *driver) wait(ticks int) {
@@ -157,12 +180,12 @@ func (d *driver) wait(ticks int) {
 }
 
 // begin makes a call on a goroutine of its own.
-func (d *driver) begin(form model.Form, key int, arg byte) {
+func (d *driver) begin(form model.Form, arg byte) {
 	c := &fuzzCall{
-		id: len(d.calls), began: d.batch, beganAt: time.Now(),
+		id: len(d.calls), asks: d.is(fuzzLingerFor), began: d.batch, beganAt: time.Now(),
 		ctx: context.Background(), released: d.released,
 	}
-	c.Key, c.Form, c.Honors = key, form, arg&argHonors != 0
+	c.Key, c.Form, c.Honors = d.keyOf(arg), form, arg&argHonors != 0
 	kind := byte(argBackground)
 	if form != model.Do && form != model.TryDo && arg&argContext != argBackground {
 		kind = arg & argContext
@@ -176,6 +199,9 @@ func (d *driver) begin(form model.Form, key int, arg byte) {
 			c.ctx, c.cancel = ctx, func(error) { cancel() }
 		}
 	}
+	if d.is(fuzzHooks) {
+		c.ctx = context.WithValue(c.ctx, fuzzCallKey{}, c)
+	}
 	c.plain = c.ctx
 	if arg&argSlow != 0 && d.m != nil && c.Cause != nil && !c.Ended && form != model.DoMulti {
 		c.slow = &slowContext{Context: c.ctx, resume: make(chan struct{})}
@@ -183,9 +209,13 @@ func (d *driver) begin(form model.Form, key int, arg byte) {
 	}
 	c.all = []*fuzzCall{c}
 	if form == model.DoMulti {
-		c.ask(multiKeys[arg>>6], arg&argAbsent != 0)
+		var keys []int
+		for _, n := range multiKeys[arg>>6] {
+			keys = append(keys, d.keyOf(arg+byte(n)))
+		}
+		c.ask(keys, arg&argAbsent != 0)
 	}
-	d.tracef("call %d: form %d key %d%v ctx %d honors %t slow %t", c.id, form, key, c.keys, kind>>2, c.Honors, c.slow != nil)
+	d.tracef("call %d: form %d key %d %v ctx %d honors %t slow %t", c.id, form, c.Key, c.keys, kind>>2, c.Honors, c.slow != nil)
 	d.calls = append(d.calls, c.all...)
 	go c.do(d.g)
 	if d.m == nil {
@@ -211,53 +241,66 @@ func (d *driver) resume(c *fuzzCall) {
 }
 
 // finish makes r end.
-func (d *driver) finish(r *fuzzRun, how model.Exit) {
-	c := r.calls[0]
-	d.tracef("fn of call %d ends: exit %d", c.id, how)
-	r.told = true
-	r.commands <- fuzzCommand{exit: how}
-	if d.m != nil {
-		d.m.Finish(c.Flight, how)
-	}
-}
-
-// forget forgets key, from inside r if that is wanted.
-func (d *driver) forget(op byte, key int, r *fuzzRun, inside bool) {
-	inside = inside && r != nil && d.m != nil
-	d.tracef("forget: op %d key %d inside %t", op, key, inside)
-	forget, count := d.g.Forget, &d.forgotten
-	if op == opForgetUnshared {
-		forget, count = d.g.ForgetUnshared, &d.maybe
-	}
-	var got bool
-	if inside {
-		r.commands <- fuzzCommand{do: func() { got = forget(key) }}
-		synctest.Wait()
-	} else {
-		got = forget(key)
-	}
-	if got {
-		*count++
-	}
+func (d *driver) finish(r *fuzzRun, end fuzzEnd) {
+	d.tracef("fn of call %d ends: %+v", r.calls[0].id, end)
+	r.ending = true
+	r.commands <- fuzzCommand{end: end}
 	if d.m == nil {
 		return
 	}
-	want := false
-	if op == opForgetUnshared {
-		want = d.m.ForgetUnshared(key)
-	} else {
-		want = d.m.Forget(key)
+	for _, c := range r.calls {
+		c.Fails, c.Life = end.fails(c.Key), end.life(r, c)
 	}
-	if got != want {
-		d.errorf("forget returned %t, want %t", got, want)
+	d.reachEnd(r, end)
+	d.m.Finish(r.calls[0].Flight, end.of(r))
+	d.reachKept(r)
+}
+
+// hold calls Hold with a context of an fn's, or with one that is derived from it.
+func (d *driver) hold(arg byte) {
+	runs := d.running()
+	if arg&argPast != 0 {
+		runs = d.runs
+	}
+	r := pick(runs, arg&argRun)
+	if r == nil {
+		return
+	}
+	first, ctx, detached := r.calls[0], r.ctx, false
+	switch arg & argHolder {
+	case argUncanceled:
+		ctx = context.WithoutCancel(ctx)
+	case argDetached:
+		ctx, detached = coalesce.Detach(ctx), true
+	case argDerived:
+		derived, cancel := context.WithTimeout(context.WithValue(ctx, first, nil), time.Hour)
+		defer cancel()
+		ctx = derived
+	}
+	got := coalesce.Hold(ctx)
+	d.tracef("hold the flight of call %d, argument %#x: %t", first.id, arg, got)
+	if first.Own() && !detached {
+		r.held, r.unheld = r.held || got, r.unheld || !got
+	}
+	if d.m == nil {
+		if got && (detached || !first.Own()) {
+			d.errorf("Hold returned true for a context that is no flight's")
+		}
+		return
+	}
+	if !detached {
+		d.reach(fmt.Sprintf("Hold is %t", got), first.Flight)
+	}
+	if want := !detached && d.m.Hold(first.Flight); got != want {
+		d.errorf("Hold returned %t, want %t", got, want)
 	}
 }
 
 // running returns the executions that ran when the driver last looked and have
-// not been told to end.
+// no command to end.
 func (d *driver) running() (rs []*fuzzRun) {
 	for _, r := range d.runs {
-		if r.finish == 0 && !r.told {
+		if r.finish == 0 && !r.ending {
 			rs = append(rs, r)
 		}
 	}
@@ -308,6 +351,9 @@ func (d *driver) settle() {
 		}
 	}
 	d.checkReplies()
+	if d.is(fuzzHooks) && len(d.slow()) == 0 { // else some hooks may have to wait
+		d.checkEvents()
+	}
 	if d.m == nil {
 		d.checkCounts()
 	} else if !d.t.Failed() {
@@ -324,7 +370,7 @@ func (d *driver) drain() {
 		if len(slow) > 0 {
 			d.resume(slow[0])
 		} else if len(rs) > 0 {
-			d.finish(rs[0], model.Return)
+			d.finish(rs[0], fuzzEnd{})
 		} else {
 			break
 		}
@@ -370,7 +416,7 @@ func (d *driver) release() {
 	}
 }
 
-// A traceLine tells of a step. It is formatted only if something fails.
+// A traceLine describes a step. It is formatted only if something fails.
 type traceLine struct {
 	format string
 	args   []any

@@ -3,7 +3,6 @@ package coalesce_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -20,14 +19,8 @@ type fuzzBox struct {
 	cloned bool
 }
 
-// A fuzzError is the error that fn returns, and a fuzzPanic what it panics
-// with.
-type (
-	fuzzError struct{ of *fuzzRun }
-	fuzzPanic struct{ of *fuzzRun }
-)
-
-func (e *fuzzError) Error() string { return fmt.Sprintf("fn of call %d failed", e.of.calls[0].id) }
+// A fuzzGroup is the group that FuzzGroup drives.
+type fuzzGroup = coalesce.Group[float64, *fuzzBox]
 
 // A fuzzCall is a call of the Group, beside its counterpart in the model. A
 // DoMulti is a fuzzCall for each of its keys.
@@ -35,7 +28,8 @@ type fuzzCall struct {
 	model.Call
 	id      int
 	all     []*fuzzCall // those of the same DoMulti; of another form, it alone
-	keys    []int       // what DoMulti is given
+	keys    []float64   // what DoMulti is given
+	asks    bool        // there is a LingerFor
 	began   int         // number of the batch
 	beganAt time.Time
 
@@ -44,6 +38,9 @@ type fuzzCall struct {
 	slow     *slowContext
 	cancel   func(error)   // nil if there is none, or another of all has it
 	released chan struct{} // closed when all fns are to end
+
+	events   fuzzEvents              // guarded by the recorder
+	received coalesce.Event[float64] // that of Receive; likewise
 
 	// Written by the goroutines of the call and of fn, read after Wait.
 	replies  int
@@ -54,24 +51,7 @@ type fuzzCall struct {
 	starts   int
 	run      *fuzzRun // that it leads
 	box      *fuzzBox // what its fn returned
-}
-
-// A fuzzRun is one execution of fn: that of a call, or of a DoMulti for some of
-// its keys.
-type fuzzRun struct {
-	calls     []*fuzzCall // by key
-	ctx       context.Context
-	commands  chan fuzzCommand
-	startedAt time.Time
-
-	// Written by the goroutine of fn, read after Wait.
-	ended   bool
-	endedAt time.Time
-	exit    model.Exit
-
-	// Written by the driver.
-	told            bool // to end
-	started, finish int  // the batches in which it saw them, or 0
+	asked    int      // how often LingerFor was asked about box
 }
 
 // A slowContext takes its time to say whether it has ended. That holds a call
@@ -83,6 +63,13 @@ type slowContext struct {
 	resume chan struct{}
 }
 
+// The keys of what FuzzGroup puts into contexts: the call whose context it is, and the
+// FlightID of the event with which Start was called.
+type (
+	fuzzCallKey  struct{}
+	fuzzStartKey struct{}
+)
+
 func (c *slowContext) Err() error {
 	if c.armed.Load() {
 		<-c.resume
@@ -90,29 +77,29 @@ func (c *slowContext) Err() error {
 	return c.Context.Err()
 }
 
-// Value is slow, too: before Go 1.26, context.Cause calls no other method.
+// Value is slow, too: before Go 1.26, context.Cause calls no other method. It is not for
+// the recorder of events.
 func (c *slowContext) Value(key any) any {
-	if c.armed.Load() {
-		<-c.resume
+	switch key.(type) {
+	case fuzzCallKey, fuzzStartKey:
+	default:
+		if c.armed.Load() {
+			<-c.resume
+		}
 	}
 	return c.Context.Value(key)
 }
 
-// A fuzzCommand makes an fn do something, or end.
-type fuzzCommand struct {
-	do   func()
-	exit model.Exit
-}
-
-// ask makes c a DoMulti for the sums of its key and the given ones; if that is
-// wanted, the map of its fn lacks the odd keys.
-func (c *fuzzCall) ask(plus []int, absent bool) {
+// ask makes c a DoMulti for the given keys; if that is wanted, the map of its fn lacks
+// the odd ones. It lacks NaN, which cannot be found there, in any case. Each key counts
+// once, but NaN as often as it is given.
+func (c *fuzzCall) ask(keys []int, absent bool) {
 	first := *c
 	c.all = nil
-	for _, n := range plus {
-		key := (first.Key + n) & argKey
-		c.keys = append(c.keys, key)
-		if slices.Contains(c.keys[:len(c.keys)-1], key) {
+	for _, key := range keys {
+		c.keys = append(c.keys, groupKey(key))
+		asked := func(o *fuzzCall) bool { return o.Key == key }
+		if key != model.NaN && slices.ContainsFunc(c.all, asked) {
 			continue
 		}
 		o := c
@@ -122,7 +109,7 @@ func (c *fuzzCall) ask(plus []int, absent bool) {
 			o.id += len(c.all)
 			o.cancel = nil
 		}
-		o.Key, o.Absent = key, absent && key&1 != 0
+		o.Key, o.Absent = key, key == model.NaN || absent && key&1 != 0
 		c.all = append(c.all, o)
 	}
 	for _, o := range c.all {
@@ -130,75 +117,14 @@ func (c *fuzzCall) ask(plus []int, absent bool) {
 	}
 }
 
-// start begins the execution of fn for the given keys.
-func (c *fuzzCall) start(ctx context.Context, keys []int) *fuzzRun {
-	r := &fuzzRun{ctx: ctx, commands: make(chan fuzzCommand, maxSteps+1), startedAt: time.Now()}
-	for _, key := range keys {
-		i := slices.IndexFunc(c.all, func(o *fuzzCall) bool { return o.Key == key })
-		if i < 0 {
-			panic(fmt.Sprintf("fn gets key %d, which is not the call's", key))
-		}
-		o := c.all[i]
-		o.starts++
-		o.run = r
-		r.calls = append(r.calls, o)
-	}
-	return r
-}
-
-// call returns the call of r for key.
-func (r *fuzzRun) call(key int) *fuzzCall {
-	for _, c := range r.calls {
-		if c.Key == key {
-			return c
-		}
-	}
-	return r.calls[0] // of another key, which the check of the result finds
-}
-
-// await runs until r is told how to end, and ends like that.
-func (r *fuzzRun) await() error {
-	var done <-chan struct{}
-	if r.calls[0].Honors {
-		done = r.ctx.Done()
-	}
-	for running := true; running; {
-		select {
-		case cmd := <-r.commands:
-			if cmd.do != nil {
-				cmd.do()
-				continue
-			}
-			r.exit = cmd.exit
-		case <-done:
-			r.exit = model.Error
-		case <-r.calls[0].released:
-		}
-		running = false
-	}
-	r.ended, r.endedAt = true, time.Now()
-	for _, c := range r.calls {
-		c.box = &fuzzBox{of: c}
-	}
-	switch r.exit {
-	case model.Error:
-		return &fuzzError{r}
-	case model.Panic:
-		panic(fuzzPanic{r})
-	case model.Goexit:
-		runtime.Goexit()
-	}
-	return nil
-}
-
 // multi is the fn of the DoMulti that c is the first call of.
-func (c *fuzzCall) multi(ctx context.Context, keys []int) (map[int]*fuzzBox, error) {
+func (c *fuzzCall) multi(ctx context.Context, keys []float64) (map[float64]*fuzzBox, error) {
 	r := c.start(ctx, keys)
 	err := r.await()
-	boxes := map[int]*fuzzBox{}
+	boxes := map[float64]*fuzzBox{}
 	for _, c := range r.calls {
-		if !c.Absent {
-			boxes[c.Key] = c.box
+		if !c.Absent || c.Key == model.NaN {
+			boxes[groupKey(c.Key)] = c.box
 		}
 	}
 	return boxes, err
@@ -206,42 +132,56 @@ func (c *fuzzCall) multi(ctx context.Context, keys []int) (map[int]*fuzzBox, err
 
 // fn is the fn of the call c.
 func (c *fuzzCall) fn(ctx context.Context) (*fuzzBox, error) {
-	err := c.start(ctx, []int{c.Key}).await()
+	err := c.start(ctx, []float64{groupKey(c.Key)}).await()
 	return c.box, err
 }
 
 // do makes the call c of g.
-func (c *fuzzCall) do(g *coalesce.Group[int, *fuzzBox]) {
+func (c *fuzzCall) do(g *fuzzGroup) {
 	returned := false
 	defer func() {
 		c.panicked = recover()
 		c.exited = !returned && c.panicked == nil
 		c.replies++
 	}()
-	fn := func() (*fuzzBox, error) { return c.fn(c.ctx) }
+	key, fn := groupKey(c.Key), func() (*fuzzBox, error) { return c.fn(c.ctx) }
 	r := &c.got
 	switch c.Form {
 	case model.Do:
-		r.Val, r.Shared, r.Err = g.Do(c.Key, fn)
+		r.Val, r.Shared, r.Err = g.Do(key, fn)
 	case model.DoContext:
-		r.Val, r.Shared, r.Err = g.DoContext(c.ctx, c.Key, c.fn)
+		r.Val, r.Shared, r.Err = g.DoContext(c.ctx, key, c.fn)
 	case model.DoChan:
-		c.ch = g.DoChan(c.ctx, c.Key, c.fn)
+		c.ch = g.DoChan(c.ctx, key, c.fn)
 		*r = <-c.ch
 	case model.DoFresh:
-		r.Val, r.Shared, r.Err = g.DoFresh(c.ctx, c.Key, c.fn)
+		r.Val, r.Shared, r.Err = g.DoFresh(c.ctx, key, c.fn)
 	case model.DoMulti:
-		all := g.DoMulti(c.ctx, c.keys, c.multi)
-		if len(all) != len(c.all) {
-			panic(fmt.Sprintf("DoMulti returned %d results for %d keys", len(all), len(c.all)))
-		}
-		for _, o := range c.all {
-			o.got = all[o.Key]
-			o.replies++
-		}
+		c.spread(g.DoMulti(c.ctx, c.keys, c.multi))
 		c.replies-- // or it would be counted twice
 	case model.TryDo:
-		r.Val, r.Err = g.TryDo(c.Key, fn)
+		r.Val, r.Err = g.TryDo(key, fn)
 	}
 	returned = true
+}
+
+// spread gives the calls of the DoMulti that c is the first of their results.
+func (c *fuzzCall) spread(all map[float64]coalesce.Result[*fuzzBox]) {
+	if len(all) != len(c.all) {
+		panic(fmt.Sprintf("DoMulti returned %d results for %d keys", len(all), len(c.all)))
+	}
+	var unequal []coalesce.Result[*fuzzBox] // those of NaN
+	for key, r := range all {
+		if key != key {
+			unequal = append(unequal, r)
+		}
+	}
+	for _, o := range c.all {
+		if o.Key != model.NaN {
+			o.got = all[groupKey(o.Key)]
+		} else {
+			o.got, unequal = unequal[0], unequal[1:]
+		}
+		o.replies++
+	}
 }

@@ -84,17 +84,32 @@ func (d *driver) checkCounts() {
 	if d.is(fuzzAge) {
 		want.TakenOver = got.TakenOver
 	}
-	if d.is(fuzzLinger) {
+	if d.lingers() {
 		want.Lingered, want.Lingering = got.Lingered, got.Lingering
 	}
-	if d.is(fuzzLinger) && d.is(fuzzMax) {
-		want.Evicted = got.Evicted
+	if d.lingers() && d.is(fuzzMax) {
+		want.Evicted, want.Lingering = got.Evicted, min(want.Lingering, fuzzLingerMax)
 	}
 	if got != want {
 		d.errorf("Stats() = %+v, want %+v", got, want)
 	}
+	d.checkHolds()
 	if !d.is(fuzzBlind) {
 		d.checkFlights()
+	}
+}
+
+// checkHolds checks that a context of a flight that was held, and runs, has not ended
+// because callers left, and that one that could not be held has.
+func (d *driver) checkHolds() {
+	for _, r := range d.runs {
+		if r.ended || d.outOfTime {
+			continue
+		}
+		if ended := r.ctx.Err() != nil; r.held && ended || r.unheld && !ended {
+			d.errorf("call %d: fn runs, Hold has returned true: %t, false: %t, and its context has ended: %t",
+				r.calls[0].id, r.held, r.unheld, ended)
+		}
 	}
 }
 
@@ -121,7 +136,10 @@ func (d *driver) checkFlights() {
 	}
 	registered, queued := map[int]int{}, map[int]int{} // by key, flights
 	ages := map[int]time.Duration{}                    // of the registered
+	n := 0                                             // how many these are
 	for f := range d.g.Flights() {
+		key := modelKey(f.Key)
+		d.flights = append(d.flights, &fuzzFlight{id: f.ID, last: d.batch})
 		pending -= f.Waiters
 		limit := fuzzMaxWaiters
 		if f.State == coalesce.StateQueued {
@@ -131,29 +149,30 @@ func (d *driver) checkFlights() {
 			d.errorf("%+v has more than MaxWaiters", f)
 		}
 		if f.State == coalesce.StateQueued {
-			queued[f.Key]++
+			queued[key]++
 			continue
 		}
-		live[f.Key]--
+		live[key]--
 		if f.State == coalesce.StateAbandoned {
-			canceled[f.Key]--
+			canceled[key]--
 		}
 		if !f.Forgotten {
-			registered[f.Key]++
-			ages[f.Key] = f.Age
+			n++
+			registered[key]++
+			ages[key] = f.Age
 		}
 	}
 	if pending < 0 || pending > multi {
 		d.errorf("%d calls wait that are not in a flight", pending)
 	}
-	if n := d.g.Len(); n != len(registered) {
-		d.errorf("Len() = %d, %d keys have a flight", n, len(registered))
+	if got := d.g.Len(); got != n {
+		d.errorf("Len() = %d, Flights reports %d that are registered", got, n)
 	}
-	for key := range 1 + argKey {
+	for key := model.NaN; key <= argKey; key++ {
 		if live[key] != 0 || canceled[key] != 0 && !d.outOfTime {
 			d.errorf("key %d has %d executions more than flights, %d more that were canceled", key, live[key], canceled[key])
 		}
-		if registered[key] > 1 || queued[key] > registered[key] {
+		if registered[key] > 1 && key != model.NaN || queued[key] > registered[key] || queued[model.NaN] > 0 {
 			d.errorf("key %d has %d flights and %d queued", key, registered[key], queued[key])
 		}
 		if d.is(fuzzAge) && queued[key] > 0 && ages[key] >= fuzzMaxAge*fuzzTick {
@@ -220,10 +239,13 @@ func source(c *fuzzCall) (of *fuzzCall, how model.Exit, err error) {
 		if !ok {
 			return nil, 0, fmt.Errorf("a panic that is not fn's: %v", pe)
 		}
-		return fp.of.call(c.Key), model.Panic, nil
+		return fp.of.call(c), model.Panic, nil
 	}
-	if fe, ok := c.got.Err.(*fuzzError); ok {
-		of := fe.of.call(c.Key)
+	of, err = sourceOfError(c)
+	if err != nil {
+		return nil, 0, err
+	}
+	if of != nil {
 		if v := c.got.Val; (v == nil) != of.Absent || v != nil && v.of != of {
 			return nil, 0, fmt.Errorf("fn's error without its value")
 		}
@@ -238,35 +260,69 @@ func source(c *fuzzCall) (of *fuzzCall, how model.Exit, err error) {
 	return c.got.Val.of, model.Return, nil
 }
 
+// sourceOfError returns the call whose fn returned the error that c got, nil if that is
+// not such an error. A key of a DoMulti that has an error of its own gets no other.
+func sourceOfError(c *fuzzCall) (of *fuzzCall, err error) {
+	own, whole := false, false // it is the error of one key, a KeyErrors
+	switch e := c.got.Err.(type) {
+	case *fuzzError:
+		of = e.of.call(c)
+	case *fuzzKeyError:
+		of, own = e.of, true
+	case coalesce.KeyErrors[float64]:
+		other, ok := e[otherKey].(*fuzzKeyError)
+		if !ok {
+			return nil, fmt.Errorf("a KeyErrors of no fn")
+		}
+		of, whole = other.of.run.call(c), true
+	default:
+		return nil, nil
+	}
+	multi, end := of.run.multi(), of.run.end
+	if own != (multi && end.fails(of.Key)) || whole != (!multi && end.keyErrors && end.arg&argWrapped == 0) {
+		return nil, fmt.Errorf("fn of %d has returned another error for its key", of.id)
+	}
+	return of, nil
+}
+
 // legalResult checks that c may have got what the fn of the call of ended with.
 func (d *driver) legalResult(c, of *fuzzCall, how model.Exit) error {
 	r := of.run
 	switch {
 	case of.Key != c.Key:
 		return fmt.Errorf("the result is of key %d", of.Key)
-	case r == nil || !r.ended || r.exit != how:
+	case r == nil || !r.ended || r.exitOf(of) != how:
 		return fmt.Errorf("fn of %d did not end like that", of.id)
-	case c.starts > 0 && c != of:
-		return fmt.Errorf("its fn ran, and the result is of %d", of.id)
-	case r.finish < c.began && !d.mayLinger(c, r):
+	case (c.starts > 0 || c.Key == model.NaN) && c.run != r:
+		return fmt.Errorf("it is alone, or its fn ran, and the result is of %d", of.id)
+	case r.finish < c.began && !d.mayLinger(c, of):
 		return fmt.Errorf("stale: fn of %d ended in batch %d, the call began in %d", of.id, r.finish, c.began)
-	case d.is(fuzzAge) && c.beganAt.Sub(r.startedAt) >= fuzzMaxAge*fuzzTick && !d.mayLinger(c, r):
+	case d.is(fuzzAge) && c.beganAt.Sub(r.startedAt) >= fuzzMaxAge*fuzzTick && !d.mayLinger(c, of):
 		return fmt.Errorf("overdue: fn of %d had run for %v when the call began", of.id, c.beganAt.Sub(r.startedAt))
 	case c.Form == model.DoFresh && r.started < c.began:
 		return fmt.Errorf("not fresh: fn of %d started in batch %d, the call began in %d", of.id, r.started, c.began)
-	case c != of && c.Form != model.TryDo && !c.got.Shared && c.panicked == nil:
+	case c != of && c.run != r && c.Form != model.TryDo && !c.got.Shared && c.panicked == nil:
 		return fmt.Errorf("shared is false, and fn is that of %d", of.id)
 	}
 	return nil
 }
 
-// mayLinger reports whether what r had returned before c began may answer it.
-func (d *driver) mayLinger(c *fuzzCall, r *fuzzRun) bool {
+// mayLinger reports whether what the fn of the call of had ended with before c began may
+// answer c.
+func (d *driver) mayLinger(c, of *fuzzCall) bool {
+	r, life := of.run, 0
+	how := r.exitOf(of)
 	switch {
-	case !d.is(fuzzLinger) || r.exit != model.Return || c.Form == model.DoFresh || r.endedAt.After(c.beganAt):
+	case c.Form == model.DoFresh || r.endedAt.After(c.beganAt) || how != model.Return && how != model.Error:
+		return false
+	case d.is(fuzzLingerFor):
+		life = r.end.life(r, of)
+	case !d.is(fuzzLinger) || how == model.Error || of.Absent:
 		return false
 	case d.is(fuzzForever):
-		return true
+		life = model.Forever
+	default:
+		life = fuzzLife
 	}
-	return c.beganAt.Sub(r.endedAt) < fuzzLingerFor*fuzzTick
+	return life == model.Forever || c.beganAt.Sub(r.endedAt) < duration(life)
 }

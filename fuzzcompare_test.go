@@ -1,11 +1,9 @@
 package coalesce_test
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/model"
@@ -46,12 +44,19 @@ func (d *driver) compare() {
 		Panics: m.Panics, Goexits: m.Goexits, PanicsLogged: m.PanicsLogged, Evicted: m.Evicted,
 	}
 	got := d.g.Stats()
-	want.Lingering = got.Lingering // some may have expired, and have yet to be freed
-	if got != want {
+	if n, more := d.m.Lingering(); got.Lingering >= uint64(n) && got.Lingering <= uint64(n+more) {
+		want.Lingering = got.Lingering
+	} else {
+		want.Lingering = uint64(n)
+	}
+	if m := uint64(d.m.LingerMax); got != want || m > 0 && got.Lingering > m {
 		d.errorf("Stats() = %+v, want %+v", got, want)
 	}
 	if !d.is(fuzzBlind) {
 		d.compareFlights()
+	}
+	if d.is(fuzzHooks) && len(d.slow()) == 0 {
+		d.compareEvents()
 	}
 	d.compareShutdown()
 }
@@ -89,7 +94,7 @@ func (d *driver) compareReply(c *fuzzCall, answers map[*model.Flight]any) error 
 func (d *driver) compareResult(c *fuzzCall, answers map[*model.Flight]any) error {
 	f := c.Flight
 	if f.Exit == model.Goexit {
-		if inline := c.starts > 0 && c.run.ctx == c.ctx; c.exited != inline || !inline && c.got.Err != coalesce.ErrGoexit {
+		if inline := c.starts > 0 && !c.Own(); c.exited != inline || !inline && c.got.Err != coalesce.ErrGoexit {
 			return fmt.Errorf("fn exited on this goroutine: %t", inline)
 		}
 		return nil
@@ -105,7 +110,7 @@ func (d *driver) compareResult(c *fuzzCall, answers map[*model.Flight]any) error
 		return fmt.Errorf("want fn's own exit %d", f.Exit)
 	}
 	// All get the same error, or the same *PanicError.
-	same := any(c.got.Err)
+	same := identity(c.got.Err)
 	if c.panicked != nil {
 		same = c.panicked
 	}
@@ -130,59 +135,111 @@ func (d *driver) compareRun(c *fuzzCall) {
 		d.errorf("call %d: fn got %d keys, not the %d of the model", c.id, len(r.calls), len(f.Batch))
 	}
 	want := f.Cause
-	if want == model.ErrClosed {
+	switch want {
+	case model.ErrClosed:
 		want = coalesce.ErrClosed
+	case model.Canceled:
+		want = context.Canceled
 	}
 	own := r.ctx != c.ctx
+	if d.is(fuzzHooks) && c.named() {
+		_, given := r.ctx.Value(fuzzStartKey{}).(uint64)
+		if given != c.gives() {
+			d.errorf("call %d: fn's context has the values of that which Start returned: %t", c.id, given)
+		}
+		if given && c.Form == model.DoContext && c.Cause == nil {
+			own = r.ctx.Done() != nil // it is not the caller's very context, but never ends
+		}
+	}
 	if own != c.Own() {
 		d.errorf("call %d: fn has the caller's very context: %t", c.id, !own)
+	}
+	asked := 0
+	if d.is(fuzzLingerFor) && !c.Absent && f.State == model.Finished && (f.Exit == model.Return || f.Exit == model.Error) {
+		asked = 1
+	}
+	if r.end.late(r) {
+		asked = min(c.asked, 1) // it has panicked or exited at one of the keys
+	}
+	if c.asked != asked {
+		d.errorf("call %d: LingerFor was asked %d times for its value, want %d", c.id, c.asked, asked)
 	}
 	if own && context.Cause(r.ctx) != want || own && (r.ctx.Err() != nil) != (want != nil) {
 		d.errorf("call %d: fn's context ended with %v, %v, want %v", c.id, r.ctx.Err(), context.Cause(r.ctx), want)
 	}
 }
 
-// compareFlights compares what Flights tells with the model.
+// compareFlights compares what Flights reports with the model. A flight that has been
+// reported before must have the ID that it had then.
 func (d *driver) compareFlights() {
-	type flight = coalesce.Flight[int]
-	var got, want []flight
-	ids := map[uint64]bool{0: true}
+	got := map[uint64]coalesce.Flight[float64]{}
 	for f := range d.g.Flights() {
-		if ids[f.ID] {
+		if _, twice := got[f.ID]; twice || f.ID == 0 {
 			d.errorf("two flights have the ID %d, or it is 0", f.ID)
 		}
-		ids[f.ID] = true
-		f.ID, f.AtLeast = 0, false // the model has neither
-		got = append(got, f)
+		got[f.ID] = f
 	}
-	states := map[model.State]coalesce.FlightState{
-		model.Running:   coalesce.StateRunning,
-		model.Abandoned: coalesce.StateAbandoned,
-		model.Queued:    coalesce.StateQueued,
-		model.Promoted:  coalesce.StateQueued,
+	known := map[*model.Flight]*fuzzFlight{}
+	for _, f := range d.flights {
+		known[f.model] = f
 	}
+	var unseen []*model.Flight
 	for _, f := range d.m.Flights() {
-		want = append(want, flight{
-			Key: f.Key, Age: time.Duration(d.m.Age(f)) * fuzzTick,
-			Waiters: f.Waiters(), State: states[f.State], Forgotten: f.Forgotten,
-		})
+		k := known[f]
+		if k == nil {
+			unseen = append(unseen, f)
+			continue
+		}
+		if g, ok := got[k.id]; !ok || !d.same(g, f) {
+			d.errorf("Flights reports %+v, %t, want flight %d to be %s", g, ok, k.id, d.describe(f))
+		}
+		delete(got, k.id)
+		k.last = d.batch
 	}
-	order := func(a, b flight) int {
-		forgotten := 0
-		if a.Forgotten != b.Forgotten {
-			forgotten = 1
-			if b.Forgotten {
-				forgotten = -1
+	// No step makes two flights that look the same, unless it is a DoMulti with NaN twice.
+	for _, f := range unseen {
+		var as *fuzzFlight
+		for id, g := range got {
+			if d.same(g, f) {
+				as = &fuzzFlight{id: id, model: f, last: d.batch}
 			}
 		}
-		return cmp.Or(cmp.Compare(a.Key, b.Key), forgotten, cmp.Compare(a.State, b.State),
-			cmp.Compare(a.Age, b.Age), cmp.Compare(a.Waiters, b.Waiters))
+		if as == nil {
+			d.errorf("Flights does not report %s, but %+v", d.describe(f), got)
+			return
+		}
+		delete(got, as.id)
+		d.flights = append(d.flights, as)
 	}
-	slices.SortFunc(got, order)
-	slices.SortFunc(want, order)
-	if !slices.Equal(got, want) {
-		d.errorf("Flights() = %+v, want %+v", got, want)
+	if len(got) > 0 {
+		d.errorf("Flights reports %+v, which should not be there", got)
 	}
+}
+
+// same reports whether Flights may describe f, but for its ID, as it has described g.
+func (d *driver) same(g coalesce.Flight[float64], f *model.Flight) bool {
+	return modelKey(g.Key) == f.Key && g.Age == duration(d.m.Age(f)) && g.Waiters == f.Waiters() &&
+		g.State == stateOf[f.State] && g.Forgotten == f.Forgotten && g.AtLeast == d.atLeast(f)
+}
+
+// atLeast reports whether the age of f is only a lower bound. That of a flight which began
+// at once on its leader's goroutine is.
+func (d *driver) atLeast(f *model.Flight) bool {
+	return f.Leader != nil && !f.Leader.Own() && !f.Leader.Follows && !d.is(fuzzAge|fuzzHooks)
+}
+
+// stateOf is how Flights reports the states of the model.
+var stateOf = map[model.State]coalesce.FlightState{
+	model.Running:   coalesce.StateRunning,
+	model.Abandoned: coalesce.StateAbandoned,
+	model.Queued:    coalesce.StateQueued,
+	model.Promoted:  coalesce.StateQueued,
+}
+
+// describe describes f.
+func (d *driver) describe(f *model.Flight) string {
+	return fmt.Sprintf("key %d, age %v, %d waiters, %v, forgotten %t, at least %t",
+		f.Key, duration(d.m.Age(f)), f.Waiters(), stateOf[f.State], f.Forgotten, d.atLeast(f))
 }
 
 // compareShutdown compares the Shutdown that was called with the model.

@@ -1,6 +1,10 @@
 package coalesce_test
 
-import "github.com/seed342dcb2d/coalesce/internal/model"
+import (
+	"slices"
+
+	"github.com/seed342dcb2d/coalesce/internal/model"
+)
 
 // The ends of an fn, as steps. The argument picks the fn, by age.
 const (
@@ -10,12 +14,17 @@ const (
 	opExit   = opFinish + byte(model.Goexit)
 )
 
-// fuzzSeeds are the programs that FuzzGroup starts from, by configuration: a few
-// for each row and column of the state table.
-var fuzzSeeds = []struct {
+// fuzzSeeds are the programs that FuzzGroup starts from, by configuration.
+var fuzzSeeds = slices.Concat(tableSeeds, holdSeeds, outcomeSeeds, forgetSeeds)
+
+// A fuzzSeed is some programs with the same configuration.
+type fuzzSeed struct {
 	conf  int
 	steps [][]byte
-}{
+}
+
+// tableSeeds are a few programs for each row and column of the state table.
+var tableSeeds = []fuzzSeed{
 	{0, [][]byte{
 		// Lead, join in all forms, every exit.
 		{opDo, 0, opDo, 0, opContext, 0, opContext, argCancel, opChan, 0, opTry, 0, opReturn, 0},
@@ -26,7 +35,7 @@ var fuzzSeeds = []struct {
 		{opTry, 0, opDo, 0, opChan, 0, opExit, 0, opDo, 0, opPanic, 0},
 		// Two keys, each with its own exits.
 		{opDo, 0, opDo, 1, opContext, 0, opContext, 1, opPanic, 1, opReturn, 0},
-		// Nobody joins, one key beside the other: records are used again.
+		// No call joins, one key beside the other: records are used again.
 		{opDo, 0, opDo, 1, opReturn, 1, opTry, 1, opFail, 1, opContext, 2, opPanic, 1, opDo, 1, opExit, 1, opReturn, 0},
 		// Contexts that have ended on entry.
 		{opContext, argEnded, opDo, 0, opContext, argEnded, opChan, argEnded, opFresh, argEnded, opReturn, 0},
@@ -40,7 +49,8 @@ var fuzzSeeds = []struct {
 		{opDo, 0, opFresh, argCancel, opFresh, argCancel, opCancel, 0, opCancel, 1, opReturn, 0, opDo, 0, opReturn, 0},
 		// The first in the queue leaves, the next is promoted.
 		{opContext, 0, opFresh, argCancel, opFresh, 0, opCancel, 0, opReturn, 0, opReturn, 0},
-		// A panic that nobody is left to be told of.
+		{opDo, 0, opFresh, 0, opFresh, 0, opReturn, 0, opExit, 0},
+		// A panic that no call is left to get.
 		{opContext, argCancel, opCancel, 0, opPanic, 0, opDo, 0, opReturn, 0},
 		// Forget: running, joined, abandoned, with a queue, forgotten twice.
 		{opDo, 0, opForget, 0, opDo, 0, opForget, 0, opDo, 0, opReturn, 1, opReturn, 0, opReturn, 0},
@@ -80,7 +90,7 @@ var fuzzSeeds = []struct {
 		{opMulti, argDown | argAbsent, opDo, 1, opChan, 2, opFail, 0, opMulti, argTwo, opExit, 0},
 		{opMulti, argAll, opDo, 1, opChan, 2, opMulti, argDown, opPanic, 0, opMulti, argTwo, opContext, 1, opExit, 0},
 		{opMulti, argTwo, opMulti, argDown, opFresh, 0, opFresh, 1, opReturn, 1, opReturn, 0, opReturn, 0, opReturn, 0},
-		// It leaves: what has finished is told; the flights of others go on.
+		// It leaves: it gets what has finished; the flights of others go on.
 		{opDo, 1, opMulti, argCancel | argTwo, opReturn, 1, opCancel, 0, opReturn, 0},
 		{opMulti, argCancel | argTwo, opContext, argCancel | 1, opCancel, 0, opTry, 0, opDo, 0, opChan, 1, opPanic, 0},
 		{opMulti, argCancel | argTwo, opContext, argCancel | 1, opCancel, 0, opForgetUnshared, 0, opForgetUnshared, 1, opCancel, 0, opTry, 1, opReturn, 0},
@@ -108,7 +118,7 @@ var fuzzSeeds = []struct {
 		// A flight that runs, with a leader and without; one that leaves makes room.
 		{opDo, 0, opContext, argCancel, opDo, 0, opDo, 0, opChan, 0, opTry, 0, opCancel, 0, opChan, 0, opReturn, 0},
 		{opContext, argCancel, opDo, 0, opDo, 0, opCancel, 0, opDo, 0, opFresh, 0, opReturn, 0, opReturn, 0},
-		// A queue: one more fits, who is to lead it.
+		// A queue: one more fits, as one is to lead it.
 		{opDo, 0, opFresh, argCancel, opFresh, 0, opFresh, 0, opFresh, 0, opCancel, 0, opFresh, 0, opDo, 0, opReturn, 0, opDo, 0, opReturn, 0},
 		{opContext, argCancel, opCancel, 0, opDo, 0, opChan, argCancel, opContext, 0, opDo, 0, opChan, 0, opReturn, 0, opChan, 0, opCancel, 0, opChan, 0, opReturn, 0},
 		// One whose turn has come, and a queue behind it.

@@ -196,7 +196,7 @@ func features(profile string) (map[feature]bool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", profile, err)
 		}
-		for n := bits.Len64(times); n > 0; n-- { // who runs more often has run as often, too
+		for n := bits.Len64(times); n > 0; n-- { // what runs more often has run as often, too
 			reached[feature{fields[0], n}] = true
 		}
 	}

@@ -5,6 +5,9 @@ import (
 	"slices"
 )
 
+// NaN is a key that does not equal itself.
+const NaN = -1
+
 // A Form is a way to call a Group.
 type Form uint8
 
@@ -44,8 +47,11 @@ const (
 	Saturated              // ErrSaturated
 )
 
-// ErrClosed stands for the Group's, as a cause.
-var ErrClosed = errors.New("closed")
+// ErrClosed stands for the Group's, as a cause, and Canceled for that of package context.
+var (
+	ErrClosed = errors.New("closed")
+	Canceled  = errors.New("canceled")
+)
 
 // A Call is one caller's invocation. The caller sets the first fields.
 type Call struct {
@@ -56,33 +62,36 @@ type Call struct {
 	Slow   bool  // its context, once asked whether it has ended, does not say so before Resume
 	Honors bool  // its fn returns an error when its context ends
 	Absent bool  // the map that its fn returns lacks Key
+	Fails  bool  // if its fn returns, Key gets an error of its own
+	Life   int   // how long the outcome of its fn lingers, if Group.LingerFor is set
 
-	Flight *Flight // what it takes, or took, part in, or what lingered for it
-	Shared bool    // what it was told
-	with   []*Call // the calls of the same DoMulti; of another form, it alone
-	reply  Reply
-	queued bool // it waits for its turn, and must ask its context when it is woken
-	held   bool // it has its answer, and returns with it when its context has said why
-	last   bool // it abandoned Flight, whose context ends when its own has said why
+	Flight  *Flight // what it takes, or took, part in, or what lingered for it
+	Follows bool    // it has joined Flight, or was queued in it
+	Shared  bool    // what it gets beside its result
+	with    []*Call // the calls of the same DoMulti; of another form, it alone
+	reply   Reply
+	queued  bool // it waits for its turn, and must ask its context when it is woken
+	slowed  bool // it has its answer, and returns with it when its context has said why
+	last    bool // it abandoned Flight, whose context ends when its own has said why
 }
 
 // Reply returns what c has been answered so far. A DoMulti returns when all its
 // keys have been answered.
 func (c *Call) Reply() Reply {
 	for _, o := range c.with {
-		if o.held || o.reply == Pending {
+		if o.slowed || o.reply == Pending {
 			return Pending
 		}
 	}
 	return c.reply
 }
 
-// answer gives c its answer. Who leaves, and who was woken from a queue, has to
-// ask the context before it can return.
+// answer gives c its answer. One that leaves, or was woken from a queue, has to
+// ask its context before it can return.
 func (c *Call) answer(r Reply) {
 	c.reply = r
 	c.Shared = c.Flight != nil && c.Flight.Joined
-	c.held = c.Slow && (r == Left || c.queued && c.Form != DoChan)
+	c.slowed = c.Slow && (r == Left || c.queued && c.Form != DoChan)
 }
 
 // Own reports whether a flight that c leads runs on a goroutine of its own.
@@ -115,14 +124,15 @@ type Flight struct {
 	State     State
 	Since     int   // when it started or, before that, when it was queued
 	Leader    *Call // nil before it runs
-	Picked    *Call // who is to lead it; nil before it is promoted
+	Picked    *Call // the call that is to lead it; nil before it is promoted
 	Callers   []*Call
 	Joined    bool // a second call has taken part
+	Held      bool // it is not abandoned when its last caller leaves
 	Forgotten bool
 	Queue     *Flight   // the successor behind it
 	Batch     []*Flight // the flights of the same execution, with it; nil before it runs
 	Exit      Exit      // valid once it is finished
-	Kept      bool      // when it finished, its value began to linger
+	Kept      bool      // when it finished, its outcome began to linger
 	Cause     error     // of its context's end, nil if that has not ended
 }
 
@@ -133,6 +143,11 @@ func (f *Flight) Waiters() int {
 		n--
 	}
 	return n
+}
+
+// kept reports whether the outcome of any flight of f's execution lingers, or has.
+func (f *Flight) kept() bool {
+	return slices.ContainsFunc(f.Batch, func(f *Flight) bool { return f.Kept })
 }
 
 // panics reports whether a call that blocks is there to panic with f's execution, if

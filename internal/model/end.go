@@ -4,7 +4,7 @@ import "slices"
 
 // Forget forgets the flight of key and drops what lingers for it.
 func (g *Group) Forget(key int) bool {
-	f := g.registered[key]
+	f := g.lookup(key)
 	if !g.drop(key) && f == nil {
 		return false
 	}
@@ -15,6 +15,33 @@ func (g *Group) Forget(key int) bool {
 	return true
 }
 
+// ForgetFlight forgets f if it is registered, and leaves what lingers for its key.
+func (g *Group) ForgetFlight(f *Flight) bool {
+	if !slices.Contains(g.registered, f) {
+		return false
+	}
+	g.Stats.Forgotten++
+	g.detach(f)
+	return true
+}
+
+// ForgetFunc does what Forget does for each key that matches, NaN included, and returns
+// for how many.
+func (g *Group) ForgetFunc(match func(key int) bool) (n int) {
+	for _, f := range slices.Clone(g.registered) {
+		if match(f.Key) && (f.Key == NaN && g.ForgetFlight(f) || g.Forget(f.Key)) {
+			n++
+		}
+	}
+	for _, o := range slices.Clone(g.lingering) { // the others have no flight
+		if match(o.flight.Key) && g.drop(o.flight.Key) {
+			g.Stats.Forgotten++
+			n++
+		}
+	}
+	return n
+}
+
 // detach unregisters f, which goes on.
 func (g *Group) detach(f *Flight) {
 	f.Forgotten = true
@@ -22,10 +49,10 @@ func (g *Group) detach(f *Flight) {
 	g.forgotten = append(g.forgotten, f)
 }
 
-// ForgetUnshared is Forget unless a call has joined the flight of key and
-// somebody still waits for it.
+// ForgetUnshared is Forget unless a call has joined the flight of key, which is not
+// abandoned.
 func (g *Group) ForgetUnshared(key int) bool {
-	f := g.registered[key]
+	f := g.lookup(key)
 	if f != nil && f.Joined && f.State != Abandoned {
 		return false
 	}
@@ -36,7 +63,7 @@ func (g *Group) ForgetUnshared(key int) bool {
 // Shutdown closes the group.
 func (g *Group) Shutdown() {
 	g.Closed = true
-	g.successes = nil
+	g.lingering, g.ended = nil, nil
 	for _, f := range g.Flights() {
 		if f.State != Queued && f.State != Promoted {
 			continue
@@ -46,13 +73,11 @@ func (g *Group) Shutdown() {
 			g.reject(c, Closed)
 		}
 	}
-	started := func(f *Flight) bool { return f.State != Finished }
-	g.forgotten = slices.DeleteFunc(g.forgotten, func(f *Flight) bool { return !started(f) })
-	for key, f := range g.registered {
+	over := func(f *Flight) bool { return f.State == Finished }
+	g.forgotten = slices.DeleteFunc(g.forgotten, over)
+	g.registered = slices.DeleteFunc(g.registered, over)
+	for _, f := range g.registered {
 		f.Queue = nil
-		if !started(f) {
-			delete(g.registered, key)
-		}
 	}
 }
 

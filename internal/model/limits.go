@@ -1,9 +1,6 @@
 package model
 
-import "math"
-
-// Forever is a Group.Linger that does not end.
-const Forever = math.MaxInt
+import "slices"
 
 // full reports whether a call that wants to take part in f, nil if that is still
 // to be made, finds MaxWaiters before it.
@@ -42,49 +39,9 @@ func (g *Group) expire(f *Flight) {
 func (g *Group) Tick() {
 	g.now++
 	for _, f := range g.Flights() {
-		if f == g.registered[f.Key] {
+		if slices.Contains(g.registered, f) {
 			g.expire(f)
 		}
 	}
-	for len(g.successes) > 0 && g.now-g.successes[0].since >= g.Linger {
-		g.successes = g.successes[1:]
-	}
-}
-
-// A success is a flight whose value lingers.
-type success struct {
-	flight *Flight
-	since  int // when it finished
-}
-
-// keep makes the value of f linger.
-func (g *Group) keep(f *Flight) {
-	f.Kept = true
-	g.successes = append(g.successes, success{f, g.now})
-	if g.LingerMax > 0 && len(g.successes) > g.LingerMax {
-		g.successes = g.successes[1:]
-		g.Stats.Evicted++
-	}
-}
-
-// lingering returns the flight whose value lingers for key, or nil.
-func (g *Group) lingering(key int) *Flight {
-	for _, s := range g.successes {
-		if s.flight.Key == key {
-			return s.flight
-		}
-	}
-	return nil
-}
-
-// drop makes what lingers for key linger no longer, and reports whether
-// anything did.
-func (g *Group) drop(key int) bool {
-	for i, s := range g.successes {
-		if s.flight.Key == key {
-			g.successes = append(g.successes[:i:i], g.successes[i+1:]...)
-			return true
-		}
-	}
-	return false
+	g.age()
 }

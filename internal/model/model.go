@@ -20,19 +20,34 @@ type Stats struct {
 type Group struct {
 	MaxWaiters, MaxAge, Linger, LingerMax int
 
+	LingerFor bool // Call.Life decides in place of Linger
+	Slack     int  // how long after its life an outcome may be kept
+
 	Stats  Stats
 	Closed bool
 
 	now        int
-	registered map[int]*Flight
+	registered []*Flight // one for each key, but for NaN
 	forgotten  []*Flight
-	successes  []success // that linger, in the order in which they finished
+	lingering  []outcome // in the order in which they began to
+	ended      []int     // the ends of those that have lingered until lately
 }
 
-// Len returns the number of keys that have a flight.
+// Len returns the number of flights that are registered.
 func (g *Group) Len() int { return len(g.registered) }
 
-// Flights returns all unfinished flights, in no order.
+// lookup returns the flight that is registered for key, or nil.
+func (g *Group) lookup(key int) *Flight {
+	for _, f := range g.registered {
+		if f.Key == key && key != NaN {
+			return f
+		}
+	}
+	return nil
+}
+
+// Flights returns all unfinished flights: the forgotten ones and then, each with its
+// successor, those that are registered.
 func (g *Group) Flights() []*Flight {
 	all := slices.Clone(g.forgotten)
 	for _, f := range g.registered {
@@ -66,7 +81,7 @@ func (g *Group) Begin(calls ...*Call) {
 // admit makes the call c take part in a flight, or answers it.
 func (g *Group) admit(c *Call) {
 	fresh := c.Form == DoFresh
-	switch s := g.lingering(c.Key); {
+	switch s := g.lingers(c.Key); {
 	case c.Ended:
 		c.answer(Left)
 		g.Stats.EndedOnEntry++
@@ -81,7 +96,7 @@ func (g *Group) admit(c *Call) {
 		g.Stats.Lingered++
 		return
 	}
-	f := g.registered[c.Key]
+	f := g.lookup(c.Key)
 	if f != nil && g.overdue(f) && !fresh {
 		g.takeOver(f)
 		f = nil
@@ -90,7 +105,7 @@ func (g *Group) admit(c *Call) {
 	case f == nil:
 		f = &Flight{Key: c.Key, Callers: []*Call{c}, Picked: c}
 		c.Flight = f
-		g.register(f)
+		g.registered = append(g.registered, f)
 		g.lead(f)
 		return
 	case c.Form == TryDo:
@@ -119,17 +134,10 @@ func (g *Group) reject(c *Call, r Reply) {
 	g.Stats.Rejected++
 }
 
-func (g *Group) register(f *Flight) {
-	if g.registered == nil {
-		g.registered = map[int]*Flight{}
-	}
-	g.registered[f.Key] = f
-}
-
 func (g *Group) join(f *Flight, c *Call) {
 	f.Joined = f.Joined || f.Leader != nil || len(f.Callers) > 0
 	f.Callers = append(f.Callers, c)
-	c.Flight = f
+	c.Flight, c.Follows = f, true
 	if f.State == Running {
 		g.Stats.Joined++ // else it is counted when f starts, or when it leaves
 	}
@@ -165,7 +173,7 @@ func (g *Group) wake(c *Call) {
 
 // Resume makes the context of c say whether it has ended, now and henceforth.
 func (g *Group) Resume(c *Call) {
-	c.Slow, c.held = false, false
+	c.Slow, c.slowed = false, false
 	if c.last {
 		g.end(c.Flight, c.Cause)
 	}
@@ -182,13 +190,20 @@ func (g *Group) Finish(f *Flight, how Exit) {
 	for _, f := range f.Batch {
 		g.finish(f, how)
 	}
+	if f.Held && f.deserted() && !f.kept() {
+		g.end(f, Canceled)
+	}
 }
 
 func (g *Group) finish(f *Flight, how Exit) {
-	if g.registered[f.Key] == f {
+	if how == Return && f.Leader.Fails {
+		how = Error
+	}
+	if slices.Contains(g.registered, f) {
 		g.drop(f.Key)
-		if g.Linger > 0 && how == Return && !f.Leader.Absent && f.State == Running && f.Queue == nil && !g.Closed {
-			g.keep(f)
+		life := g.life(f, how)
+		if life > 0 && f.State == Running && f.Queue == nil && !g.Closed && f.Key != NaN {
+			g.keep(f, life)
 		}
 	}
 	f.State, f.Exit = Finished, how
@@ -211,13 +226,26 @@ func (g *Group) remove(f *Flight) {
 		g.forgotten = slices.Delete(g.forgotten, i, i+1)
 		return
 	}
-	delete(g.registered, f.Key)
+	i := slices.Index(g.registered, f)
+	g.registered = slices.Delete(g.registered, i, i+1)
 	if q := f.Queue; q != nil {
 		f.Queue = nil
 		q.State = Promoted
-		g.register(q)
+		g.registered = append(g.registered, q)
 		g.hand(q)
 	}
+}
+
+// Hold keeps the execution of f, which has begun, from being abandoned, and reports
+// whether it does.
+func (g *Group) Hold(f *Flight) bool {
+	if !f.Leader.Own() || f.State != Running {
+		return false
+	}
+	for _, f := range f.Batch {
+		f.Held = true
+	}
+	return true
 }
 
 // Cancel ends the context of c.
@@ -251,8 +279,8 @@ func (g *Group) leave(c *Call) {
 	case f.State == Promoted && f.Picked == c:
 		g.hand(f)
 	case f.State == Queued && alone:
-		g.registered[f.Key].Queue = nil
-	case f.State == Running && f.deserted():
+		g.lookup(f.Key).Queue = nil
+	case f.State == Running && f.deserted() && !f.Held:
 		for _, f := range f.Batch {
 			f.State = Abandoned
 			g.Stats.Abandoned++

@@ -15,15 +15,33 @@ var states = []struct {
 	{"running", func(g *Group) { begin(g, Do) }},
 	{"shared", func(g *Group) { begin(g, Do); begin(g, Do) }},
 	{"abandoned", func(g *Group) { g.Cancel(begin(g, DoContext)) }},
+	{"held", func(g *Group) { hold(g, begin(g, DoContext)) }},
+	{"shared and held", func(g *Group) {
+		c := begin(g, DoContext)
+		g.Cancel(begin(g, DoContext))
+		hold(g, c)
+	}},
 	{"promoted", func(g *Group) {
 		begin(g, Do)
 		slow := &Call{Form: DoFresh, Cause: errEnd, Slow: true}
 		g.Begin(slow)
-		g.Finish(g.registered[0], Return)
+		g.Finish(g.lookup(0), Return)
 	}},
 	{"overdue", func(g *Group) { g.MaxAge = 1; begin(g, Do); g.Tick() }},
 	{"full", func(g *Group) { g.MaxWaiters = 1; begin(g, Do); begin(g, Do) }},
 	{"lingers", func(g *Group) { g.Linger = 2; g.Finish(begin(g, Do).Flight, Return); g.Tick() }},
+	{"an error lingers", func(g *Group) {
+		g.LingerFor = true
+		c := begin(g, Do)
+		c.Life = 2
+		g.Finish(c.Flight, Error)
+		g.Tick()
+	}},
+	{"lingers beside a flight", func(g *Group) {
+		g.Linger = 2
+		g.Finish(begin(g, Do).Flight, Return)
+		begin(g, DoFresh)
+	}},
 	{"expired", func(g *Group) { g.Linger = 1; g.Finish(begin(g, Do).Flight, Return); g.Tick() }},
 	{"one of a batch has callers", func(g *Group) {
 		cs := beginMulti(g)
@@ -36,6 +54,12 @@ var states = []struct {
 }
 
 var errEnd = errors.New("end")
+
+// hold holds the flight of c, its only caller, and makes c leave.
+func hold(g *Group, c *Call) {
+	g.Hold(c.Flight)
+	g.Cancel(c)
+}
 
 // begin makes a call of key 0, or the one given, with a context that can end if
 // the form has one.
@@ -60,8 +84,8 @@ func newCall(form Form, key int) *Call {
 	return c
 }
 
-// outcome describes what became of c.
-func outcome(g *Group, c *Call) string {
+// became describes what became of c.
+func became(g *Group, c *Call) string {
 	switch c.Reply() {
 	case Closed:
 		return "ErrClosed"
@@ -77,7 +101,7 @@ func outcome(g *Group, c *Call) string {
 		return "lead"
 	case f.State == Queued:
 		return "queue"
-	case f == g.registered[0] && f.Joined:
+	case f == g.lookup(0) && f.Joined:
 		return "join"
 	}
 	return "?"
@@ -91,6 +115,10 @@ func TestGroup_StateTable(t *testing.T) {
 		"running":                    {"join", "join", "join", "queue", "join", "ErrInFlight", "true", "true"},
 		"shared":                     {"join", "join", "join", "queue", "join", "ErrInFlight", "true", "false"},
 		"abandoned":                  {"queue", "queue", "queue", "queue", "queue", "ErrInFlight", "true", "true"},
+		"held":                       {"join", "join", "join", "queue", "join", "ErrInFlight", "true", "true"},
+		"shared and held":            {"join", "join", "join", "queue", "join", "ErrInFlight", "true", "false"},
+		"an error lingers":           {"answer", "answer", "answer", "lead", "answer", "answer", "true", "true"},
+		"lingers beside a flight":    {"answer", "answer", "answer", "queue", "answer", "answer", "true", "true"},
 		"promoted":                   {"join", "join", "join", "queue", "join", "ErrInFlight", "true", "true"},
 		"overdue":                    {"lead", "lead", "lead", "lead", "lead", "lead", "true", "true"},
 		"full":                       {"ErrSaturated", "ErrSaturated", "ErrSaturated", "queue", "ErrSaturated", "ErrInFlight", "true", "false"},
@@ -112,7 +140,7 @@ func TestGroup_StateTable(t *testing.T) {
 			case Forms + 1:
 				got = fmt.Sprint(g.ForgetUnshared(0))
 			default:
-				got = outcome(&g, begin(&g, form))
+				got = became(&g, begin(&g, form))
 			}
 			if got != w {
 				t.Errorf("%s, column %d: %s, want %s", s.name, i, got, w)
@@ -138,7 +166,7 @@ func TestGroup_Queue(t *testing.T) {
 			} else {
 				g.Finish(first.Flight, Return)
 			}
-			f := g.registered[0]
+			f := g.lookup(0)
 			if leavers == len(queue) {
 				if f != nil {
 					t.Errorf("a successor that all have left is there: %+v", f)
@@ -162,7 +190,7 @@ func TestGroup_Slow(t *testing.T) {
 		g.Begin(slow)
 		next := begin(&g, DoFresh)
 		g.Finish(first.Flight, Return)
-		if f := g.registered[0]; f.State != Promoted || f.Picked != slow {
+		if f := g.lookup(0); f.State != Promoted || f.Picked != slow {
 			t.Errorf("the key has %+v, want it promoted", f)
 		}
 		want := slow
@@ -171,7 +199,7 @@ func TestGroup_Slow(t *testing.T) {
 			want = next
 		}
 		g.Resume(slow)
-		if f := g.registered[0]; f.State != Running || f.Leader != want {
+		if f := g.lookup(0); f.State != Running || f.Leader != want {
 			t.Errorf("leave %t: the key has %+v", leave, f)
 		}
 		if left := slow.Reply() == Left; left != leave {
@@ -193,71 +221,17 @@ func TestGroup_Limits(t *testing.T) {
 	if queue[1].Reply() != Pending || queue[2].Reply() != Saturated {
 		t.Errorf("the queue's replies are %d and %d", queue[1].Reply(), queue[2].Reply())
 	}
-	if g.registered[0] != old.Flight {
-		t.Errorf("the key has %+v", g.registered[0])
+	if g.lookup(0) != old.Flight {
+		t.Errorf("the key has %+v", g.lookup(0))
 	}
 	g.Tick()
-	if f := g.registered[0]; f.Leader != queue[0] || f.Since != 2 || !old.Flight.Forgotten || g.Stats.TakenOver != 1 {
+	if f := g.lookup(0); f.Leader != queue[0] || f.Since != 2 || !old.Flight.Forgotten || g.Stats.TakenOver != 1 {
 		t.Errorf("at MaxAge the key has %+v", f)
 	}
 	g.Tick()
 	g.Tick()
 	if f := begin(&g, DoFresh).Flight; f.State != Running || f.Since != 4 {
 		t.Errorf("what is queued behind an overdue flight is %+v", f)
-	}
-}
-
-// TestGroup_Linger checks what begins to linger, and what ends that.
-func TestGroup_Linger(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		do    func(g *Group)
-		lasts bool
-	}{
-		{"nothing", func(*Group) {}, true},
-		{"an error", func(g *Group) { g.Finish(begin(g, DoFresh).Flight, Error) }, false},
-		{"a forgotten flight", func(g *Group) {
-			g.Forget(0)
-			f := begin(g, Do).Flight
-			g.Finish(begin(g, DoFresh, 1).Flight, Return)
-			g.Forget(0)
-			g.Finish(f, Return)
-		}, false},
-		{"an abandoned flight", func(g *Group) {
-			c := begin(g, DoFresh)
-			g.Cancel(c)
-			g.Finish(c.Flight, Return)
-		}, false},
-		{"a queue", func(g *Group) {
-			f := begin(g, DoFresh).Flight
-			begin(g, DoFresh)
-			g.Finish(f, Return)
-		}, false},
-		{"one more than LingerMax", func(g *Group) {
-			for key := 1; key <= g.LingerMax; key++ {
-				g.Finish(begin(g, Do, key).Flight, Return)
-			}
-		}, false},
-		{"one that lingered again", func(g *Group) {
-			g.Finish(begin(g, Do, 1).Flight, Return)
-			g.Finish(begin(g, DoFresh).Flight, Return)
-			g.Finish(begin(g, Do, 2).Flight, Return)
-		}, true},
-		{"an absent key", func(g *Group) {
-			g.Forget(0)
-			c := newCall(DoMulti, 0)
-			c.Absent = true
-			g.Begin(c)
-			g.Finish(c.Flight, Return)
-		}, false},
-		{"Shutdown", func(g *Group) { g.Shutdown() }, false},
-	} {
-		g := Group{Linger: Forever, LingerMax: 2}
-		g.Finish(begin(&g, Do).Flight, Return)
-		test.do(&g)
-		if lasts := g.lingering(0) != nil; lasts != test.lasts {
-			t.Errorf("after %s a success lingers: %t", test.name, lasts)
-		}
 	}
 }
 
@@ -285,5 +259,149 @@ func TestGroup_Multi(t *testing.T) {
 	g.Cancel(cs[0])
 	if cs[0].Reply() != Result || cs[1].Reply() != Left || cs[2].Reply() != Result || running.Reply() != Pending {
 		t.Errorf("replies %d, %d, %d, %d", cs[0].Reply(), cs[1].Reply(), cs[2].Reply(), running.Reply())
+	}
+}
+
+// TestGroup_Hold checks that a flight that is held is not abandoned, and that its context
+// ends with it if no call gets its outcome and that does not linger.
+func TestGroup_Hold(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(g *Group)
+		want error // the cause of its context's end
+	}{
+		{"nothing", func(*Group) {}, Canceled},
+		{"a call joins", func(g *Group) { begin(g, Do) }, nil},
+		{"a call joins and leaves", func(g *Group) { g.Cancel(begin(g, DoContext)) }, Canceled},
+		{"a call joins the other flight of the batch", func(g *Group) { begin(g, Do, 1) }, nil},
+		{"an outcome lingers", func(g *Group) { g.Linger = 1 }, nil},
+		{"one outcome of two lingers", func(g *Group) { g.Linger = 1; g.Forget(0) }, nil},
+		{"both are forgotten", func(g *Group) { g.Linger = 1; g.Forget(0); g.Forget(1) }, Canceled},
+		{"both have a successor", func(g *Group) { g.Linger = 1; begin(g, DoFresh); begin(g, DoFresh, 1) }, Canceled},
+		{"Shutdown", func(g *Group) { g.Linger = 1; g.Shutdown() }, Canceled},
+		{"Shutdown is out of time", func(g *Group) { g.Shutdown(); g.OutOfTime() }, ErrClosed},
+	} {
+		var g Group
+		cs := beginMulti(&g)
+		if !g.Hold(cs[1].Flight) {
+			t.Errorf("%s: a flight that runs is not held", test.name)
+		}
+		g.Cancel(cs[0])
+		f := cs[0].Flight
+		if f.State != Running || f.Cause != nil || g.Stats.Abandoned != 0 {
+			t.Errorf("%s: without callers, the flight is %+v", test.name, f)
+		}
+		test.do(&g)
+		g.Finish(f, Return)
+		if f.Cause != test.want {
+			t.Errorf("%s: the context's cause is %v, want %v", test.name, f.Cause, test.want)
+		}
+	}
+}
+
+// TestGroup_HoldInVain checks what cannot be held.
+func TestGroup_HoldInVain(t *testing.T) {
+	var g Group
+	abandoned := begin(&g, DoContext).Flight
+	g.Cancel(abandoned.Leader)
+	over := begin(&g, DoContext, 1).Flight
+	g.Finish(over, Return)
+	inline := begin(&g, Do, 2).Flight
+	for name, f := range map[string]*Flight{"abandoned": abandoned, "finished": over, "of a Do": inline} {
+		if g.Hold(f) || f.Held {
+			t.Errorf("a flight that is %s was held", name)
+		}
+	}
+}
+
+// TestGroup_ForgetFlight checks that it forgets that flight only.
+func TestGroup_ForgetFlight(t *testing.T) {
+	g := Group{Linger: 9}
+	g.Finish(begin(&g, Do).Flight, Return)
+	f := begin(&g, DoFresh).Flight
+	q := begin(&g, DoFresh).Flight
+	if g.ForgetFlight(q) {
+		t.Error("a queued flight was forgotten")
+	}
+	if !g.ForgetFlight(f) || g.lingers(0) == nil || q.State != Running || g.lookup(0) != q {
+		t.Errorf("got %+v and its successor %+v, want them forgotten and running", f, q)
+	}
+	if g.ForgetFlight(f) {
+		t.Error("a flight was forgotten twice")
+	}
+	nan, other := begin(&g, Do, NaN).Flight, begin(&g, Do, NaN).Flight
+	if !g.ForgetFlight(nan) || !nan.Forgotten || other.Forgotten || g.Len() != 2 {
+		t.Errorf("got %+v beside %+v, want the first forgotten", nan, other)
+	}
+	g.Finish(nan, Return)
+	if g.ForgetFlight(nan) {
+		t.Error("a flight that has finished was forgotten")
+	}
+	if g.Stats.Forgotten != 2 {
+		t.Errorf("got %d forgotten, want 2", g.Stats.Forgotten)
+	}
+}
+
+// TestGroup_ForgetFunc checks that it forgets the flights and outcomes of all keys that
+// match, and counts keys.
+func TestGroup_ForgetFunc(t *testing.T) {
+	g := Group{Linger: 9}
+	for key := range 3 {
+		g.Finish(begin(&g, Do, key).Flight, Return)
+	}
+	begin(&g, DoFresh, 0)
+	q := begin(&g, DoFresh, 0).Flight
+	begin(&g, Do, NaN)
+	begin(&g, Do, NaN)
+	begin(&g, Do, 3)
+	// 0 has a flight and an outcome, 1 an outcome.
+	n := g.ForgetFunc(func(key int) bool { return key < 2 })
+	if n != 4 || g.Stats.Forgotten != 4 {
+		t.Errorf("got %d, counted %d, want 4", n, g.Stats.Forgotten)
+	}
+	if g.lookup(0) != q || g.Len() != 2 || g.lingers(0) != nil || g.lingers(1) != nil || g.lingers(2) == nil {
+		t.Errorf("got %+v for key 0 and %d flights", g.lookup(0), g.Len())
+	}
+}
+
+// TestGroup_NaN checks that calls for a key that does not equal itself share nothing.
+func TestGroup_NaN(t *testing.T) {
+	g := Group{Linger: 9, MaxAge: 1}
+	a, b := begin(&g, Do, NaN), begin(&g, DoFresh, NaN)
+	g.Tick()
+	c := begin(&g, TryDo, NaN)
+	if a.Flight.Leader != a || b.Flight.Leader != b || c.Flight.Leader != c || g.Len() != 3 {
+		t.Errorf("got %d flights, want each call to lead one", g.Len())
+	}
+	if g.Forget(NaN) || !g.ForgetUnshared(NaN) {
+		t.Error("a key that cannot be looked up was forgotten")
+	}
+	g.Finish(a.Flight, Return)
+	if n, _ := g.Lingering(); n != 0 || g.Len() != 2 {
+		t.Errorf("got %d outcomes that linger and %d flights, want 0 and 2", n, g.Len())
+	}
+}
+
+// TestGroup_KeyErrors checks that a key of a batch may have an error of its own.
+func TestGroup_KeyErrors(t *testing.T) {
+	g := Group{Linger: 9}
+	cs := beginMulti(&g)
+	cs[1].Fails = true
+	g.Finish(cs[0].Flight, Return)
+	if a, b := cs[0].Flight, cs[1].Flight; a.Exit != Return || !a.Kept || b.Exit != Error || b.Kept {
+		t.Errorf("got exits %d and %d, want a value that lingers and an error that does not", a.Exit, b.Exit)
+	}
+}
+
+// TestGroup_Follows checks which calls have joined a flight, or were queued in it.
+func TestGroup_Follows(t *testing.T) {
+	g := Group{Linger: 1}
+	leads, joins, queues := begin(&g, Do), begin(&g, Do), begin(&g, DoFresh)
+	g.Finish(leads.Flight, Return)
+	g.Finish(queues.Flight, Return)
+	answered := begin(&g, Do)
+	if leads.Follows || !joins.Follows || !queues.Follows || answered.Follows {
+		t.Errorf("got %t, %t, %t, %t, want a leader and an answered call not to follow",
+			leads.Follows, joins.Follows, queues.Follows, answered.Follows)
 	}
 }
