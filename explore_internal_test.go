@@ -73,6 +73,14 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		r.list()
 		return r
 	}
+	// kept1 returns the lingerers of a group, and one that may be kept there.
+	kept1 := func() (*lingerers[int, int], *lingerer[int, int]) {
+		gs := (&Group[int, int]{Shards: 1, Linger: time.Second}).use()
+		s := gs.at(0)
+		p := &lingerer[int, int]{key: key, shard: s, end: never, place: -1}
+		s.makeIndex().Store(slot[int]{p.key, p.hash}, p)
+		return gs.lingering, p
+	}
 	for name, make := range map[string]guardMaker{
 		"Done": func() guard {
 			c := new(flightContext)
@@ -94,6 +102,40 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		"mark what is unfinished": func() guard {
 			c := new(flightContext)
 			return guard{&c.mu, func() any { return c.canceled }, func() { c.markUnfinished(endedBy(ErrClosed)) }}
+		},
+		"hold": func() guard {
+			c := new(flightContext)
+			return guard{&c.mu, func() any { return c.held }, func() { c.hold() }}
+		},
+		"abandon": func() guard {
+			c := new(flightContext)
+			return guard{&c.mu, func() any { return c.gone.Load() }, func() { c.abandon() }}
+		},
+		"a look refuses": func() guard { // a call of an fn that waits for its own flight
+			c := new(flightContext)
+			e := &edge{from: c, to: c, key: key}
+			c.edges.push(e)
+			c.awaited.Store(true)
+			return guard{&c.mu, func() any { return [...]any{e.to, e.refusal, c.edges} }, func() { _ = e.search() }}
+		},
+		"a call leads that a look may refuse": func() guard {
+			e := &edge{from: new(flightContext)}
+			return guard{&e.from.mu, func() any { return e.leads }, func() { _ = e.lead() }}
+		},
+		"begin to linger": func() guard {
+			l, p := kept1()
+			return guard{&l.mu, func() any { return [...]any{l.order.n, p.place} }, func() { l.begin(p, nil) }}
+		},
+		"drop what lingers": func() guard {
+			l, p := kept1()
+			l.begin(p, nil)
+			return guard{&l.mu, func() any { return [...]any{l.order.n, p.place} }, func() { l.drop(p) }}
+		},
+		"sweep": func() guard {
+			l, p := kept1()
+			p.end = sched.Now()
+			l.begin(p, nil)
+			return guard{&l.mu, func() any { return [...]any{l.order.n, p.place, len(l.sweeps)} }, func() { l.expired() }}
 		},
 		"tell": func() guard {
 			c := new(flightContext)

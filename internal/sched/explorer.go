@@ -152,6 +152,7 @@ type run struct {
 	points      int   // how many have been passed
 	clock, now  int64 // of Now and After; of Step
 	err         error // the first failure
+	settled     bool  // by Settle: no more decisions
 	over        bool
 	ended       chan struct{} // closed when over is set
 
@@ -276,12 +277,11 @@ func (r *run) next(t *thread, yields bool) *thread {
 		}
 	}
 	i := 0
-	switch len(enabled) {
-	case 0:
+	switch {
+	case len(enabled) == 0:
 		r.fail(r.deadlock())
 		return nil
-	case 1:
-	default:
+	case len(enabled) > 1 && !r.settled:
 		i = r.by.pick(r, enabled, !can || yields)
 	}
 	n := enabled[i]
@@ -461,6 +461,9 @@ func Step() int64 {
 	return current.now
 }
 
+// Thread returns the number of the running thread. No other thread of the run has it.
+func Thread() int { return current.cur.id }
+
 // Join, called on the first thread, blocks until all other threads have ended. It does
 // not wait for timers that have not fired, nor for AfterFuncs whose context has not
 // ended.
@@ -474,6 +477,37 @@ func Join() {
 		}
 		return true
 	})
+}
+
+// Settle ends the decisions of a run: from here on, a thread goes on for as long as it
+// can, and then the next one in the ring. It serves for what a program checks at its end,
+// whose order makes no difference.
+func Settle() { current.settled = true }
+
+// FireTimers, called on the first thread, blocks until all timers have fired or were
+// stopped, those as well that are set meanwhile, and all other threads have ended but
+// AfterFuncs whose context has not ended.
+func FireTimers() {
+	r := current
+	Await("timers", func() bool {
+		for _, t := range r.threads[1:] {
+			if !t.done && (!t.watches || t.ready()) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Timers returns the number of timers that have neither fired nor been stopped.
+func Timers() int {
+	n := 0
+	for _, t := range current.threads {
+		if t.daemon && !t.watches && !t.done {
+			n++
+		}
+	}
+	return n
 }
 
 // Watches returns the number of AfterFuncs that are neither called nor stopped.
