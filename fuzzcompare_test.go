@@ -138,7 +138,7 @@ func (d *driver) compareRun(c *fuzzCall) {
 	switch want {
 	case model.ErrClosed:
 		want = coalesce.ErrClosed
-	case model.Canceled:
+	case model.ErrCanceled:
 		want = context.Canceled
 	}
 	own := r.ctx != c.ctx

@@ -47,10 +47,10 @@ const (
 	Saturated              // ErrSaturated
 )
 
-// ErrClosed stands for the Group's, as a cause, and Canceled for that of package context.
+// ErrClosed stands for the Group's, as a cause, and ErrCanceled for that of package context.
 var (
-	ErrClosed = errors.New("closed")
-	Canceled  = errors.New("canceled")
+	ErrClosed   = errors.New("closed")
+	ErrCanceled = errors.New("canceled")
 )
 
 // A Call is one caller's invocation. The caller sets the first fields.

@@ -191,7 +191,7 @@ func (g *Group) Finish(f *Flight, how Exit) {
 		g.finish(f, how)
 	}
 	if f.Held && f.deserted() && !f.kept() {
-		g.end(f, Canceled)
+		g.end(f, ErrCanceled)
 	}
 }
 

@@ -270,15 +270,15 @@ func TestGroup_Hold(t *testing.T) {
 		do   func(g *Group)
 		want error // the cause of its context's end
 	}{
-		{"nothing", func(*Group) {}, Canceled},
+		{"nothing", func(*Group) {}, ErrCanceled},
 		{"a call joins", func(g *Group) { begin(g, Do) }, nil},
-		{"a call joins and leaves", func(g *Group) { g.Cancel(begin(g, DoContext)) }, Canceled},
+		{"a call joins and leaves", func(g *Group) { g.Cancel(begin(g, DoContext)) }, ErrCanceled},
 		{"a call joins the other flight of the batch", func(g *Group) { begin(g, Do, 1) }, nil},
 		{"an outcome lingers", func(g *Group) { g.Linger = 1 }, nil},
 		{"one outcome of two lingers", func(g *Group) { g.Linger = 1; g.Forget(0) }, nil},
-		{"both are forgotten", func(g *Group) { g.Linger = 1; g.Forget(0); g.Forget(1) }, Canceled},
-		{"both have a successor", func(g *Group) { g.Linger = 1; begin(g, DoFresh); begin(g, DoFresh, 1) }, Canceled},
-		{"Shutdown", func(g *Group) { g.Linger = 1; g.Shutdown() }, Canceled},
+		{"both are forgotten", func(g *Group) { g.Linger = 1; g.Forget(0); g.Forget(1) }, ErrCanceled},
+		{"both have a successor", func(g *Group) { g.Linger = 1; begin(g, DoFresh); begin(g, DoFresh, 1) }, ErrCanceled},
+		{"Shutdown", func(g *Group) { g.Linger = 1; g.Shutdown() }, ErrCanceled},
 		{"Shutdown is out of time", func(g *Group) { g.Shutdown(); g.OutOfTime() }, ErrClosed},
 	} {
 		var g Group
