@@ -41,13 +41,13 @@ import "github.com/seed342dcb2d/coalesce/internal/sched"
 type verdict uint8
 
 const (
-	leads    verdict = iota // the key has no flight; the call must register one
-	joins                   // it is counted in its flight, which is running
-	queues                  // it is counted in its flight, and must be listed there
-	answered                // an outcome that lingers is its answer
-	refused                 // an error is its answer
-	ended                   // a receiver's ctx has ended; afterLeaving answers it
-	open                    // from prepare: admit has yet to decide
+	leads     verdict = iota // the key has no flight; the call must register one
+	joins                    // it is counted in its flight, which is running
+	queues                   // it is counted in its flight, and must be listed there
+	answered                 // an outcome that lingers is its answer
+	refused                  // an error is its answer
+	withdrawn                // a receiver's ctx has ended; afterLeaving answers it
+	open                     // from prepare: admit has yet to decide
 )
 
 // A wish says which flights a call may take part in, apart from one that it leads.
@@ -68,7 +68,7 @@ const (
 // counted in one flight and take part in another.
 func (s *shard[K, V]) admit(c *caller[K, V], h uint64, key K, reflexive bool, wants wish) verdict {
 	if c.gone {
-		return ended // AfterFunc's goroutine came first
+		return withdrawn // AfterFunc's goroutine came first
 	}
 	if s.closed {
 		c.err = ErrClosed
@@ -78,7 +78,7 @@ func (s *shard[K, V]) admit(c *caller[K, V], h uint64, key K, reflexive bool, wa
 	if wants != fresh && s.group.lingering != nil && c.lingering(h, key) {
 		return answered
 	}
-	f := s.meet(h, key, reflexive, wants)
+	f := s.lookupOrTakeOver(h, key, reflexive, wants)
 	if f == nil {
 		return leads
 	}

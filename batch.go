@@ -261,7 +261,7 @@ func (c *claim[K, V]) retire(how outcome, endings []ending[K, V]) []ending[K, V]
 // those of the batch, if fn has panicked. No lock may be held.
 func (l *load[K, V]) wake(endings []ending[K, V], keys []K) {
 	s, b := l.claims[0].shard, l.batch
-	alone := b.alone()
+	alone := b.deserted()
 	// A panic that no blocking call receives is logged once for the whole batch. In
 	// Stats.Panics each of its flights counts.
 	logs := l.answers.how == panicked && b.forgone()
@@ -280,16 +280,16 @@ func (l *load[K, V]) wake(endings []ending[K, V], keys []K) {
 		defer logPanic(l.answers.err.(*PanicError), keys...)
 	}
 	if len(endings) > 0 {
-		defer each(0, len(endings), func(i int) { endings[i].report(s.group.hooks) })
+		defer callAll(0, len(endings), func(i int) { endings[i].report(s.group.hooks) })
 	}
 	if alone && !l.lingers && !b.ctx.abandoned() {
 		b.ctx.cancel(context.Canceled) // no call got any of the values
 	}
 }
 
-// reveal returns the flight of claim i, which its caller keeps, or nil if that has
+// share returns the flight of claim i, which its caller keeps, or nil if that has
 // finished and its record is used again. No lock may be held.
-func (l *load[K, V]) reveal(i int32) *flight[K, V] {
+func (l *load[K, V]) share(i int32) *flight[K, V] {
 	c := &l.claims[i]
 	c.shard.mu.Lock()
 	defer c.shard.mu.Unlock()
@@ -348,8 +348,8 @@ func (b *batch[K, V]) forgone() bool {
 	return b.panickers == 0
 }
 
-// alone reports whether no caller is left.
-func (b *batch[K, V]) alone() bool {
+// deserted reports whether no caller is left.
+func (b *batch[K, V]) deserted() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.callers == 0

@@ -122,7 +122,7 @@ func TestBatch_ConcludedIsNotAbandoned(t *testing.T) {
 	s.note(callLed, l.add(s, h, 1), &c)
 	s.mu.Unlock()
 	b.counted(1)
-	c.flight = l.reveal(0)
+	c.flight = l.share(0)
 	b.conclude()
 	if !c.withdraw(ctx) {
 		t.Fatal("the call has not left")

@@ -107,19 +107,19 @@ import (
 // only if the DoMulti does not lead its flight, or has left it.
 type caller[K comparable, V any] struct {
 	// Set before the call takes part, or in the critical section in which it begins to.
-	shard  *shard[K, V]
-	ctx    context.Context                  // nil for Do and TryDo
-	done   <-chan struct{}                  // ctx.Done(); nil if ctx never ends
-	fn     func(context.Context) (V, error) // nil for Do and TryDo
-	edge   *edge                            // nil unless fn of a flight made the call
-	ch     chan Result[V]                   // of a receiver
-	stop   func() bool                      // of a receiver: stops AfterFunc; may be nil
-	inline bool                             // if it leads, fn runs on its goroutine
-	key    bool                             // it is a key of a DoMulti
+	shard   *shard[K, V]
+	ctx     context.Context                  // nil for Do and TryDo
+	done    <-chan struct{}                  // ctx.Done(); nil if ctx never ends
+	fn      func(context.Context) (V, error) // nil for Do and TryDo
+	edge    *edge                            // nil unless fn of a flight made the call
+	ch      chan Result[V]                   // of a receiver
+	stop    func() bool                      // of a receiver: stops AfterFunc; may be nil
+	inline  bool                             // if it leads, fn runs on its goroutine
+	ofMulti bool                             // it is a key of a DoMulti
 
 	// Set by takeTurn: ctx.Err reported an end, even if done is not closed, or the call
 	// has been refused. Read only on the goroutine that called takeTurn.
-	ended bool
+	mustLeave bool
 
 	// Guarded by the shard's lock until the flight is finished (W3) or the caller has
 	// left. Nothing changes them after that, but forgo sets gone, under the lock.
@@ -180,7 +180,7 @@ func (c *caller[K, V]) prepare(gs *groupState[K, V], key K, wants wish) (h uint6
 	h, reflexive = gs.hash(key) // may panic, when nothing has been counted or begun
 	if c.ctx != nil {
 		if c.err = c.ctx.Err(); c.err != nil {
-			gs.ended.add(1)
+			gs.endedOnEntry.add(1)
 			return h, reflexive, refused
 		}
 	}
@@ -214,7 +214,7 @@ func (c *caller[K, V]) arriveLocked(h uint64, key K, reflexive bool, wants wish)
 	s := c.shard
 	v := s.admit(c, h, key, reflexive, wants)
 	switch v {
-	case answered, ended:
+	case answered, withdrawn:
 		c.gone = true // a receiver whose ctx ends later does not leave, nor answer again
 		s.mu.Unlock()
 	case refused:
@@ -352,7 +352,7 @@ func (c *caller[K, V]) guard(code func()) {
 // panic, or c is no such call. No lock may be held.
 func (c *caller[K, V]) forgo() {
 	f, s := c.flight, c.shard
-	if c.key || c.seat.done == nil {
+	if c.ofMulti || c.seat.done == nil {
 		return // its panic is a Result
 	}
 	s.mu.Lock()
@@ -367,7 +367,7 @@ func (c *caller[K, V]) forgo() {
 // await blocks until c's flight has finished or c's context has ended, and returns the
 // answer. It panics if fn or Clone did. No lock may be held.
 func (c *caller[K, V]) await() (v V, shared bool, err error) {
-	if c.ended || !sched.WaitEither(c.seat.done, c.done) {
+	if c.mustLeave || !sched.WaitEither(c.seat.done, c.done) {
 		return c.awaitLeft()
 	}
 	c.edge.drop() // the fn that made the call waits no longer
@@ -429,8 +429,8 @@ func (s *shard[K, V]) depart(c *caller[K, V]) *caller[K, V] {
 		c.listed.unlist()
 	}
 	if c.seat.done != nil {
-		if c.key {
-			f.countKey(c.seat, -1)
+		if c.ofMulti {
+			f.countSilent(c.seat, -1)
 		}
 		f.rise(c.seat)
 	}
@@ -518,7 +518,7 @@ func (c *caller[K, V]) cancelAbandoned(ctx context.Context) {
 // the Leave hook. No lock may be held.
 func (c *caller[K, V]) answerLeft(ctx context.Context) {
 	if c.flight == nil { // a receiver that never took part: no step in a shard counts it
-		c.shard.group.ended.add(1)
+		c.shard.group.endedOnEntry.add(1)
 	}
 	switch {
 	case c.answered != nil:

@@ -92,7 +92,7 @@ func (c *caller[K, V]) listen(h uint64, key K, reflexive bool, v verdict) {
 		c.flight.spawn()
 	case joins, queues:
 		c.list()
-		c.watch()
+		c.armLook()
 		c.shard.mu.Unlock()
 		c.announce()
 	case answered, refused:

@@ -36,12 +36,12 @@ type flightContext struct {
 	// the Start hook returns.
 	values context.Context
 
-	mu       sched.Mutex      // guards the fields from done to gone, and edges
-	done     sched.Completion // nil until Done is called
-	canceled context.Context  // has ended, with the cause of c's end; nil until mark
-	after    list[*afterFunc] // the functions that are registered and not yet called
-	held     bool             // Hold was called (hold.go); never reset
-	gone     sched.Bool       // the flight, or the batch, is abandoned; never reset; read without mu, too
+	mu    sched.Mutex      // guards the fields from done to gone, and edges
+	done  sched.Completion // nil until Done is called
+	end   context.Context  // has ended, with the cause of c's end; nil until mark
+	after list[*afterFunc] // the functions that are registered and not yet called
+	held  bool             // Hold was called (hold.go); never reset
+	gone  sched.Bool       // the flight, or the batch, is abandoned; never reset; read without mu, too
 
 	// finished is set under the shard's lock when the flight finishes. For a batch,
 	// conclude sets it before the first of its flights finishes.
@@ -108,7 +108,7 @@ func (c *flightContext) Done() <-chan struct{} {
 // Err implements [context.Context]. It returns [context.Canceled] once c has ended, and
 // [context.Cause] returns the cause.
 func (c *flightContext) Err() error {
-	if c.ended() == nil {
+	if c.endedAs() == nil {
 		return nil
 	}
 	return context.Canceled
@@ -121,7 +121,7 @@ func (c *flightContext) Value(key any) any {
 	case any(flightKey{}):
 		return c
 	case canceledKey:
-		if end := c.ended(); end != nil {
+		if end := c.endedAs(); end != nil {
 			return end.Value(key)
 		}
 		// The leader's context must not answer in place of c. After nil, package
@@ -134,19 +134,19 @@ func (c *flightContext) Value(key any) any {
 // String returns the name that a derived context prints for its parent.
 func (c *flightContext) String() string { return "coalesce.Flight" }
 
-// ended returns the standard context that has ended with c's cause, or nil if c has not
+// endedAs returns the standard context that has ended with c's cause, or nil if c has not
 // ended. c.mu must not be held.
-func (c *flightContext) ended() context.Context {
+func (c *flightContext) endedAs() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settle()
-	return c.canceled
+	return c.end
 }
 
 // settle closes the Done channel, if there is one and c has been marked. The goroutine
 // that has marked c may not have come to that. c.mu must be held.
 func (c *flightContext) settle() {
-	if c.canceled != nil && c.done != nil && !sched.IsComplete(c.done) {
+	if c.end != nil && c.done != nil && !sched.IsComplete(c.done) {
 		sched.Complete(c.done)
 	}
 }
@@ -169,7 +169,7 @@ func (c *flightContext) settle() {
 func (c *flightContext) AfterFunc(fn func()) (stop func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.canceled != nil {
+	if c.end != nil {
 		sched.Go(fn)
 		return func() bool { return false }
 	}
@@ -183,7 +183,7 @@ func (c *flightContext) AfterFunc(fn func()) (stop func() bool) {
 func (c *flightContext) stop(a *afterFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.canceled != nil || a.fn == nil {
+	if c.end != nil || a.fn == nil {
 		return false // after mark, a.fn belongs to the goroutine that has marked c
 	}
 	c.after.remove(a)
@@ -220,10 +220,10 @@ func (c *flightContext) cancelAs(ctx context.Context) {
 func (c *flightContext) mark(end context.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.canceled != nil {
+	if c.end != nil {
 		return false
 	}
-	c.canceled = end
+	c.end = end
 	return true
 }
 
@@ -239,10 +239,10 @@ func (c *flightContext) mark(end context.Context) bool {
 func (c *flightContext) markUnfinished(end context.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.canceled != nil || c.finished.Load() {
+	if c.end != nil || c.finished.Load() {
 		return false
 	}
-	c.canceled = end
+	c.end = end
 	return true
 }
 

@@ -38,13 +38,13 @@ import (
 //
 // A cycle that is closed stays closed, so there is no hurry to find it. A nested call
 // that joins a flight or is queued in one arms a timer, and one that has no answer when
-// the timer fires looks: is there a way from the flight that it waits for back to the
-// flight whose fn made it? The call of C finds the way through B and C'. It is refused:
+// the timer fires looks: is there a path from the flight that it waits for back to the
+// flight whose fn made it? The call of C finds the path through B and C'. It is refused:
 // it leaves A as if its context had ended, and the keys of its error are c, a, b, c.
 //
 // Every cycle has a call that arms a timer, because a flight that has just been led has
 // no edges yet. The last of these calls closes the cycle, and looks later than that. If
-// others of the cycle look, too, the first one to find a way is refused.
+// others of the cycle look, too, the first one to find a path is refused.
 //
 // Invariants:
 //  D1. The lock of a flight's context guards the edges that begin at that flight. For an
@@ -64,11 +64,11 @@ import (
 //      take a moment to wake up and remove the edge (see stale). A call that leaves
 //      removes its edge before that, or in the same critical section. Otherwise another
 //      call could be refused for a wait that is over.
-//  D5. A way that was found counts only if it is found again, edge by edge. Then all its
+//  D5. A path that was found counts only if it is found again, edge by edge. Then all its
 //      edges existed at the moment between, as none of them is ever added again. A look
 //      removes the edge of its own call before it releases looking. So no other look
 //      finds that cycle, and one call of it is refused.
-//  D6. No way leads to a flight if no edge has ever led to it, nor to a flight queued
+//  D6. No path leads to a flight if no edge has ever led to it, nor to a flight queued
 //      behind it. awaited is set when one does. Most nested calls come from flights in
 //      which it is not set, and do not look. It suffices to set it when an edge is
 //      added: a flight is queued before an edge leads to it, and is never put behind
@@ -182,7 +182,7 @@ func nestedIn(ctx context.Context) *edge {
 // goes on waiting, and the flights of the cycle wait for each other until a call of the
 // cycle leaves. A call whose context can never end is not concerned: its edge counts.
 func (e *edge) stale() bool {
-	return e.done != nil && (e.from.canceled != nil || sched.IsComplete(e.done))
+	return e.done != nil && (e.from.end != nil || sched.IsComplete(e.done))
 }
 
 // point adds e to the graph, as an edge to f. It does nothing if e is nil, or if f has no
@@ -224,10 +224,10 @@ func (e *edge) remove() {
 	}
 }
 
-// lead keeps looks from refusing the call of e, which is about to lead the flight that it
-// was queued in. If one has refused the call already, lead returns the error, and the
-// call must not lead. e may be nil. A shard's lock may be held.
-func (e *edge) lead() (refusal error) {
+// exempt keeps looks from refusing the call of e, which is about to lead the flight that
+// it was queued in. If one has refused the call already, exempt returns the error, and
+// the call must not lead. e may be nil. A shard's lock may be held.
+func (e *edge) exempt() (refusal error) {
 	if e == nil {
 		return nil
 	}
@@ -237,10 +237,10 @@ func (e *edge) lead() (refusal error) {
 	return e.refusal
 }
 
-// watch arms the timer of c, a nested call that has joined a flight or is queued in one.
-// It does nothing for other calls, and if c's flight has no context. c must be on the
-// heap, and its shard locked.
-func (c *caller[K, V]) watch() {
+// armLook arms the timer of c, a nested call that has joined a flight or is queued in
+// one. It does nothing for other calls, and if c's flight has no context. c must be on
+// the heap, and its shard locked.
+func (c *caller[K, V]) armLook() {
 	if e := c.edge; e != nil && c.flight.context() != nil {
 		e.timer = sched.After(lookAfter, func() {
 			if err := e.search(); err != nil {
@@ -265,7 +265,7 @@ func (c *caller[K, V]) refuse(err error) {
 	}
 }
 
-// search looks for a way from the flight that e leads to back to the flight where e
+// search looks for a path from the flight that e leads to back to the flight where e
 // begins. If there is one, search removes e and returns a *DeadlockError: from then on
 // the call waits for nothing, and must be refused. search returns nil if there is none,
 // or if the call does not wait any more, or leads. No lock may be held.
@@ -283,22 +283,22 @@ func (e *edge) search() error {
 	if !waits {
 		return nil
 	}
-	way := l.find(first)
-	if way == nil || !stands(way) {
+	path := l.find(first)
+	if path == nil || !stands(path) {
 		return nil
 	}
-	// e comes last: while it was there, the rest of the way has been seen twice.
+	// e comes last: while it was there, the rest of the path has been seen twice.
 	e.from.mu.Lock()
 	defer e.from.mu.Unlock()
 	if e.to == nil || e.leads {
 		return nil
 	}
 	e.remove()
-	e.refusal = &DeadlockError{Keys: keysOn(way)}
+	e.refusal = &DeadlockError{Keys: keysAlong(path)}
 	return e.refusal
 }
 
-// A look is one search for a way through the graph.
+// A look is one search for a path through the graph.
 type look struct {
 	number  uint64
 	reached map[*flightContext]hop // by which hop each node was reached first
@@ -314,10 +314,10 @@ type hop struct {
 	from, to *flightContext
 }
 
-// find returns a shortest way from the end of the first hop back to its beginning, as a
+// find returns a shortest path from the end of the first hop back to its beginning, as a
 // list of hops that begins with the first, or nil if there is none. looking must be
 // held, and no other lock.
-func (l *look) find(first hop) (way []hop) {
+func (l *look) find(first hop) (path []hop) {
 	target := first.from
 	l.reach(first)
 	for len(l.next) > 0 {
@@ -325,10 +325,10 @@ func (l *look) find(first hop) (way []hop) {
 		l.next = l.next[1:]
 		if n == target {
 			for h := l.reached[n]; ; h = l.reached[h.from] {
-				way = append(way, h)
+				path = append(path, h)
 				if h.edge == first.edge {
-					slices.Reverse(way)
-					return way
+					slices.Reverse(path)
+					return path
 				}
 			}
 		}
@@ -377,9 +377,9 @@ func (l *look) leave(n *flightContext) {
 	}
 }
 
-// stands reports whether all hops of the way are still possible (D5).
-func stands(way []hop) bool {
-	return !slices.ContainsFunc(way, func(h hop) bool { return !h.stands() })
+// stands reports whether all hops of the path are still possible (D5).
+func stands(path []hop) bool {
+	return !slices.ContainsFunc(path, func(h hop) bool { return !h.stands() })
 }
 
 // stands reports whether h is still possible, and its flights have not finished.
@@ -395,10 +395,10 @@ func (h hop) stands() bool {
 	return h.edge.to == h.to && !h.edge.stale()
 }
 
-// keysOn returns the keys of the flights on a way, which is a cycle. The first hop comes
-// second, as its key is the one that the refused call asks for.
-func keysOn(way []hop) (keys []any) {
-	for _, h := range way {
+// keysAlong returns the keys of the flights on a path, which is a cycle. The first hop
+// comes second, as its key is the one that the refused call asks for.
+func keysAlong(path []hop) (keys []any) {
+	for _, h := range path {
 		if h.edge != nil { // ahead leads to a flight of the same key
 			keys = append(keys, h.key)
 		}

@@ -55,7 +55,7 @@ func callIn(form int, ctx context.Context, g *Group[int, int], keys []int, fn fu
 func TestDeadlock_EdgesAreRemoved(t *testing.T) {
 	type scene struct {
 		name  string
-		fresh bool // of those in the way
+		fresh bool // of those in the path
 		enter func(g *Group[int, int], hold chan struct{})
 		leave bool
 	}
@@ -265,7 +265,7 @@ func TestDeadlock_GraphIsEmptyWhenAllIsOver(t *testing.T) {
 	}
 }
 
-// TestDeadlock_Walk: the search finds a way where there is one, whatever the
+// TestDeadlock_Walk: the search finds a path where there is one, whatever the
 // graph looks like, and only along what counts. It is compared with the closure
 // of the edges.
 func TestDeadlock_Walk(t *testing.T) {
@@ -398,11 +398,11 @@ func TestDeadlock_SearchesWhereThereMayBeACycle(t *testing.T) {
 		return looks > before
 	}
 	if searched() {
-		t.Error("it searches for a way to a flight that no call waits for")
+		t.Error("it looks for a path to a flight that no call waits for")
 	}
 	point(&edge{from: new(flightContext)}, behind)
 	if !searched() {
-		t.Error("it does not search for a way to a flight that others wait for")
+		t.Error("it does not look for a path to a flight that others wait for")
 	}
 }
 

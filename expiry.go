@@ -99,7 +99,7 @@ func (l *lingerers[K, V]) begin(p, old *lingerer[K, V]) (gone *lingerer[K, V]) {
 	heap.Push(&l.order, p)
 	p.answers.Store(true)
 	if p.end != never {
-		l.watch(sched.Now())
+		l.planSweep(sched.Now())
 	}
 	return gone
 }
@@ -136,15 +136,15 @@ func (l *lingerers[K, V]) clear() {
 	}
 }
 
-// watch starts a sweep if none is due soon after the end of the first to expire: at most a
-// sixteenth of the life of that one later, or a second, whichever is less. now is the
-// time. l.mu must be held.
+// planSweep starts a sweep if none is due soon after the end of the first to expire: at
+// most a sixteenth of the life of that one later, or a second, whichever is less. now is
+// the time. l.mu must be held.
 //
 // If that sweep is due before those that are to come, they stay, as the last of them is
 // the next again when it is over. This is why sweeps is a stack and not one time: with
 // outcomes that linger for a moment, beside one that lingers for an hour, each sweep would
 // otherwise start another timer of an hour.
-func (l *lingerers[K, V]) watch(now int64) {
+func (l *lingerers[K, V]) planSweep(now int64) {
 	if now < l.read {
 		// This is another clock. What seems to come from the future has expired, and the
 		// timers that were to free it may never fire.
@@ -219,7 +219,7 @@ func (l *lingerers[K, V]) expired() (gone []*lingerer[K, V], again bool) {
 	for range sweepBatch {
 		p := l.order.first()
 		if p == nil || p.end > now {
-			l.watch(now)
+			l.planSweep(now)
 			return gone, false
 		}
 		l.remove(p)

@@ -97,11 +97,11 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		},
 		"mark": func() guard {
 			c := new(flightContext)
-			return guard{&c.mu, func() any { return c.canceled }, func() { c.mark(endedBy(ErrClosed)) }}
+			return guard{&c.mu, func() any { return c.end }, func() { c.mark(endedBy(ErrClosed)) }}
 		},
 		"mark what is unfinished": func() guard {
 			c := new(flightContext)
-			return guard{&c.mu, func() any { return c.canceled }, func() { c.markUnfinished(endedBy(ErrClosed)) }}
+			return guard{&c.mu, func() any { return c.end }, func() { c.markUnfinished(endedBy(ErrClosed)) }}
 		},
 		"hold": func() guard {
 			c := new(flightContext)
@@ -120,7 +120,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		},
 		"a call leads that a look may refuse": func() guard {
 			e := &edge{from: new(flightContext)}
-			return guard{&e.from.mu, func() any { return e.leads }, func() { _ = e.lead() }}
+			return guard{&e.from.mu, func() any { return e.leads }, func() { _ = e.exempt() }}
 		},
 		"begin to linger": func() guard {
 			l, p := kept1()
@@ -159,7 +159,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		},
 		"reveal a flight of a batch": func() guard {
 			s, l, f := batched()
-			return guard{&s.mu, func() any { return f.known }, func() { l.reveal(0) }}
+			return guard{&s.mu, func() any { return f.known }, func() { l.share(0) }}
 		},
 		"finish a batch": func() guard {
 			s, l, _ := batched()
@@ -205,7 +205,7 @@ func TestExplore_ReleasesOfAbandoned(t *testing.T) {
 			b.mu.Unlock()
 		})
 		sched.Go(func() {
-			if b.alone() {
+			if b.deserted() {
 				err = fmt.Errorf("callers is read outside of the lock")
 			}
 		})

@@ -30,7 +30,7 @@ func KeptIn[K comparable, V any](g *Group[K, V]) (kept []Kept[K, V], err error) 
 	}
 	indexed := 0
 	for s := range gs.all() {
-		x := s.lingerers.Load()
+		x := s.outcomes.Load()
 		if x == nil {
 			continue
 		}

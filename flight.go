@@ -98,7 +98,7 @@ type flight[K comparable, V any] struct {
 	detached bool // forgotten: in the shard's list, not in its table
 	outcome  outcome
 	seated   uint8            // how many calls wait on done, at most perCompletion
-	keys     uint8            // how many of these are keys of DoMultis, which do not panic
+	silent   uint8            // how many of these are keys of DoMultis, which do not panic
 	callers  int32            // see F3
 	done     sched.Completion // where the first calls wait; made by the first of them
 	cold     *cold[K, V]      // nil until it is needed; then it stays with the record
@@ -369,7 +369,7 @@ func (f *flight[K, V]) setOutcome(how outcome, v V, err error) {
 	f.state = finished
 	if c := f.context(); c != nil && f.batch() == nil { // conclude has done it for a batch
 		f.cold.fn = nil
-		c.finished.Store(true) // atomic: a search for a cycle may hold another lock only
+		c.finished.Store(true) // atomic: a look may hold another lock only
 	}
 }
 
@@ -427,13 +427,13 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 // it: those that wait on a seat, except keys of DoMultis, and a leader that runs fn
 // itself. f must be unfinished, and fn must have started. The shard's lock must be held.
 func (f *flight[K, V]) panickers() int {
-	n := int(f.seated - f.keys)
+	n := int(f.seated - f.silent)
 	if f.cold == nil || f.cold.fn == nil && f.cold.batch == nil {
 		n++ // fn runs on its leader's goroutine
 	}
 	if f.cold != nil {
 		for b := f.cold.blocks.last; b != nil; b = b.prev {
-			n += int(b.n - b.keys)
+			n += int(b.n - b.silent)
 		}
 	}
 	return n

@@ -150,7 +150,7 @@ func (g *Group[K, V]) ForgetFunc(match func(K) bool) int {
 				}
 			}
 		}
-		x := s.lingerers.Load()
+		x := s.outcomes.Load()
 		if x == nil {
 			continue
 		}

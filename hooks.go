@@ -318,12 +318,12 @@ func orBackground(ctx context.Context) context.Context {
 	return ctx
 }
 
-// each calls the function with all numbers from i up to but not including n. If a call
+// callAll calls the function with all numbers from i up to but not including n. If a call
 // exits the goroutine, the remaining calls are made while the goroutine exits.
-func each(i, n int, do func(i int)) {
+func callAll(i, n int, do func(i int)) {
 	defer func() {
 		if i < n {
-			each(i+1, n, do)
+			callAll(i+1, n, do)
 		}
 	}()
 	for ; i < n; i++ {

@@ -13,8 +13,8 @@ import (
 // To take over is to forget: the overdue flight is detached and runs on, and the
 // outcome that lingers for its key is dropped. There are two ways:
 //
-//   - meet, if nothing is queued behind the flight: the call that finds it overdue
-//     detaches it and leads the next flight.
+//   - lookupOrTakeOver, if nothing is queued behind the flight: the call that finds it
+//     overdue detaches it and leads the next flight.
 //   - expire, if there is a successor. That must not depend on a further call, so the
 //     first call to queue arms a timer, which detaches the overdue flight and so
 //     promotes the successor.
@@ -36,11 +36,12 @@ func (s *shard[K, V]) remaining(f *flight[K, V]) time.Duration {
 	return s.group.maxAge - time.Duration(sched.Now()-f.born)
 }
 
-// meet returns the flight that is registered for key, as lookup does, unless it is
-// overdue and the call that wants it may take over from it at once: then meet detaches
-// it and returns nil. A DoFresh does not take over, but queues. For the other calls
-// admit has found no outcome for key, so there is none to drop. s.mu must be held.
-func (s *shard[K, V]) meet(h uint64, key K, reflexive bool, wants wish) *flight[K, V] {
+// lookupOrTakeOver returns the flight that is registered for key, as lookup does, unless
+// it is overdue and the call that wants it may take over from it at once: then
+// lookupOrTakeOver detaches it and returns nil. A DoFresh does not take over, but queues.
+// For the other calls admit has found no outcome for key, so there is none to drop. s.mu
+// must be held.
+func (s *shard[K, V]) lookupOrTakeOver(h uint64, key K, reflexive bool, wants wish) *flight[K, V] {
 	f := s.lookup(h, key, reflexive)
 	if f == nil || wants == fresh || !s.overdue(f) || f.queue() != nil {
 		return f

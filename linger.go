@@ -80,12 +80,12 @@ type index[K comparable, V any] = xsync.MapOf[slot[K], *lingerer[K, V]]
 // makeIndex returns the index of s, and makes it for the first lingerer. s.mu must be
 // held.
 func (s *shard[K, V]) makeIndex() *index[K, V] {
-	x := s.lingerers.Load()
+	x := s.outcomes.Load()
 	if x == nil {
 		x = xsync.NewMapOfWithHasher[slot[K], *lingerer[K, V]](func(at slot[K], _ uint64) uint64 {
 			return uint64(at.hash)
 		})
-		s.lingerers.CompareAndSwap(nil, x)
+		s.outcomes.CompareAndSwap(nil, x)
 	}
 	return x
 }
@@ -93,7 +93,7 @@ func (s *shard[K, V]) makeIndex() *index[K, V] {
 // indexed returns the lingerer that the index of s has for key, or nil. It may answer no
 // more. indexed takes no lock.
 func (s *shard[K, V]) indexed(hash uint32, key K) *lingerer[K, V] {
-	x := s.lingerers.Load()
+	x := s.outcomes.Load()
 	if x == nil {
 		return nil
 	}
@@ -108,7 +108,7 @@ func (p *lingerer[K, V]) unindex() {
 	if p == nil {
 		return
 	}
-	p.shard.lingerers.Load().Compute(slot[K]{p.key, p.hash}, func(q *lingerer[K, V], _ bool) (*lingerer[K, V], bool) {
+	p.shard.outcomes.Load().Compute(slot[K]{p.key, p.hash}, func(q *lingerer[K, V], _ bool) (*lingerer[K, V], bool) {
 		return q, q == nil || q == p
 	})
 }

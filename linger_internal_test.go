@@ -268,7 +268,7 @@ func (gs *groupState[K, V]) check(moving bool) (n int, err error) {
 	}
 	size := 0
 	for s := range gs.all() {
-		if x := s.lingerers.Load(); x != nil {
+		if x := s.outcomes.Load(); x != nil {
 			size += x.Size()
 		}
 	}

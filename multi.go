@@ -46,7 +46,7 @@ type multi[K comparable, V any] struct {
 	spare []caller[K, V] // for keys that it does not lead
 	edges []*edge        // one for each key, if fn of another flight made the call
 
-	lingerers []*lingerer[K, V] // that answer keys
+	hits []*lingerer[K, V] // that answer keys
 }
 
 // A part is one key of a DoMulti. It is small, as most parts are of keys that the call
@@ -106,7 +106,7 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 	gs := g.use()
 	m := multi[K, V]{group: gs, ctx: ctx, fn: fn, parts: gs.distinct(keys)}
 	if err := ctx.Err(); err != nil {
-		gs.ended.add(int64(len(m.parts)))
+		gs.endedOnEntry.add(int64(len(m.parts)))
 		results := make(map[K]Result[V], len(m.parts))
 		for i := range m.parts {
 			results[m.parts[i].key] = Result[V]{Err: err}
@@ -205,7 +205,7 @@ func (m *multi[K, V]) lead(i int, from *edge) bool {
 	if from != nil || gs.lingering != nil {
 		return false
 	}
-	m.ask()
+	m.askDone()
 	s := gs.shard(p.hash)
 	s.mu.Lock()
 	free := !s.closed && s.lookup(p.hash, p.key, p.reflexive) == nil
@@ -231,9 +231,9 @@ func (m *multi[K, V]) register(i int, s *shard[K, V]) *flight[K, V] {
 	return m.load.add(s, p.hash, p.key)
 }
 
-// ask asks the context of the call for its Done channel, once, and before the first key
-// is claimed: that may panic or exit.
-func (m *multi[K, V]) ask() {
+// askDone asks the context of the call for its Done channel, once, and before the first
+// key is claimed: that may panic or exit.
+func (m *multi[K, V]) askDone() {
 	if !m.asked {
 		m.asked, m.done = true, m.ctx.Done()
 	}
@@ -249,10 +249,10 @@ func (m *multi[K, V]) ask() {
 func (m *multi[K, V]) claim(i int, from *edge) {
 	p := &m.parts[i]
 	s := m.group.shard(p.hash)
-	c := caller[K, V]{shard: s, ctx: m.ctx, key: true}
+	c := caller[K, V]{shard: s, ctx: m.ctx, ofMulti: true}
 	v := answered
 	if m.group.lingering == nil || !c.lingering(p.hash, p.key) {
-		m.ask() // not for keys that are answered at once: it allocates
+		m.askDone() // not for keys that are answered at once: it allocates
 		c.done = m.done
 		if from != nil {
 			c.edge = &edge{from: from.from, done: from.done}
@@ -270,15 +270,15 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 	p.verdict = v
 	switch v {
 	case answered:
-		p.index = int32(len(m.lingerers))
-		m.lingerers = append(m.lingerers, c.lingerer)
+		p.index = int32(len(m.hits))
+		m.hits = append(m.hits, c.lingerer)
 	case refused:
-		p.caller = m.keep(c)
+		p.caller = m.onHeap(c)
 	case joins, queues:
 		if v == joins && c.edge == nil {
-			p.caller = m.keep(c)
+			p.caller = m.onHeap(c)
 			p.caller.seat = c.flight.sit()
-			c.flight.countKey(p.caller.seat, 1)
+			c.flight.countSilent(p.caller.seat, 1)
 			s.mu.Unlock()
 			return
 		}
@@ -290,13 +290,13 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 		p.caller = new(caller[K, V])
 		*p.caller = c
 		p.caller.list()
-		p.caller.watch()
+		p.caller.armLook()
 		s.mu.Unlock()
 	}
 }
 
-// keep returns a copy of c on the heap, where a few share an allocation.
-func (m *multi[K, V]) keep(c caller[K, V]) *caller[K, V] {
+// onHeap returns a copy of c on the heap, where a few share an allocation.
+func (m *multi[K, V]) onHeap(c caller[K, V]) *caller[K, V] {
 	if len(m.spare) == 0 {
 		m.spare = make([]caller[K, V], min(8, len(m.parts)))
 	}
@@ -333,7 +333,7 @@ func (m *multi[K, V]) announce() {
 			m.leave(context.Background())
 		}
 	}()
-	each(0, len(m.parts), func(i int) {
+	callAll(0, len(m.parts), func(i int) {
 		if c := m.parts[i].caller; c != nil && c.joined != nil {
 			c.callJoin()
 		}
@@ -347,7 +347,7 @@ func (m *multi[K, V]) receive() {
 	if m.group.hooks == nil {
 		return
 	}
-	each(0, len(m.parts), func(i int) {
+	callAll(0, len(m.parts), func(i int) {
 		if c := m.parts[i].caller; c != nil && !c.gone {
 			c.receive()
 		}
@@ -389,8 +389,8 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 	for i := range m.parts {
 		p := &m.parts[i]
 		if p.led() {
-			if f := m.load.reveal(p.index); f != nil {
-				p.caller = &caller[K, V]{shard: m.group.shard(p.hash), ctx: m.ctx, flight: f, key: true, leads: true}
+			if f := m.load.share(p.index); f != nil {
+				p.caller = &caller[K, V]{shard: m.group.shard(p.hash), ctx: m.ctx, flight: f, ofMulti: true, leads: true}
 			}
 		}
 		// A flight that has finished meanwhile keeps its result for the call.
@@ -398,9 +398,9 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 			left = append(left, c)
 		}
 	}
-	defer each(0, len(left), func(i int) { left[i].answerLeft(ctx) })
+	defer callAll(0, len(left), func(i int) { left[i].answerLeft(ctx) })
 	// The contexts of all keys end before a hook takes its time.
-	each(0, len(left), func(i int) { left[i].cancelAbandoned(ctx) })
+	callAll(0, len(left), func(i int) { left[i].cancelAbandoned(ctx) })
 }
 
 // dropEdges removes the edges of the call. It may be called again, and no lock may be
@@ -423,7 +423,7 @@ func (m *multi[K, V]) answer(p *part[K, V]) Result[V] {
 			return Result[V]{Val: v, Err: err}
 		}
 	case p.verdict == answered:
-		l := m.lingerers[p.index]
+		l := m.hits[p.index]
 		r := l.result()
 		if l.clones(m.group.clone) {
 			r = m.cloned(p, r)

@@ -31,9 +31,10 @@ import (
 //  3. Add a field to Stats, and a line to the Stats method that sets it from the step.
 //     If it is a new class of calls, add it to the sum of Calls.
 //
-// Not noted here: shard.lead, leadAlone and multi.lead, which are to be fast, count callLed
-// themselves; no edge leads to their flights. Steps that are made without a shard's lock have counters of their own (groupState.ended,
-// lingerers.hits and hooks.panics), and lingerers.evicted is under a lock of its own.
+// Not noted here: shard.lead, leadAlone and multi.lead, which are to be fast, count
+// callLed themselves; no edge leads to their flights. Steps that are made without a
+// shard's lock have counters of their own (groupState.endedOnEntry, lingerers.hits and
+// hooks.panics), and lingerers.evicted is under a lock of its own.
 
 // A step is one in the life of a call or a flight. Each shard counts them.
 type step uint8

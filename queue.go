@@ -149,7 +149,7 @@ func (c *caller[K, V]) queue(fn func() (V, error)) (v V, shared bool, err error)
 		q.list()
 	}
 	q.seat = q.flight.sit()
-	q.watch()
+	q.armLook()
 	q.shard.mu.Unlock()
 	q.announce()
 	// More than one may be complete by now. takeTurn and await look at the state of the
@@ -190,8 +190,8 @@ func (c *caller[K, V]) takeTurn() bool {
 	// ctx is asked before the lock, so it may end between the two. That is as if it had
 	// ended when fn was running.
 	if c.done != nil {
-		c.guard(func() { c.ended = c.ctx.Err() != nil })
-		if c.ended {
+		c.guard(func() { c.mustLeave = c.ctx.Err() != nil })
+		if c.mustLeave {
 			return false
 		}
 	}
@@ -201,14 +201,14 @@ func (c *caller[K, V]) takeTurn() bool {
 	if c.gone || f.state != promoted || !c.promoted {
 		// The flight has finished, or it is not c's turn, or c has left. A blocked call
 		// has left by now only if a look has refused it, and must not wait for its seat.
-		c.ended = c.gone
+		c.mustLeave = c.gone
 		s.mu.Unlock()
 		return false
 	}
-	if refusal := c.edge.lead(); refusal != nil {
+	if refusal := c.edge.exempt(); refusal != nil {
 		s.mu.Unlock()
 		c.refuse(refusal) // the look may be about to do the same
-		c.ended = true
+		c.mustLeave = true
 		return false
 	}
 	defer s.mu.Unlock()

@@ -36,7 +36,7 @@ import (
 //          to give it an ID or a story for hooks;
 //        - reveal, when a call or Flights looks at a lone flight: the key is in the
 //          record from then on (S4), and clearLone would leave it there;
-//        - load.reveal, when a DoMulti leaves a flight that it leads: the caller that is
+//        - load.share, when a DoMulti leaves a flight that it leads: the caller that is
 //          made for it keeps a pointer.
 //      Other looks at a flight begin and end under the lock, and keep no pointer.
 //

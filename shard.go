@@ -117,12 +117,12 @@ type groupState[K comparable, V any] struct {
 	lingering  *lingerers[K, V] // nil without Linger and LingerFor
 	hooks      *hooks[K]        // nil without Hooks
 
-	plain  bool                         // its shards begin plain
-	seed   maphash.Seed                 // for maphash.Comparable
-	mix    uint64                       // the secret that the results of userHash are mixed with
-	shift  uint                         // 64 - log2(len(shards)): leaves the bits that pick a shard
-	shards []sched.SetOnce[shard[K, V]] // see S6; each allocated by itself, for its alignment
-	ended  counter                      // calls whose context had ended on entry
+	plain        bool                         // its shards begin plain
+	seed         maphash.Seed                 // for maphash.Comparable
+	mix          uint64                       // the secret that the results of userHash are mixed with
+	shift        uint                         // 64 - log2(len(shards)): leaves the bits that pick a shard
+	shards       []sched.SetOnce[shard[K, V]] // see S6; each allocated by itself, for its alignment
+	endedOnEntry counter                      // calls whose context had ended on entry
 
 	// closing is held while Shutdown closes the shards. Shards' locks are taken under
 	// it, one at a time.
@@ -144,8 +144,8 @@ type shard[K comparable, V any] struct {
 	loneKey  K
 	counts   [steps]uint64 // how often each step was taken
 
-	group     *groupState[K, V]
-	lingerers sched.SetOnce[index[K, V]] // of what lingers; made by makeIndex, under mu
+	group    *groupState[K, V]
+	outcomes sched.SetOnce[index[K, V]] // of what lingers; made by makeIndex, under mu
 	table[K, V]
 
 	// events is the last number that an event or a flight got. It grows by the number of

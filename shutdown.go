@@ -83,7 +83,7 @@ func (gs *groupState[K, V]) close() (running []sched.Completion) {
 	for _, e := range rejected {
 		e.wake(nil, true) // there is no value to clone
 	}
-	each(0, len(rejected), func(i int) { rejected[i].report(gs.hooks) })
+	callAll(0, len(rejected), func(i int) { rejected[i].report(gs.hooks) })
 	return running
 }
 
@@ -102,7 +102,7 @@ func (s *shard[K, V]) close() (drained sched.Completion, rejected []ending[K, V]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed, s.plain = true, false // not plain, so that Do goes to doSlow
-	if x := s.lingerers.Load(); x != nil {
+	if x := s.outcomes.Load(); x != nil {
 		// Clear does nothing but wait if the map is being resized, as it may be when a
 		// sweep or an eviction, which do not hold s.mu, has deleted from it.
 		for x.Size() > 0 {

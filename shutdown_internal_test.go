@@ -220,7 +220,7 @@ func TestShutdown_DropsWhileTheIndexShrinks(t *testing.T) {
 			for i := range expire {
 				g.Do(i, func() (int, error) { return i, nil })
 			}
-			index := g.state.Load().at(0).lingerers.Load()
+			index := g.state.Load().at(0).outcomes.Load()
 			time.Sleep(time.Hour - time.Second)
 			for range 2000 { // the sweep comes in one of these
 				time.Sleep(time.Millisecond)

@@ -66,7 +66,7 @@ func (g *Group[K, V]) Stats() Stats {
 		Led:          n[callLed] + n[callStarted],
 		Joined:       n[callJoined],
 		Rejected:     n[callRefused] + n[callClosed],
-		EndedOnEntry: uint64(gs.ended.value()),
+		EndedOnEntry: uint64(gs.endedOnEntry.value()),
 		Left:         n[callLeft],
 		Abandoned:    n[flightAbandoned],
 		Forgotten:    n[flightForgotten],

@@ -73,9 +73,9 @@ type seat struct {
 // is guarded by the shard's lock until the flight is finished, and belongs to the
 // goroutine that wakes after that.
 type block struct {
-	done sched.Completion
-	n    int32 // waiters
-	keys int32 // how many of them are keys of DoMultis, which do not panic
+	done   sched.Completion
+	n      int32 // waiters
+	silent int32 // how many of them are keys of DoMultis, which do not panic
 	links[*block]
 }
 
@@ -98,13 +98,13 @@ func (f *flight[K, V]) sit() seat {
 	return seat{done: b.done, block: b}
 }
 
-// countKey adds n, which is 1 or -1, to the keys of DoMultis among the waiters on the
+// countSilent adds n, which is 1 or -1, to the keys of DoMultis among the waiters on the
 // completion of a seat. The shard's lock must be held, and f must not be finished.
-func (f *flight[K, V]) countKey(at seat, n int) {
+func (f *flight[K, V]) countSilent(at seat, n int) {
 	if at.block != nil {
-		at.block.keys += int32(n)
+		at.block.silent += int32(n)
 	} else {
-		f.keys += uint8(n)
+		f.silent += uint8(n)
 	}
 }
 
@@ -194,7 +194,7 @@ func (e *ending[K, V]) wakeMany(clone func(V) V, mayDefer bool) {
 	}
 	// All have their answers. unwatch may run code of a context's, which may block, or
 	// exit the goroutine.
-	defer each(0, len(sent), func(i int) { sent[i].receiveListed() })
+	defer callAll(0, len(sent), func(i int) { sent[i].receiveListed() })
 	var watched []*caller[K, V]
 	for c := e.first; c != nil; {
 		next := c.next
@@ -204,7 +204,7 @@ func (e *ending[K, V]) wakeMany(clone func(V) V, mayDefer bool) {
 		}
 		c = next
 	}
-	each(0, len(watched), func(i int) { watched[i].unwatch() })
+	callAll(0, len(watched), func(i int) { watched[i].unwatch() })
 }
 
 // rest yields to the goroutines that have been woken, while the memory that they need
