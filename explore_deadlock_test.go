@@ -103,6 +103,7 @@ type knot struct {
 	calls  []knotCall         // side by side
 	nested map[int][]knotCall // by the fn for each key, one after another
 	also   func(k *tangle)    // beside the calls; may be nil
+	after  int                // also begins when so many calls have begun
 	groups bool               // the keys are in two groups: even ones in another than odd ones
 	cyclic bool               // calls may wait for themselves
 	undone bool               // flights may end or be forgotten though they are in a cycle
@@ -113,6 +114,7 @@ type knotCall struct {
 	form  string
 	ends  bool  // its context may end at any time
 	later bool  // the fn that makes it does not wait for it: it must be a DoChan
+	after int   // it begins when so many calls have begun, those of fns included
 	keys  []int // one, except for DoMulti
 }
 
@@ -179,10 +181,16 @@ func (k knot) run(told *int) error {
 		w.g[i].Len() // makes the table
 	}
 	for _, c := range k.calls {
-		sched.Go(func() { w.call(context.Background(), c, 0) })
+		sched.Go(func() {
+			w.begin(c.after)
+			w.call(context.Background(), c, 0)
+		})
 	}
 	if k.also != nil {
-		sched.Go(func() { sched.Point(); k.also(w) })
+		sched.Go(func() {
+			w.begin(k.after)
+			k.also(w)
+		})
 	}
 	sched.Join()
 	sched.Settle()
@@ -225,6 +233,11 @@ func (k *tangle) atRest() {
 			k.note("two calls of one cycle were refused, of executions %v", pair)
 		}
 	}
+}
+
+// begin blocks until n calls have begun.
+func (k *tangle) begin(n int) {
+	sched.Await("begin", func() bool { return int(k.made[0]+k.made[1]) >= n })
 }
 
 // call makes the call c, which the fn of an execution makes with ctx. If no fn makes it, from
@@ -351,8 +364,9 @@ func knots() []knot {
 	forget := func(k *tangle) { k.g[0].Forget(1) }
 	all := []knot{
 		{
-			name: "a turn that is handed on", cyclic: true, undone: true, also: forget,
-			calls: calls(one("DoContext", 1), one("DoFresh", 1)), nested: fns{1: {one("DoFresh", 1)}},
+			name: "a turn that is handed on", cyclic: true, undone: true, also: forget, after: 3,
+			calls:  calls(one("DoContext", 1), knotCall{form: "DoFresh", keys: []int{1}, after: 2}),
+			nested: fns{1: {one("DoFresh", 1)}},
 		},
 		{
 			name: "one key of many", cyclic: true,

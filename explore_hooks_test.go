@@ -209,7 +209,7 @@ func (l *hookLog) atRest() {
 // are refused by a Shutdown.
 func TestExplore_Hooks(t *testing.T) {
 	sum := exploring(t)
-	all := steps("Do", "Do/panic", "DoContext/never", "DoContext/ends", "DoContext/Goexit", "DoFresh/ends", "DoChan/ends", "DoMulti/ends")
+	all := steps("Do", "Do/panic", "DoContext/ends", "DoContext/Goexit", "DoFresh/ends", "DoChan/ends", "DoMulti/ends")
 	for i, a := range all {
 		for _, b := range all[i:] {
 			p := program{hooked: true, scripts: []script{{a}, {b}}}

@@ -32,7 +32,7 @@ import (
 
 var (
 	exploreLong = flag.Bool("explore.long", false, "explore much more, which takes some twenty minutes")
-	exploreRuns = flag.Int("explore.random", 40_000, "how many random schedules of larger programs to explore")
+	exploreRuns = flag.Int("explore.random", 30_000, "how many random schedules of larger programs to explore")
 	exploreSeed = flag.Int("explore.seed", 1, "what those are drawn from")
 )
 
