@@ -428,8 +428,8 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 // itself. f must be unfinished, and fn must have started. The shard's lock must be held.
 func (f *flight[K, V]) panickers() int {
 	n := int(f.seated - f.silent)
-	if f.cold == nil || f.cold.fn == nil && f.cold.batch == nil {
-		n++ // fn runs on its leader's goroutine
+	if f.context() == nil {
+		n++ // its leader has run fn from the beginning, and has no seat
 	}
 	if f.cold != nil {
 		for b := f.cold.blocks.last; b != nil; b = b.prev {

@@ -457,31 +457,54 @@ func TestPanicError_GoString(t *testing.T) {
 }
 
 // TestG10_FinishExitsBeforeThePanic: the leader of a Do is about to panic as fn did, and
-// its Finish hook exits its goroutine. If no other call panics, the panic is logged.
+// its Finish hook exits its goroutine. If no other call panics, the panic is logged, also
+// if the leader was queued before.
 func TestG10_FinishExitsBeforeThePanic(t *testing.T) {
 	for _, f := range []form{forms[0], forms[1]} {
-		for followers, want := range []int{1, 0} {
-			t.Run(fmt.Sprintf("%s, %d followers", f.name, followers), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					log := captureLog(t)
-					g := group{Hooks: coalesce.Hooks[string]{Finish: func(context.Context, coalesce.Event[string]) { runtime.Goexit() }}}
-					h := hold()
-					leader, _ := goCall(context.Background(), f, &g, "k", func(context.Context) (int, error) { <-h.release; panic(errTest) })
-					synctest.Wait()
-					for range followers {
-						goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
-					}
-					synctest.Wait()
-					close(h.release)
-					synctest.Wait()
-					if leader.panic != nil {
-						t.Errorf("got %v, want a leader that exits", leader.panic)
-					}
-					if s := wantLogged(t, &g, log, want); want > 0 && !strings.Contains(s, errTest.Error()) {
-						t.Errorf("got the log %s, want the panic in it", s)
-					}
+		for _, queued := range []bool{false, true} {
+			for _, c := range []struct {
+				followers int
+				exit      bool // in their Receive hooks
+				want      int
+			}{{0, false, 1}, {1, false, 0}, {2, true, 1}} {
+				t.Run(fmt.Sprintf("%s, queued %t, %+v", f.name, queued, c), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						log := captureLog(t)
+						exit := func(_ context.Context, e coalesce.Event[string]) {
+							if e.Outcome == coalesce.OutcomePanicked {
+								runtime.Goexit()
+							}
+						}
+						g := group{Hooks: coalesce.Hooks[string]{Finish: exit}}
+						if c.exit {
+							g.Hooks.Receive = exit
+						}
+						before := hold()
+						if queued {
+							before = abandon(t, &g, "k")
+						}
+						h := hold()
+						leader, _ := goCall(context.Background(), f, &g, "k", func(context.Context) (int, error) { <-h.release; panic(errTest) })
+						synctest.Wait()
+						if queued {
+							close(before.release)
+							synctest.Wait()
+						}
+						for range c.followers {
+							goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
+						}
+						synctest.Wait()
+						close(h.release)
+						synctest.Wait()
+						if leader.panic != nil {
+							t.Errorf("got %v, want a leader that exits", leader.panic)
+						}
+						if s := wantLogged(t, &g, log, c.want); c.want > 0 && !strings.Contains(s, errTest.Error()) {
+							t.Errorf("got the log %s, want the panic in it", s)
+						}
+					})
 				})
-			})
+			}
 		}
 	}
 }
