@@ -104,8 +104,9 @@ type edge struct {
 	from *flightContext
 	done <-chan struct{} // the Done channel of the call's context
 
-	// timer, if not nil, is that of a call which joined or is queued. watch sets it
-	// under the shard's lock, before the call can have its answer.
+	// timer, if not nil, is that of a call which joined or is queued. armLook sets it
+	// under the shard's lock, before the call can have its answer. The keys of a DoMulti
+	// share another (multi.armLooks).
 	timer sched.Timer
 
 	// from.mu guards the rest. point sets to, and key, which the call asks for: both
@@ -243,10 +244,22 @@ func (e *edge) exempt() (refusal error) {
 func (c *caller[K, V]) armLook() {
 	if e := c.edge; e != nil && c.flight.context() != nil {
 		e.timer = sched.After(lookAfter, func() {
-			if err := e.search(); err != nil {
+			if err := e.search(nil); err != nil {
 				c.refuse(err)
 			}
 		})
+	}
+}
+
+// lookForEach looks for each of the callers, which are keys of one DoMulti, and makes those
+// leave that wait for themselves. Many of them may wait for the flights of one batch,
+// which are one node of the graph: there one look does for all. No lock may be held.
+func lookForEach[K comparable, V any](callers []*caller[K, V]) {
+	found := map[*flightContext][]hop{}
+	for _, c := range callers {
+		if err := c.edge.search(found); err != nil {
+			sched.Go(func() { c.refuse(err) }) // it may run user code, which takes its time
+		}
 	}
 }
 
@@ -269,21 +282,39 @@ func (c *caller[K, V]) refuse(err error) {
 // begins. If there is one, search removes e and returns a *DeadlockError: from then on
 // the call waits for nothing, and must be refused. search returns nil if there is none,
 // or if the call does not wait any more, or leads. No lock may be held.
-func (e *edge) search() error {
+//
+// found, if not nil, has what earlier looks for edges of the same call have found, when all
+// of these were in the graph: for each node to which one of them leads, the path from
+// there back, or nil. If there was none, one that is there now has been closed since, by a
+// call that looks later.
+func (e *edge) search(found map[*flightContext][]hop) error {
 	if !e.from.awaited.Load() {
 		return nil // no call waits for the flight whose fn made this one (D6)
 	}
 	looking.Lock()
 	defer looking.Unlock()
-	looks++
-	l := look{number: looks, reached: map[*flightContext]hop{}}
 	e.from.mu.Lock()
 	first, waits := hop{edge: e, key: e.key, from: e.from, to: e.to}, e.to != nil && !e.leads
 	e.from.mu.Unlock()
 	if !waits {
 		return nil
 	}
-	path := l.find(first)
+	rest, known := found[first.to]
+	if known && rest == nil {
+		return nil
+	}
+	path := append([]hop{first}, rest...)
+	if !known || !stands(path) {
+		looks++
+		l := look{number: looks, reached: map[*flightContext]hop{}}
+		path = l.find(first)
+		if found != nil {
+			found[first.to] = nil
+			if path != nil {
+				found[first.to] = path[1:]
+			}
+		}
+	}
 	if path == nil || !stands(path) {
 		return nil
 	}

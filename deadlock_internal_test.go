@@ -319,7 +319,7 @@ func TestDeadlock_Walk(t *testing.T) {
 				f := &flight[int, int]{key: i, cold: nodes[i]}
 				own := &edge{from: nodes[j].ctx}
 				point(own, f)
-				err := own.search()
+				err := own.search(nil)
 				if err == nil {
 					own.drop()
 				}
@@ -392,7 +392,7 @@ func TestDeadlock_SearchesWhereThereMayBeACycle(t *testing.T) {
 	point(e, to)
 	searched := func() bool {
 		before := looks
-		if err := e.search(); err != nil {
+		if err := e.search(nil); err != nil {
 			t.Error(err)
 		}
 		return looks > before
@@ -435,7 +435,7 @@ func TestDeadlock_LooksInStretches(t *testing.T) {
 	for range 100 {
 		e := &edge{from: from.cold.ctx}
 		point(e, to)
-		if err := e.search(); err == nil {
+		if err := e.search(nil); err == nil {
 			t.Error("got no error, want a *DeadlockError")
 		}
 	}

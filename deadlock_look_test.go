@@ -393,3 +393,74 @@ func TestG16_NestedCallsShareNoLock(t *testing.T) {
 }
 
 func nil1(context.Context) (int, error) { return 0, nil }
+
+// TestDeadlock_KeysOfOneBatch: a DoMulti waits for thousands of keys of a batch whose fn
+// has made thousands of calls. One look answers for all these keys, so that an unrelated
+// cycle is found as soon as ever. (If each key looked, it took seconds.)
+func TestDeadlock_KeysOfOneBatch(t *testing.T) {
+	const n = 5000
+	var g, other coalesce.Group[int, int]
+	batch, far := make([]int, n), make([]int, n)
+	for i := range n {
+		batch[i], far[i] = 1+i, 1+n+i
+	}
+	release, begun := make(chan struct{}), make(chan struct{}, 4)
+	waits := func(context.Context, []int) (map[int]int, error) { begun <- struct{}{}; <-release; return nil, nil }
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	defer close(release)
+	wg.Go(func() { g.DoMulti(ctx, far, waits) })
+	<-begun
+	wg.Go(func() {
+		g.DoMulti(ctx, batch, func(ctx context.Context, _ []int) (map[int]int, error) {
+			begun <- struct{}{}
+			g.DoMulti(ctx, far, loadsNone)
+			return nil, nil
+		})
+	})
+	<-begun
+	joined := make(chan struct{})
+	wg.Go(func() {
+		g.DoContext(ctx, 0, func(ctx context.Context) (int, error) {
+			begun <- struct{}{}
+			<-joined // its flight is awaited, so its calls look
+			g.DoMulti(ctx, batch, loadsNone)
+			return 0, nil
+		})
+	})
+	<-begun
+	wg.Go(func() {
+		other.DoContext(ctx, -1, func(ctx context.Context) (int, error) {
+			v, _, err := g.DoContext(ctx, 0, func(context.Context) (int, error) { return 0, nil })
+			return v, err
+		})
+	})
+	for waiters := 0; waiters == 0; time.Sleep(time.Millisecond) {
+		for f := range g.Flights() {
+			if f.Key == 0 {
+				waiters = f.Waiters
+			}
+		}
+	}
+	close(joined)
+	for range 10 {
+		began := time.Now()
+		err := ownKey(ctx, &other, -2)
+		if took := time.Since(began); !errors.Is(err, coalesce.ErrDeadlock) || took > 200*time.Millisecond {
+			t.Fatalf("got %v after %v, want ErrDeadlock after 10ms", err, took)
+		}
+	}
+}
+
+func loadsNone(context.Context, []int) (map[int]int, error) { return nil, nil }
+
+// ownKey makes a call whose fn calls for its own key.
+func ownKey(ctx context.Context, g *coalesce.Group[int, int], key int) error {
+	_, _, err := g.DoContext(ctx, key, func(ctx context.Context) (int, error) {
+		v, _, err := g.DoContext(ctx, key, func(context.Context) (int, error) { return 0, nil })
+		return v, err
+	})
+	return err
+}

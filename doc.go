@@ -292,7 +292,9 @@
 // from inside an fn also takes a lock that the calls of that fn share, and one
 // that follows or is queued arms a timer. Only a call that has waited for 10 ms,
 // and whose fn's flight other flights wait for, searches the graph of waits: one
-// such call of the process at a time, and no call waits for it.
+// such call of the process at a time, and no call waits for it. Where thousands
+// of such calls search a graph of thousands of waits at once, a cycle may be
+// found seconds later than after 10 ms.
 //
 // # Origin
 //

@@ -116,7 +116,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			e := &edge{from: c, to: c, key: key}
 			c.edges.push(e)
 			c.awaited.Store(true)
-			return guard{&c.mu, func() any { return [...]any{e.to, e.refusal, c.edges} }, func() { _ = e.search() }}
+			return guard{&c.mu, func() any { return [...]any{e.to, e.refusal, c.edges} }, func() { _ = e.search(nil) }}
 		},
 		"a call leads that a look may refuse": func() guard {
 			e := &edge{from: new(flightContext)}

@@ -45,6 +45,7 @@ type multi[K comparable, V any] struct {
 	load  *load[K, V]    // of the flights that it leads; nil if there are none
 	spare []caller[K, V] // for keys that it does not lead
 	edges []*edge        // one for each key, if fn of another flight made the call
+	timer sched.Timer    // for their looks; nil unless the call waits for other flights
 
 	hits []*lingerer[K, V] // that answer keys
 }
@@ -126,6 +127,7 @@ func (g *Group[K, V]) DoMulti(ctx context.Context, keys []K, fn func(context.Con
 		m.load.batch.counted(len(m.load.claims))
 		sched.Go(m.load.run)
 	}
+	m.armLooks()
 	if gs.hooks != nil {
 		m.announce()
 	}
@@ -290,7 +292,6 @@ func (m *multi[K, V]) claim(i int, from *edge) {
 		p.caller = new(caller[K, V])
 		*p.caller = c
 		p.caller.list()
-		p.caller.armLook()
 		s.mu.Unlock()
 	}
 }
@@ -403,9 +404,29 @@ func (m *multi[K, V]) leave(ctx context.Context) {
 	callAll(0, len(left), func(i int) { left[i].cancelAbandoned(ctx) })
 }
 
+// armLooks arms the timer of a nested call for the keys that it has joined or is queued
+// for. It does nothing for other calls. No lock may be held.
+func (m *multi[K, V]) armLooks() {
+	if m.edges == nil {
+		return
+	}
+	var waiting []*caller[K, V]
+	for i := range m.parts {
+		if c := m.parts[i].caller; c != nil && c.answered != nil {
+			waiting = append(waiting, c)
+		}
+	}
+	if waiting != nil {
+		m.timer = sched.After(lookAfter, func() { lookForEach(waiting) })
+	}
+}
+
 // dropEdges removes the edges of the call. It may be called again, and no lock may be
 // held.
 func (m *multi[K, V]) dropEdges() {
+	if m.timer != nil {
+		m.timer.Stop()
+	}
 	for _, e := range m.edges {
 		e.drop()
 	}
