@@ -78,7 +78,6 @@ const (
 	bytesPerCall     = "B/call"
 	stopUnit         = "ns/stop"
 	p99Unit          = "ns/p99"
-	worstUnit        = "ns/worst"
 )
 
 // Workloads returns all workloads that this machine has the memory for, smaller

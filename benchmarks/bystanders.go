@@ -33,7 +33,7 @@ func bystandersWorkloads(s sizes) []Workload {
 	return []Workload{{
 		Name:  fmt.Sprintf("work=bystanders/keys=%d/waiters=%d", bystanderKeys, s.bystanders),
 		Title: fmt.Sprintf("calls for %d other keys while %s of a hot one are woken", bystanderKeys, waiters(s.bystanders)),
-		Units: []string{worstUnit, p99Unit},
+		Units: []string{p99Unit},
 		Heavy: true,
 		Runs: append(
 			doRuns(func(b *testing.B, do call[string]) { bystanders(b, do, do, s.bystanders) }),
@@ -48,7 +48,6 @@ type bystander struct {
 	tasks []task
 	calls atomic.Int64
 	took  []time.Duration
-	worst time.Duration
 }
 
 // stand makes calls until nobody of the hot key's waiters is left.
@@ -61,7 +60,6 @@ func (s *bystander) stand(do call[string], left *atomic.Int64) {
 			now := time.Now()
 			d := now.Sub(t)
 			t = now
-			s.worst = max(s.worst, d)
 			if len(s.took) < cap(s.took) {
 				s.took = append(s.took, d)
 			}
@@ -91,7 +89,7 @@ func bystanders(b *testing.B, do, other call[string], n int) {
 		_, err := raise(do, n, func(left *atomic.Int64) {
 			for i := range all {
 				s := &all[i]
-				s.took, s.worst = s.took[:0], 0
+				s.took = s.took[:0]
 				s.calls.Store(0)
 				wg.Go(func() { s.stand(other, left) })
 			}
@@ -106,14 +104,11 @@ func bystanders(b *testing.B, do, other call[string], n int) {
 			b.Fatal(err)
 		}
 		var calls []time.Duration
-		var worst time.Duration
 		for i := range all {
 			calls = append(calls, all[i].took...)
-			worst = max(worst, all[i].worst)
 		}
 		slices.Sort(calls)
 		took.add(p99Unit, calls[len(calls)*99/100])
-		took.add(worstUnit, worst)
 	}
 	took.report(b)
 }

@@ -75,18 +75,10 @@ const (
 // readme holds the comparisons of a README. The bounds do not matter there.
 var readme = []goal{
 	{workload: "work=serial/keys=string16", unit: "ns/op", against: benchmarks.XSync},
-	{workload: "work=serial/keys=string16", unit: "ns/op", against: benchmarks.Resenje},
-	{workload: "work=parallel/keys=string16", unit: "ns/op", against: benchmarks.XSync},
 	{workload: "work=hot/keys=1", unit: "ns/op", against: benchmarks.XSync},
-	{workload: "work=hot/keys=1", unit: "ns/op", against: fastestCorrect},
-	{workload: "work=zipf/keys=1000000/goroutines=10000", unit: "ns/op", against: fastestCorrect},
 	{workload: "work=cancellable/keys=string16", unit: "ns/op", against: benchmarks.Resenje},
 	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/leader-return", against: benchmarks.XSync},
-	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/last-return", against: benchmarks.XSync},
-	{workload: "work=fan-in/keys=1/waiters=10000", unit: "ns/last-return", against: fastestCorrect},
-	{workload: "work=stop-the-world/keys=1/waiters=100000", unit: "ns/stop", against: "floor-close"},
-	{workload: "work=in-flight/keys=1000000", unit: "ns/call", against: benchmarks.XSync},
-	{workload: "work=in-flight/keys=1000000", unit: "B/key", against: benchmarks.XSync},
+	{workload: "work=multi/keys=100", unit: "ns/op", against: benchmarks.Samber},
 }
 
 // An outcome is what has become of a goal.

@@ -102,7 +102,7 @@ func (c lineChart) draw() string {
 	return cv.end()
 }
 
-// spread moves what is too near to its neighbours, so that there is labelGap
+// spread moves what is too near to its neighbors, so that there is labelGap
 // between all, and returns the places: those of the same order, as near as may
 // be to where they were, and between top and bottom if there is room.
 func spread(places []float64, top, bottom float64) []float64 {

@@ -1,6 +1,6 @@
 // Report runs the workloads of module benchmarks on package coalesce, on its
 // peers and on the floors, and writes what came out: BENCHMARKS.md with the
-// charts that it shows, and the table in a README.
+// charts that it shows, the tables of all results, and the table in a README.
 //
 //	go run ./cmd/report            # everything
 //	go run ./cmd/report -quick     # the quick set, in under five minutes
@@ -51,6 +51,9 @@ import (
 
 	"github.com/seed342dcb2d/coalesce/benchmarks"
 )
+
+// tablesFile is where the tables of all results are, below the -out directory.
+const tablesFile = "benchmarks/RESULTS.md"
 
 const (
 	defaultRounds    = 20
@@ -153,7 +156,7 @@ func (p program) parse(args []string) (options, error) {
 	flags.StringVar(&o.benchtime, "benchtime", "",
 		"measure for about that `duration` in a single run, or Nx for N operations (default "+defaultBenchtime+
 			"; with -quick what fits)")
-	flags.StringVar(&o.out, "out", "", "write BENCHMARKS.md and docs/charts/*.svg to `dir` (default ..; with -quick quick)")
+	flags.StringVar(&o.out, "out", "", "write BENCHMARKS.md, "+tablesFile+" and docs/charts/*.svg to `dir` (default ..; with -quick quick)")
 	flags.StringVar(&o.resume, "resume", "",
 		"keep the single results in `file` (default benchmarks/report.jsonl in the -out directory;"+
 			" with -quick report-quick.jsonl)")
@@ -268,7 +271,7 @@ func (p program) measureAll(ctx context.Context, o options, args []string) int {
 	if err != nil {
 		return p.fail(err)
 	}
-	defer j.close()
+	defer func() { _ = j.close() }() // each result has been written before
 	if n := len(j.results); n > 0 {
 		fmt.Fprintf(p.stderr, "report: going on after %d results in %s\n", n, o.resume)
 	} else {
@@ -350,7 +353,14 @@ func (p program) draw(o options) error {
 	if err := os.WriteFile(name, []byte(d.markdown(charts)), 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stderr, "report: wrote %s and %d charts\n", name, len(charts))
+	tables := filepath.Join(o.out, filepath.FromSlash(tablesFile))
+	if err := os.MkdirAll(filepath.Dir(tables), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(tables, []byte(d.tables()), 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stderr, "report: wrote %s, %s and %d charts\n", name, tables, len(charts))
 	if o.readme != "" {
 		if err := rewriteReadme(o.readme, d.readmeTable()); err != nil {
 			return err

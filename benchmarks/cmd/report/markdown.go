@@ -9,18 +9,29 @@ import (
 	"github.com/seed342dcb2d/coalesce/benchmarks"
 )
 
-// This file writes BENCHMARKS.md.
+// This file writes BENCHMARKS.md and the tables of all results.
+
+// madeBy is the first line of both.
+const madeBy = "<!-- Made by benchmarks/cmd/report; what is changed here by hand is lost. -->\n\n"
+
+// tables returns the page with the results of all workloads.
+func (d *data) tables() string {
+	var b strings.Builder
+	b.WriteString(madeBy + "# Results\n\n")
+	fmt.Fprintf(&b, "All that [BENCHMARKS.md](../BENCHMARKS.md) is drawn from, which says on what machine and how it was\n"+
+		"measured. Less is better throughout. The peers: %s.\n\n", d.peerVersions())
+	d.writeTables(&b)
+	return b.String()
+}
 
 // markdown returns the report.
 func (d *data) markdown(charts []chart) string {
 	var b strings.Builder
-	b.WriteString("<!-- Made by benchmarks/cmd/report; what is changed here by hand is lost. -->\n\n")
-	b.WriteString("# Benchmarks\n\n")
+	b.WriteString(madeBy + "# Benchmarks\n\n")
 	b.WriteString("Package coalesce beside other packages that coalesce calls, all doing the same work.\n" +
-		"Less is better throughout.\n\n")
+		"Less is better throughout. [All results](" + tablesFile + ") are in tables of their own.\n\n")
 	d.writeHeading(&b)
 	d.writeGoals(&b)
-	d.writeTables(&b)
 	writeChartLinks(&b, charts)
 	d.writeNotes(&b)
 	return b.String()
@@ -210,10 +221,9 @@ func (o outcome) verdict() string {
 
 // writeTables writes a table for each workload.
 func (d *data) writeTables(b *strings.Builder) {
-	b.WriteString("## Results\n\n")
 	for i := range d.workloads {
 		w := &d.workloads[i]
-		fmt.Fprintf(b, "### `%s`\n\n%s. %s", shortName(w.Name),
+		fmt.Fprintf(b, "## `%s`\n\n%s. %s", shortName(w.Name),
 			strings.TrimSuffix(w.Title, "."), plural(w.rounds(), "round"))
 		if w.Procs > 0 {
 			fmt.Fprintf(b, " with GOMAXPROCS=%d", w.Procs)
@@ -360,7 +370,7 @@ func writeChartLinks(b *strings.Builder, charts []chart) {
 	}
 	b.WriteString("## Charts\n\n")
 	for _, c := range charts {
-		fmt.Fprintf(b, "### %s\n\n%s\n\n![%s](%s/%s)\n\n", c.title, c.sentence, c.title, chartDir, c.file)
+		fmt.Fprintf(b, "**%s.** %s\n\n![%s](%s/%s)\n\n", c.title, c.sentence, c.title, chartDir, c.file)
 	}
 }
 
@@ -369,8 +379,7 @@ func (d *data) writeNotes(b *strings.Builder) {
 	b.WriteString("## What is not fair\n\n")
 	b.WriteString("- The functions that are called do next to nothing. What is measured is overhead, and beside a\n" +
 		"  function that reads a file most of the differences do not matter.\n")
-	b.WriteString("- A floor is the cheapest way that is known to do what a workload takes; who finds one around it, as\n" +
-		"  coalesce does around a channel and a select where a function is over at once, can be below it.\n")
+	b.WriteString("- A floor is the cheapest way that is known to do what a workload takes. It promises nothing else.\n")
 
 	var wrong []string
 	for _, name := range d.implNames() {
@@ -380,7 +389,7 @@ func (d *data) writeNotes(b *strings.Builder) {
 	}
 	if wrong != nil {
 		fmt.Fprintf(b, "- Wrong results, answers of an execution that was over before the call began, save work. With\n"+
-			"  any of them nobody counts as the fastest correct peer: %s.\n", strings.Join(wrong, "; "))
+			"  any of them a peer does not count as the fastest correct one: %s.\n", strings.Join(wrong, "; "))
 	}
 	for _, name := range d.implNames() {
 		d.writeNotesOf(b, name)

@@ -18,9 +18,8 @@ const (
 func (d *data) readmeTable() string {
 	c := d.conditions
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured %s on %s (%d cores), %s, %s; less is better;"+
-		" in brackets the quartiles of the rounds. The peers: %s.\n\n",
-		d.dates(), c.CPU, c.Cores, c.OS, c.Go, d.peerVersions())
+	fmt.Fprintf(&b, "Measured %s on %s (%d cores), %s, %s; less is better; in brackets the quartiles\nof the ratios within one round.\n\n",
+		d.dates(), c.CPU, c.Cores, c.OS, c.Go)
 	b.WriteString("| workload | against | ratio | this package | the peer |\n|---|---|--:|--:|--:|\n")
 	type row struct{ workload, unit, peer string }
 	seen := map[row]bool{}

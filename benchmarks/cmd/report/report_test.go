@@ -51,8 +51,17 @@ func TestReport_EndToEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tables, err := os.ReadFile(filepath.Join(out, tablesFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| **coalesce** | ", "| failing | – | – | – | no result |"} {
+		if !strings.Contains(string(tables), want) {
+			t.Errorf("%s has no %q:\n%s", tablesFile, want, tables)
+		}
+	}
 	for _, want := range []string{
-		runtime.Version(), sessions[0].Conditions.Code, "| **coalesce** | ", "| failing | – | – | – | no result |",
+		runtime.Version(), sessions[0].Conditions.Code,
 		"`go run ./cmd/report -count 2 -benchtime 10x -out ",
 	} {
 		if !strings.Contains(string(text), want) {
@@ -456,9 +465,9 @@ func TestReport_LeftOut(t *testing.T) {
 	if want := "left out: work=huge/keys=1: needs 6 GiB\n"; !strings.Contains(stderr.String(), want) {
 		t.Errorf("stderr has no %q:\n%s", want, &stderr)
 	}
-	text := string(must(os.ReadFile(filepath.Join(out, "BENCHMARKS.md"))))
+	text := string(must(os.ReadFile(filepath.Join(out, tablesFile))))
 	if !strings.Contains(text, "- huge/keys=1: needs 6 GiB\n") || strings.Contains(text, "needs 7 GiB") {
-		t.Errorf("BENCHMARKS.md:\n%s", text)
+		t.Errorf("%s:\n%s", tablesFile, text)
 	}
 
 	stderr.Reset()
