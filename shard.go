@@ -163,13 +163,14 @@ type shard[K comparable, V any] struct {
 
 // checkField panics if n, the number in a field of Group, is negative or exceeds a limit.
 func checkField(name string, n, limit int64) {
-	text := "coalesce: Group." + name + " is " + strconv.FormatInt(n, 10)
-	switch {
-	case n < 0:
-		panic(text + ", and must not be negative")
-	case n > limit:
-		panic(text + ", and the limit is " + strconv.FormatInt(limit, 10))
+	if n >= 0 && n <= limit {
+		return
 	}
+	text := "coalesce: Group." + name + " is " + strconv.FormatInt(n, 10)
+	if n < 0 {
+		panic(text + ", and must not be negative")
+	}
+	panic(text + ", and the limit is " + strconv.FormatInt(limit, 10))
 }
 
 // newGroupState returns the state of g, which its exported fields configure. It panics
@@ -199,9 +200,11 @@ func newGroupState[K comparable, V any](g *Group[K, V]) *groupState[K, V] {
 		maxAge:     g.MaxAge,
 		hooks:      newHooks(g.Hooks),
 		seed:       maphash.MakeSeed(),
-		mix:        sched.Random(),
 		shift:      uint(64 - log),
 		shards:     make([]sched.SetOnce[shard[K, V]], 1<<log),
+	}
+	if g.Hash != nil {
+		gs.mix = sched.Random()
 	}
 	gs.lingering = newLingerers(g)
 	gs.plain = g.MaxAge == 0 && gs.lingering == nil && gs.hooks == nil
