@@ -73,7 +73,7 @@ const (
 )
 
 // lingers reports whether the outcome goes on answering calls.
-func (o outcome) lingers() bool { return o == kept || o == keptAbsent }
+func (how outcome) lingers() bool { return how == kept || how == keptAbsent }
 
 // A flight is one execution of fn with its result and its waiters.
 //
@@ -226,7 +226,7 @@ func (s *shard[K, V]) runOwn(f *flight[K, V]) {
 	normal := false
 	defer func() {
 		if !normal {
-			s.unwindOwn(f, recover())
+			_ = s.unwindOwn(f, recover()) // its callers panic, on their goroutines
 		}
 	}()
 	c := f.cold

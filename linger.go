@@ -44,8 +44,8 @@ import (
 // Rejected: the finished flight itself in the index. It would keep its leader's context
 // alive, and its record could not be used again.
 
-// Forever, as [Group.Linger] or as the result of [Group.LingerFor], lets an outcome
-// linger until it is dropped.
+// Forever lets an outcome linger until it is dropped. It is for [Group.Linger], and for
+// the result of [Group.LingerFor].
 const Forever time.Duration = math.MaxInt64
 
 // A lingerer is an outcome that lingers, is about to, or has lingered. A reader may have

@@ -89,7 +89,7 @@ func (s setting) clones() bool { return s.isUsed() || strings.HasPrefix(s.name, 
 // keeps reports whether the outcome of a flight that ends in the given way lingers in spite
 // of an incident.
 func (s setting) keeps(e cellEnding, i incident) bool {
-	err, returned := e.returned()
+	returned, err := e.returned()
 	return returned && s.lingers != nil && s.lingers(err) && i.leaves == ""
 }
 

@@ -142,14 +142,14 @@ func (e cellEnding) is(a *answer, leader form) bool {
 }
 
 // returned reports whether fn has returned, and with which error, nil or not.
-func (e cellEnding) returned() (err error, ok bool) {
+func (e cellEnding) returned() (ok bool, err error) {
 	switch {
 	case e.lingerFor != nil || strings.Contains(e.name, "panic") || e.exits():
-		return nil, false
+		return false, nil
 	case e.name == "returns":
-		return nil, true
+		return true, nil
 	}
-	return errTest, true
+	return true, errTest
 }
 
 // A role is what the call under test is to the flight that ends.

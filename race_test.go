@@ -195,7 +195,7 @@ func wantStats(t *testing.T, g *stormGroup, h *history.History) {
 // that it overlapped, and the only one of its time unless Forget let in
 // another; and that in the end nothing is left and everything is counted.
 func TestStorm(t *testing.T) {
-	silenceLog(t)
+	storm.SilenceLog(t)
 	var total coalesce.Stats
 	calls := 1000
 	if testing.Short() {
@@ -278,7 +278,7 @@ func testStorm(t *testing.T, s *storm.Storm, g *stormGroup, procs, hashes int) c
 
 // TestStorm_Nested checks that a group may be called from inside its fns.
 func TestStorm_Nested(t *testing.T) {
-	silenceLog(t)
+	storm.SilenceLog(t)
 	s := storm.Storm{Clients: 8, Calls: scaled(t, 200), Keys: 4, Cancel: 20, Nest: true}
 	testStorm(t, &s, new(stormGroup), 4, 0)
 }
@@ -287,7 +287,7 @@ func TestStorm_Nested(t *testing.T) {
 // runs or starts, that what they did is visible, that the callers all return,
 // and that those who come later get ErrClosed.
 func TestStorm_Shutdown(t *testing.T) {
-	silenceLog(t)
+	storm.SilenceLog(t)
 	for i := range scaled(t, 12) {
 		setProcs(t, []int{1, 2, 4, 8}[i%4])
 		s := storm.Storm{

@@ -61,7 +61,7 @@ func TestG12_HeldWithoutCallers(t *testing.T) {
 	for _, lead := range []string{"DoContext", "DoChan", "DoFresh", "DoMulti"} {
 		for _, then := range []string{"", "join and leave", "ForgetFunc", "ForgetFlight", "panic", "Goexit"} {
 			t.Run(lead+" "+then, func(t *testing.T) {
-				silenceLog(t)
+				storm.SilenceLog(t)
 				var g payloadGroup
 				tr := traces{}
 				var given context.Context

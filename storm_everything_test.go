@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/storm"
 )
 
 // This file holds the storm with every feature on at once: limits, outcomes that linger
@@ -335,7 +336,7 @@ func (s *sea) forget(r *rand.Rand) {
 // TestStorm_Everything: each call is answered, by something that may answer it; hooks and
 // counters agree; nothing is stuck, lost, shared without a clone, or left.
 func TestStorm_Everything(t *testing.T) {
-	silenceLog(t)
+	storm.SilenceLog(t)
 	goroutines := runtime.NumGoroutine()
 	rounds := 4 * stormScale(t)
 	var sum coalesce.Stats

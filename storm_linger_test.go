@@ -15,7 +15,7 @@ import (
 // they linger and no longer, until they are forgotten, whatever callers, contexts and fns
 // do at once; and that LingerMax is exact.
 func TestStorm_LingerFor(t *testing.T) {
-	silenceLog(t)
+	storm.SilenceLog(t)
 	var lingered, evicted, forgotten uint64
 	late := map[history.Exit]int{} // calls that got what another had before they began
 	for i := range scaled(t, 12) {

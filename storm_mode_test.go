@@ -63,7 +63,7 @@ func parseMode(s string) (m mode, err error) {
 // TestStorm_Mode runs the storm that COALESCE_STORM_MODE describes or, without it,
 // one for each pair of parameters or so.
 func TestStorm_Mode(t *testing.T) {
-	silenceLog(t)
+	storm.SilenceLog(t)
 	modes := []string{
 		"cancel=0 forget=0 keys=64 hash=constant",
 		"cancel=0 forget=1 keys=1 hash=and15",

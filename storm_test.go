@@ -1,15 +1,12 @@
 package coalesce_test
 
 import (
-	"io"
-	"log"
-	"log/slog"
 	"os"
 	"strconv"
 	"testing"
 )
 
-// This file holds how long the storms last, and what they do not log.
+// This file holds how long the storms last.
 
 // stormScale returns how many times longer than usual the storms are to last.
 // The environment variable COALESCE_STORM says so.
@@ -32,16 +29,4 @@ func scaled(t testing.TB, n int) int {
 		return n
 	}
 	return 10 * n * stormScale(t)
-}
-
-// silenceLog discards what is logged through slog until the test is over: a
-// panic that no blocking call receives is logged.
-func silenceLog(t testing.TB) {
-	l, w, flags := slog.Default(), log.Writer(), log.Flags()
-	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
-	t.Cleanup(func() {
-		slog.SetDefault(l)
-		log.SetOutput(w)
-		log.SetFlags(flags)
-	})
 }

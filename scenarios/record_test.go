@@ -44,9 +44,9 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// TestCatalogue checks that all fifty bugs are there, that each is kept out by
+// TestCatalog checks that all fifty bugs are there, that each is kept out by
 // something or said not to apply, and that what is named exists.
-func TestCatalogue(t *testing.T) {
+func TestCatalog(t *testing.T) {
 	tests := testsIn(t, "..")
 	if tests["TestNobodyHasWrittenThis"] || !tests["TestStorm"] {
 		t.Fatal("the list of tests is wrong")
@@ -55,10 +55,10 @@ func TestCatalogue(t *testing.T) {
 	for _, s := range All() {
 		known[s.Name] = true
 	}
-	if len(Catalogue) != 50 {
-		t.Errorf("%d bugs, want 50", len(Catalogue))
+	if len(Catalog) != 50 {
+		t.Errorf("%d bugs, want 50", len(Catalog))
 	}
-	for i, b := range Catalogue {
+	for i, b := range Catalog {
 		if want := "B" + strconv.Itoa(i+1); b.Name != want || b.What == "" {
 			t.Errorf("%s is there where %s should be, or says nothing", b.Name, want)
 		}
@@ -102,7 +102,7 @@ func testsIn(t *testing.T, dir string) map[string]bool {
 
 // TestDocument checks that the tables for readers are those of the record.
 func TestDocument(t *testing.T) {
-	const file = "../docs/VERIFICATION.md"
+	const file = "README.md"
 	doc, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

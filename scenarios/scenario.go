@@ -22,7 +22,7 @@ const (
 
 // A Scenario is one situation and what is required in it.
 type Scenario struct {
-	Name     string // 1 to 33; or that of a bug in the Catalogue, as B15
+	Name     string // 1 to 33; or that of a bug in the Catalog, as B15
 	Requires string
 	Needs    Feature
 	Outside  bool // run it outside of a synctest bubble
@@ -46,7 +46,7 @@ func All() []Scenario {
 	return all
 }
 
-// number returns the place of a scenario: those of the catalogue come last.
+// number returns the place of a scenario: those of the catalog come last.
 func number(name string) int {
 	var n int
 	if rest, ok := strings.CutPrefix(name, "B"); ok {

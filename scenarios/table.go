@@ -36,7 +36,7 @@ func Markdown() string {
 		b.WriteString("\n")
 	}
 	b.WriteString("\n| | bug | kept out by |\n|--|--|--|\n")
-	for _, bug := range Catalogue {
+	for _, bug := range Catalog {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", bug.Name, bug.What, bug.keptOutBy())
 	}
 	return b.String()

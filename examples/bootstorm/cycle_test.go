@@ -88,7 +88,7 @@ func TestCycle_OnlyTheSeedHangs(t *testing.T) {
 }
 
 // A load whose context ends is no cycle.
-func TestCycle_Cancelled(t *testing.T) {
+func TestCycle_Canceled(t *testing.T) {
 	set, err := writeCycle(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ func identify(info fs.FileInfo) (fileID, error) {
 		return fileID{}, fmt.Errorf("%s: the system tells no device and inode number", info.Name())
 	}
 	// The widths and signs of the fields differ from system to system.
-	return fileID{dev: uint64(st.Dev), ino: uint64(st.Ino)}, nil
+	return fileID{dev: uint64(st.Dev), ino: uint64(st.Ino)}, nil //nolint:unconvert // see above
 }
 
 // checkFileLimit reports an error if the process may not have as many files open
@@ -29,7 +29,7 @@ func checkFileLimit(workers int) error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return nil // unknown: a load that fails will tell
 	}
-	if uint64(limit.Cur) < uint64(workers+spare) {
+	if uint64(limit.Cur) < uint64(workers+spare) { //nolint:unconvert // likewise
 		return fmt.Errorf("%d workers hold a file open each,"+
 			" but this process may only open %d (see ulimit -n)", workers, limit.Cur)
 	}

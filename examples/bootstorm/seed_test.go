@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// neighbours returns three cookies that share a bucket.
-func neighbours(t *testing.T) [3]fileID {
+// neighbors returns three cookies that share a bucket.
+func neighbors(t *testing.T) [3]fileID {
 	t.Helper()
 	var found [3]fileID
 	n := 0
@@ -43,7 +43,7 @@ func (t *seedTable) cookies(tb testing.TB, bucket uint64) []fileID {
 // the result, and leaves the others alone.
 func TestSeed_FinishLeavesNeighboursAlone(t *testing.T) {
 	var table seedTable
-	ids := neighbours(t)
+	ids := neighbors(t)
 	order := []int{0, 1, 0, 2, 1, 0}
 	entries := make([]idempotent, len(order))
 	for k, n := range order {
@@ -102,7 +102,7 @@ func TestPolicies_ShareOneLoad(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPolicy(name).(watchable)
-				ids := neighbours(t)
+				ids := neighbors(t)
 				failure := errors.New("broken")
 				var loads atomic.Int64
 				var callers sync.WaitGroup

@@ -83,7 +83,7 @@ const (
 	ExitAbsent // the fn of a DoMulti returned nothing for the key
 )
 
-// What an fn fails or panics with, with the name of the execution.
+// These are what an fn fails or panics with, with the name of the execution.
 type (
 	FnError    struct{ Of Token }         // returned by an fn
 	FnPanic    struct{ Of Token }         // the value of its panic

@@ -1,6 +1,7 @@
 package mutate
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -23,12 +24,12 @@ type Build struct {
 	Dropped  []*Mutant         // those that do not
 	Skipped  map[string]int    // statements without a mutant, by reason
 	Sum      string            // of the package's source
-	binaries map[string]string // by the flag that they are compiled with
+	binaries map[string]string // by what Stage.binary returns
 }
 
 // Compile finds the mutants of the package in dir and compiles its tests with
-// them, once for each of the flags that the stages name. What it writes lies in
-// scratch.
+// them, once for each flag and each package that the stages name. What it writes
+// lies in scratch.
 func Compile(dir, scratch string, stages []Stage) (*Build, error) {
 	paths, pkg, err := sourceFiles(dir)
 	if err != nil {
@@ -64,27 +65,27 @@ func Compile(dir, scratch string, stages []Stage) (*Build, error) {
 		}
 	}
 	for _, stage := range stages {
-		if b.binaries[stage.Flag] == "" {
+		if b.binaries[stage.binary()] == "" {
 			path := filepath.Join(scratch, fmt.Sprintf("mutants%d.test", len(b.binaries)))
-			if err := b.link(scratch, path, stage.Flag); err != nil {
+			if err := b.link(scratch, path, stage); err != nil {
 				return nil, err
 			}
-			b.binaries[stage.Flag] = path
+			b.binaries[stage.binary()] = path
 		}
 	}
 	return b, nil
 }
 
 // link compiles a test binary with the overlay in scratch.
-func (b *Build) link(scratch, path, flag string) error {
+func (b *Build) link(scratch, path string, stage Stage) error {
 	args := []string{"test", "-c", "-vet=off", "-overlay", filepath.Join(scratch, "overlay.json"), "-o", path}
-	if flag != "" {
-		args = append(args, flag)
+	if stage.Flag != "" {
+		args = append(args, stage.Flag)
 	}
-	cmd := exec.Command("go", append(args, ".")...)
+	cmd := exec.Command("go", append(args, cmp.Or(stage.Package, "."))...)
 	cmd.Dir = b.Dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go test -c %s: %w\n%s", flag, err, out)
+		return fmt.Errorf("go test -c %s %s: %w\n%s", stage.Flag, stage.Package, err, out)
 	}
 	return nil
 }

@@ -17,10 +17,14 @@ import (
 type Stage struct {
 	Name    string
 	Flag    string        // of go test -c, such as -race; "" for none
+	Package string        // whose tests these are, a path in the module; "" for the mutated one
 	Args    []string      // of the test binary, beside those that Run adds
 	Timeout time.Duration // of the whole stage: a mutant that takes longer is found
 	Stall   time.Duration // likewise of each of its tests; 0 for no such limit
 }
+
+// binary returns what the test binary of the stage is known by.
+func (s Stage) binary() string { return s.Package + " " + s.Flag }
 
 // Run runs mutant id through the stages, and returns what killed it: a stage's
 // name and the first test that failed, or how the run ended. It returns "" if
@@ -43,7 +47,7 @@ func (b *Build) run(id int, s Stage) string {
 	if s.Flag == "-race" {
 		script = `exec "$0" "$@"`
 	}
-	args := append([]string{"-c", script, b.binaries[s.Flag], "-test.v", "-test.failfast", "-test.timeout=0"}, s.Args...)
+	args := append([]string{"-c", script, b.binaries[s.binary()], "-test.v", "-test.failfast", "-test.timeout=0"}, s.Args...)
 	cmd := exec.CommandContext(ctx, "sh", args...)
 	cmd.Dir = b.Dir
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", Variable, id), "GOTRACEBACK=single")

@@ -1,6 +1,6 @@
 //go:build coalesceexplore
 
-// This file is package sched for systematic exploration. Under an [Explorer], goroutines
+// Package sched is here for systematic exploration. Under an [Explorer], goroutines
 // that are started with Go run one at a time. At each point where the order could make a
 // difference, a strategy decides which one goes on. So a run is a sequence of decisions,
 // and can be repeated. Without an Explorer, the names work as those in sched.go do.

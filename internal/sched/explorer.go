@@ -464,9 +464,9 @@ func Step() int64 {
 // Thread returns the number of the running thread. No other thread of the run has it.
 func Thread() int { return current.cur.id }
 
-// Join, called on the first thread, blocks until all other threads have ended. It does
-// not wait for timers that have not fired, nor for AfterFuncs whose context has not
-// ended.
+// Join blocks until all other threads have ended. It does not wait for timers that have
+// not fired, nor for AfterFuncs whose context has not ended. It must be called on the
+// first thread.
 func Join() {
 	r := current
 	Await("join", func() bool {
@@ -484,9 +484,9 @@ func Join() {
 // whose order makes no difference.
 func Settle() { current.settled = true }
 
-// FireTimers, called on the first thread, blocks until all timers have fired or were
-// stopped, those as well that are set meanwhile, and all other threads have ended but
-// AfterFuncs whose context has not ended.
+// FireTimers blocks until all timers have fired or were stopped, those as well that are
+// set meanwhile, and all other threads have ended but AfterFuncs whose context has not
+// ended. It must be called on the first thread.
 func FireTimers() {
 	r := current
 	Await("timers", func() bool {

@@ -2,8 +2,8 @@
 // detectors find them: a test that has never failed has not shown that it can.
 //
 //	go run ./internal/seeded                                    each bug, by the detectors that must find it
-//	go run ./internal/seeded -all -write docs/VERIFICATION.md   by all of them, and the table
-//	go run ./internal/seeded -modes 20 -write docs/VERIFICATION.md   by twenty storms in each mode
+//	go run ./internal/seeded -all -write internal/seeded/README.md   by all of them, and the table
+//	go run ./internal/seeded -modes 20 -write internal/seeded/README.md   by twenty storms in each mode
 //
 // It is run in the root of the module. The bugs are changes to the text of the
 // package (see bugs.go), in an overlay: the sources stay as they are, and are
@@ -117,7 +117,7 @@ func run(all bool, only, write string, parallel, storms int) error {
 	if err := compile(overlay, plain); err != nil {
 		return err
 	}
-	if err := compile(overlay, exploring, "-tags", "coalesceexplore"); err != nil {
+	if err := compile(overlay, exploring, "-tags", "coalesceexplore", "./internal/verify/explore"); err != nil {
 		return err
 	}
 
@@ -204,7 +204,8 @@ func plant(temp string) (overlay string, err error) {
 	return overlay, os.WriteFile(overlay, list, 0o644)
 }
 
-// compile compiles the tests of the package with an overlay.
+// compile compiles the tests of the package, or of the one that the last argument names,
+// with an overlay.
 func compile(overlay, binary string, flags ...string) error {
 	args := append([]string{"test", "-c", "-vet=off", "-overlay", overlay, "-o", binary}, flags...)
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {

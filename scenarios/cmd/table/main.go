@@ -1,6 +1,6 @@
 // Table writes down what the libraries do in the scenarios:
 //
-//	go run ./cmd/table -write ../docs/VERIFICATION.md
+//	go run ./cmd/table -write README.md
 //
 // It runs all of them first, and writes nothing unless the outcomes are those
 // that are recorded.

@@ -172,7 +172,7 @@ func stages() (quick, thorough []mutate.Stage) {
 	}
 	if *explore != 0 {
 		thorough = append(thorough, mutate.Stage{
-			Name: "explore", Flag: "-tags=coalesceexplore", Timeout: *explore,
+			Name: "explore", Flag: "-tags=coalesceexplore", Package: "./internal/verify/explore", Timeout: *explore,
 			Args: []string{"-test.run=^TestExplore_(Releases|Linger|MaxAge|Cycles)", "-test.cpu=1"},
 		})
 	}
@@ -225,7 +225,7 @@ func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages func(*
 	if err != nil {
 		return nil, err
 	}
-	defer j.Close()
+	defer func() { _ = j.Close() }()
 	var (
 		mu      sync.Mutex
 		wg      sync.WaitGroup
