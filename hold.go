@@ -41,10 +41,10 @@ import "context"
 // goes on, calls that arrive join the flight, and its outcome lingers if it would have
 // with a caller. The hold lasts until fn returns and cannot be taken back. It is not a
 // call: [Stats], [Group.Flights], MaxWaiters, ForgetUnshared and the shared result do not
-// count it. Nothing else changes: a DoFresh queues behind the flight, MaxAge lets another start,
-// the flight can be forgotten before or after it is held, and a Shutdown waits for it and
-// cancels it when it runs out of time. If fn panics and no caller is left, the panic is
-// logged.
+// count it. Nothing else changes: a DoFresh queues behind the flight, MaxAge lets another
+// start, the flight can be forgotten before or after it is held, and a Shutdown waits for
+// it and cancels it when it runs out of time. If fn panics and no caller is left, the
+// panic is logged.
 //
 // If a flight that is held has no caller when it finishes, no call has got its result. If
 // the result does not linger either, fn's context is canceled then, with

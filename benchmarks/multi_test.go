@@ -16,9 +16,6 @@ import (
 // the report each has a process of its own, whose heap is small, and the collector runs
 // all the time. Then the goroutine that fn has in one of the two costs more.)
 func TestMulti_BesideSamber(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
 	const most = 0.75 // 0.48 to 0.54 where this was written
 	keys, loaded := makeKeys(0, multiKeys), map[string]*page{}
 	for _, key := range keys {
