@@ -14,139 +14,18 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
 // Each test here is named after the rule of the contract (doc.go) that it
-// shows. Rules about fn's context are in context_test.go, about how fn ends in
-// matrix_test.go, about memory in memory_test.go.
-
-type group = coalesce.Group[string, int]
-
-var errTest = errors.New("test error")
-
-// A held fn runs until it is released.
-type held struct {
-	started, release chan struct{}
-	runs             atomic.Int32
-}
-
-func hold() *held {
-	return &held{started: make(chan struct{}, 16), release: make(chan struct{})}
-}
-
-// fn returns a fn for Do that yields v once h is released.
-func (h *held) fn(v int) func() (int, error) {
-	return func() (int, error) {
-		h.runs.Add(1)
-		h.started <- struct{}{}
-		<-h.release
-		return v, nil
-	}
-}
-
-// ctxFn is fn for the forms that give a context, which it ignores.
-func (h *held) ctxFn(v int) func(context.Context) (int, error) {
-	fn := h.fn(v)
-	return func(context.Context) (int, error) { return fn() }
-}
-
-func value(v int) func() (int, error) { return func() (int, error) { return v, nil } }
-
-func ctxValue(v int) func(context.Context) (int, error) {
-	return func(context.Context) (int, error) { return v, nil }
-}
-
-// An answer is what one call got.
-type answer struct {
-	v      int
-	shared bool
-	err    error
-	panic  any
-	at     time.Time
-}
-
-// A form is one way to call, with its differences evened out.
-type form struct {
-	name string
-	call func(ctx context.Context, g *group, key string, fn func(context.Context) (int, error)) answer
-}
-
-var forms = []form{
-	{"Do", func(_ context.Context, g *group, key string, fn func(context.Context) (int, error)) (a answer) {
-		defer a.recover()
-		a.v, a.shared, a.err = g.Do(key, func() (int, error) { return fn(context.Background()) })
-		return a
-	}},
-	{"DoContext background", func(_ context.Context, g *group, key string, fn func(context.Context) (int, error)) (a answer) {
-		defer a.recover()
-		a.v, a.shared, a.err = g.DoContext(context.Background(), key, fn)
-		return a
-	}},
-	{"DoContext", func(ctx context.Context, g *group, key string, fn func(context.Context) (int, error)) (a answer) {
-		defer a.recover()
-		a.v, a.shared, a.err = g.DoContext(ctx, key, fn)
-		return a
-	}},
-	{"DoChan", func(ctx context.Context, g *group, key string, fn func(context.Context) (int, error)) (a answer) {
-		defer a.recover()
-		r := <-g.DoChan(ctx, key, fn)
-		a.v, a.shared, a.err = r.Val, r.Shared, r.Err
-		return a
-	}},
-	{"DoFresh", func(ctx context.Context, g *group, key string, fn func(context.Context) (int, error)) (a answer) {
-		defer a.recover()
-		a.v, a.shared, a.err = g.DoFresh(ctx, key, fn)
-		return a
-	}},
-	{"DoMulti", func(ctx context.Context, g *group, key string, fn func(context.Context) (int, error)) (a answer) {
-		defer a.recover()
-		r := g.DoMulti(ctx, []string{key}, func(ctx context.Context, keys []string) (map[string]int, error) {
-			v, err := fn(ctx)
-			return map[string]int{keys[0]: v}, err
-		})[key]
-		a.v, a.shared, a.err = r.Val, r.Shared, r.Err
-		return a
-	}},
-}
-
-// joining are the forms that join a flight that runs, and leaving those of them
-// whose callers can give up.
-var (
-	joining = append(forms[:4:4], forms[5])
-	leaving = joining[2:]
-)
-
-func (a *answer) recover() {
-	a.panic = recover()
-	a.at = time.Now()
-}
-
-// goCall makes a call on a goroutine of its own. The answer may be read after
-// synctest.Wait, or when the channel is closed.
-func goCall(ctx context.Context, f form, g *group, key string, fn func(context.Context) (int, error)) (*answer, <-chan struct{}) {
-	a, done := new(answer), make(chan struct{})
-	go func() {
-		defer close(done)
-		a.err = errors.New("the goroutine of the call exited")
-		*a = f.call(ctx, g, key, fn)
-	}()
-	return a, done
-}
-
-func isDone(done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	default:
-		return false
-	}
-}
+// shows. Rules about fn's context are in internal/verify/rules, about memory in
+// internal/verify/costs.
 
 // TestG1_OneAtATime: a thousand calls of all forms for one key, while fn runs,
 // are one execution.
 func TestG1_OneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
+		var g kit.Group
 		var running, runs atomic.Int32
 		fn := func(context.Context) (int, error) {
 			if running.Add(1) > 1 {
@@ -160,9 +39,9 @@ func TestG1_OneAtATime(t *testing.T) {
 		defer cancel()
 		for i := range 1000 {
 			go func() {
-				f := joining[i%len(joining)]
-				if a := f.call(ctx, &g, "k", fn); a.v != 1 || !a.shared || a.err != nil {
-					t.Errorf("%s: %+v", f.name, a)
+				f := kit.Joining[i%len(kit.Joining)]
+				if a := f.Call(ctx, &g, "k", fn); a.V != 1 || !a.Shared || a.Err != nil {
+					t.Errorf("%s: %+v", f.Name, a)
 				}
 			}()
 		}
@@ -179,10 +58,10 @@ func TestG1_OneAtATime(t *testing.T) {
 // ignores that, a newcomer of any form neither joins it nor runs beside it. It
 // starts in the instant in which the old one ends.
 func TestG1_NewcomerWaitsBehindAbandoned(t *testing.T) {
-	for _, f := range forms {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range kit.Forms {
+		t.Run(f.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var g group
+				var g kit.Group
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				start := time.Now()
@@ -198,14 +77,14 @@ func TestG1_NewcomerWaitsBehindAbandoned(t *testing.T) {
 				if err != context.DeadlineExceeded || time.Since(start) != time.Second {
 					t.Fatalf("abandoning call: %v after %v", err, time.Since(start))
 				}
-				a := f.call(ctx, &g, "k", func(context.Context) (int, error) {
+				a := f.Call(ctx, &g, "k", func(context.Context) (int, error) {
 					if oldRuns.Load() {
 						t.Error("two executions at once")
 					}
 					return 2, nil
 				})
-				if a.v != 2 || a.shared || a.err != nil || a.at.Sub(start) != time.Minute {
-					t.Errorf("newcomer: %+v after %v", a, a.at.Sub(start))
+				if a.V != 2 || a.Shared || a.Err != nil || a.At.Sub(start) != time.Minute {
+					t.Errorf("newcomer: %+v after %v", a, a.At.Sub(start))
 				}
 				if n := g.Len(); n != 0 {
 					t.Errorf("Len = %d", n)
@@ -219,26 +98,26 @@ func TestG1_NewcomerWaitsBehindAbandoned(t *testing.T) {
 // flight can give up; when all have, nothing is started for them.
 func TestG1_WaitBehindAbandonedIsUnderOwnContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
-		old := abandon(t, &g, "k")
+		var g kit.Group
+		old := kit.Abandon(t, &g, "k")
 		start := time.Now()
 		for i := range 10 {
-			for _, f := range forms[2:] {
+			for _, f := range kit.Forms[2:] {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i+1)*time.Second)
 				defer cancel()
 				go func() {
-					a := f.call(ctx, &g, "k", func(context.Context) (int, error) {
+					a := f.Call(ctx, &g, "k", func(context.Context) (int, error) {
 						t.Error("started for a caller that has left")
 						return 0, nil
 					})
-					if a.err != context.DeadlineExceeded || a.at.Sub(start) != time.Duration(i+1)*time.Second {
-						t.Errorf("%s: %+v", f.name, a)
+					if a.Err != context.DeadlineExceeded || a.At.Sub(start) != time.Duration(i+1)*time.Second {
+						t.Errorf("%s: %+v", f.Name, a)
 					}
 				}()
 			}
 		}
 		time.Sleep(20 * time.Second)
-		close(old.release)
+		close(old.Release)
 		synctest.Wait()
 		if g.Len() != 0 {
 			t.Errorf("Len = %d", g.Len())
@@ -249,38 +128,22 @@ func TestG1_WaitBehindAbandonedIsUnderOwnContext(t *testing.T) {
 	})
 }
 
-// abandon leaves key with an abandoned flight, whose fn ignores its context
-// until it is released.
-func abandon(t *testing.T, g *group, key string) *held {
-	t.Helper()
-	h := hold()
-	ctx, cancel := context.WithCancel(t.Context())
-	a, done := goCall(ctx, forms[2], g, key, h.ctxFn(1))
-	<-h.started
-	cancel()
-	<-done
-	if a.err != context.Canceled {
-		t.Fatalf("abandoning call: %+v", *a)
-	}
-	return h
-}
-
 // TestG2_OneAnswer: all callers of a flight get the same value and the very
 // same error, of a type that hides a nil pointer too.
 func TestG2_OneAnswer(t *testing.T) {
-	for _, want := range []error{nil, errTest, fmt.Errorf("wrapped: %w", errTest), (*typedNil)(nil)} {
+	for _, want := range []error{nil, kit.ErrTest, fmt.Errorf("wrapped: %w", kit.ErrTest), (*typedNil)(nil)} {
 		synctest.Test(t, func(t *testing.T) {
-			var g group
+			var g kit.Group
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			for i := range 40 {
 				go func() {
-					a := joining[i%len(joining)].call(ctx, &g, "k", func(context.Context) (int, error) {
+					a := kit.Joining[i%len(kit.Joining)].Call(ctx, &g, "k", func(context.Context) (int, error) {
 						time.Sleep(time.Second)
 						return 7, want
 					})
-					if a.v != 7 || a.err != want || !a.shared {
-						t.Errorf("%s: got %+v, want error %v", joining[i%len(joining)].name, a, want)
+					if a.V != 7 || a.Err != want || !a.Shared {
+						t.Errorf("%s: got %+v, want error %v", kit.Joining[i%len(kit.Joining)].Name, a, want)
 					}
 				}()
 			}
@@ -352,7 +215,7 @@ func TestG2_Clone(t *testing.T) {
 // TestG2_ClonePanics: a Clone that panics, or exits, harms the caller it was
 // to clone for and nobody else.
 func TestG2_ClonePanics(t *testing.T) {
-	captureLog(t)
+	kit.CaptureLog(t)
 	for _, exits := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			var n atomic.Int32
@@ -367,10 +230,10 @@ func TestG2_ClonePanics(t *testing.T) {
 			}}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			var answers [40]*answer
+			var answers [40]*kit.Answer
 			var panics, gone, good int
 			for i := range answers {
-				answers[i], _ = goCall(ctx, joining[i%len(joining)], &g, "k", func(context.Context) (int, error) {
+				answers[i], _ = kit.Go(ctx, kit.Joining[i%len(kit.Joining)], &g, "k", func(context.Context) (int, error) {
 					time.Sleep(time.Second)
 					return 5, nil
 				})
@@ -379,19 +242,19 @@ func TestG2_ClonePanics(t *testing.T) {
 			synctest.Wait()
 			for i, a := range answers {
 				var pe *coalesce.PanicError
-				e, _ := a.panic.(error)
+				e, _ := a.Panic.(error)
 				switch {
-				case errors.As(e, &pe), errors.As(a.err, &pe):
+				case errors.As(e, &pe), errors.As(a.Err, &pe):
 					panics++
 					if pe.Value != "no clone" || len(pe.Stack) == 0 {
-						t.Errorf("%s: %v", joining[i%len(joining)].name, pe)
+						t.Errorf("%s: %v", kit.Joining[i%len(kit.Joining)].Name, pe)
 					}
-				case a.err != nil:
+				case a.Err != nil:
 					gone++ // ErrGoexit in a channel, or an exited goroutine
-				case a.v == 5:
+				case a.V == 5:
 					good++
 				default:
-					t.Errorf("%s: %+v", joining[i%len(joining)].name, a)
+					t.Errorf("%s: %+v", kit.Joining[i%len(kit.Joining)].Name, a)
 				}
 			}
 			if good != 20 || exits && gone != 20 || !exits && panics != 20 {
@@ -407,7 +270,7 @@ func TestG2_ClonePanics(t *testing.T) {
 // TestG3_NeverStale: a caller that has its answer and calls again gets a new
 // execution, although others have not yet been scheduled to take theirs.
 func TestG3_NeverStale(t *testing.T) {
-	var g group
+	var g kit.Group
 	var runs atomic.Int64
 	var stale atomic.Int64
 	var wg sync.WaitGroup
@@ -437,30 +300,30 @@ func TestG3_NeverStale(t *testing.T) {
 // TestG4_LeaderLeaves: the leader's context ends; the leader returns at once,
 // the followers get their result.
 func TestG4_LeaderLeaves(t *testing.T) {
-	for _, lead := range forms[2:] {
-		for _, follow := range joining {
-			t.Run(lead.name+" then "+follow.name, func(t *testing.T) {
+	for _, lead := range kit.Forms[2:] {
+		for _, follow := range kit.Joining {
+			t.Run(lead.Name+" then "+follow.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					var g group
-					h := hold()
+					var g kit.Group
+					h := kit.Hold()
 					ctx, cancel := context.WithCancel(t.Context())
 					other, cancelOther := context.WithCancel(t.Context())
 					defer cancelOther()
-					leader, _ := goCall(ctx, lead, &g, "k", h.ctxFn(3))
+					leader, _ := kit.Go(ctx, lead, &g, "k", h.CtxFn(3))
 					synctest.Wait()
-					follower, done := goCall(other, follow, &g, "k", ctxValue(4))
+					follower, done := kit.Go(other, follow, &g, "k", kit.CtxValue(4))
 					synctest.Wait()
 					cancel()
 					synctest.Wait()
-					if leader.err != context.Canceled || !leader.shared {
+					if leader.Err != context.Canceled || !leader.Shared {
 						t.Errorf("leader: %+v", leader)
 					}
-					if isDone(done) {
+					if kit.IsDone(done) {
 						t.Fatalf("follower was answered: %+v", follower)
 					}
-					close(h.release)
+					close(h.Release)
 					synctest.Wait()
-					if follower.v != 3 || !follower.shared || follower.err != nil {
+					if follower.V != 3 || !follower.Shared || follower.Err != nil {
 						t.Errorf("follower: %+v", follower)
 					}
 				})
@@ -472,27 +335,27 @@ func TestG4_LeaderLeaves(t *testing.T) {
 // TestG4_FollowerLeaves: a follower's context ends; it returns at once, and
 // nobody else notices.
 func TestG4_FollowerLeaves(t *testing.T) {
-	for _, lead := range forms {
-		for _, follow := range leaving {
-			t.Run(lead.name+" then "+follow.name, func(t *testing.T) {
+	for _, lead := range kit.Forms {
+		for _, follow := range kit.Leaving {
+			t.Run(lead.Name+" then "+follow.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					var g group
-					h := hold()
+					var g kit.Group
+					h := kit.Hold()
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
 					mine, cancelMine := context.WithCancel(t.Context())
-					leader, _ := goCall(ctx, lead, &g, "k", h.ctxFn(3))
+					leader, _ := kit.Go(ctx, lead, &g, "k", h.CtxFn(3))
 					synctest.Wait()
-					follower, _ := goCall(mine, follow, &g, "k", ctxValue(4))
+					follower, _ := kit.Go(mine, follow, &g, "k", kit.CtxValue(4))
 					synctest.Wait()
 					cancelMine()
 					synctest.Wait()
-					if follower.err != context.Canceled || !follower.shared {
+					if follower.Err != context.Canceled || !follower.Shared {
 						t.Errorf("follower: %+v", follower)
 					}
-					close(h.release)
+					close(h.Release)
 					synctest.Wait()
-					if leader.v != 3 || !leader.shared || leader.err != nil {
+					if leader.V != 3 || !leader.Shared || leader.Err != nil {
 						t.Errorf("leader: %+v", leader)
 					}
 				})
@@ -506,26 +369,26 @@ func TestG4_FollowerLeaves(t *testing.T) {
 // every time.
 func TestG5_ResultBeatsCancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
+		var g kit.Group
 		for range 2000 {
-			h := hold()
+			h := kit.Hold()
 			ctx, cancel := context.WithCancel(t.Context())
-			var followers [3]*answer
+			var followers [3]*kit.Answer
 			var done [3]<-chan struct{}
 			go func() {
-				g.Do("k", h.fn(6))
+				g.Do("k", h.Fn(6))
 				cancel() // the flight has finished, its waiters may not have run
 			}()
-			<-h.started
-			for i, f := range leaving {
-				followers[i], done[i] = goCall(ctx, f, &g, "k", ctxValue(0))
+			<-h.Started
+			for i, f := range kit.Leaving {
+				followers[i], done[i] = kit.Go(ctx, f, &g, "k", kit.CtxValue(0))
 			}
 			synctest.Wait()
-			close(h.release)
-			for i, f := range leaving {
+			close(h.Release)
+			for i, f := range kit.Leaving {
 				<-done[i]
-				if a := followers[i]; a.v != 6 || a.err != nil {
-					t.Fatalf("%s: %+v", f.name, a)
+				if a := followers[i]; a.V != 6 || a.Err != nil {
+					t.Fatalf("%s: %+v", f.Name, a)
 				}
 			}
 		}
@@ -536,7 +399,7 @@ func TestG5_ResultBeatsCancellation(t *testing.T) {
 // a fake clock give one or the other, whole.
 func TestG5_SameInstant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
+		var g kit.Group
 		var won, lost int
 		for range 2000 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -566,27 +429,27 @@ func TestG5_SameInstant(t *testing.T) {
 // the head of a queue either.
 func TestG6_EndedContextStartsNothing(t *testing.T) {
 	ended, cancel := context.WithCancelCause(context.Background())
-	cancel(errTest)
+	cancel(kit.ErrTest)
 	must := func(context.Context) (int, error) {
 		t.Error("fn ran")
 		return 0, nil
 	}
-	for _, f := range forms[2:] {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range kit.Forms[2:] {
+		t.Run(f.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var g group
+				var g kit.Group
 				for range 1000 {
-					if a := f.call(ended, &g, "k", must); a.err != context.Canceled || a.shared {
+					if a := f.Call(ended, &g, "k", must); a.Err != context.Canceled || a.Shared {
 						t.Fatalf("leading: %+v", a)
 					}
 				}
-				h := hold()
-				go g.Do("k", h.fn(1))
-				<-h.started
-				if a := f.call(ended, &g, "k", must); a.err != context.Canceled || a.shared {
+				h := kit.Hold()
+				go g.Do("k", h.Fn(1))
+				<-h.Started
+				if a := f.Call(ended, &g, "k", must); a.Err != context.Canceled || a.Shared {
 					t.Errorf("joining: %+v", a)
 				}
-				close(h.release)
+				close(h.Release)
 				synctest.Wait()
 				if st := g.Stats(); st.EndedOnEntry != 1001 || st.Led != 1 || st.Joined != 0 {
 					t.Errorf("%+v", st)
@@ -599,29 +462,29 @@ func TestG6_EndedContextStartsNothing(t *testing.T) {
 // TestG6_EndedContextLeadsNoSuccessor: the context of the first in the queue
 // ends in the instant before the queue is promoted; the next one leads.
 func TestG6_EndedContextLeadsNoSuccessor(t *testing.T) {
-	for _, f := range forms[2:] {
-		for _, next := range forms {
-			t.Run(f.name+" then "+next.name, func(t *testing.T) {
+	for _, f := range kit.Forms[2:] {
+		for _, next := range kit.Forms {
+			t.Run(f.Name+" then "+next.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					for range 50 {
-						var g group
-						old := abandon(t, &g, "k")
+						var g kit.Group
+						old := kit.Abandon(t, &g, "k")
 						ctx, cancel := context.WithCancel(t.Context())
 						live, cancelLive := context.WithCancel(t.Context())
-						first, _ := goCall(ctx, f, &g, "k", func(context.Context) (int, error) {
+						first, _ := kit.Go(ctx, f, &g, "k", func(context.Context) (int, error) {
 							t.Error("a caller whose context has ended leads")
 							return 0, nil
 						})
 						synctest.Wait()
-						second, _ := goCall(live, next, &g, "k", ctxValue(2))
+						second, _ := kit.Go(live, next, &g, "k", kit.CtxValue(2))
 						synctest.Wait()
 						cancel()
-						close(old.release)
+						close(old.Release)
 						synctest.Wait()
-						if first.err != context.Canceled || !first.shared {
+						if first.Err != context.Canceled || !first.Shared {
 							t.Fatalf("first: %+v", first)
 						}
-						if second.v != 2 || second.err != nil || !second.shared {
+						if second.V != 2 || second.Err != nil || !second.Shared {
 							t.Fatalf("second: %+v", second)
 						}
 						if g.Len() != 0 {
@@ -639,7 +502,7 @@ func TestG6_EndedContextLeadsNoSuccessor(t *testing.T) {
 // with a context that cannot end, which fn then gets as it is; on another one
 // otherwise.
 func TestG8_WhereFnRuns(t *testing.T) {
-	var g group
+	var g kit.Group
 	live, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	type key struct{}
@@ -665,8 +528,8 @@ func TestG8_WhereFnRuns(t *testing.T) {
 		{"DoChan never ends", func() { <-g.DoChan(never, "k", note) }, false, nil},
 		{"DoFresh", func() { g.DoFresh(live, "k", note) }, false, nil},
 		{"DoFresh never ends", func() { g.DoFresh(never, "k", note) }, false, nil},
-		{"DoMulti", func() { forms[5].call(live, &g, "k", note) }, false, nil},
-		{"DoMulti never ends", func() { forms[5].call(never, &g, "k", note) }, false, nil},
+		{"DoMulti", func() { kit.Forms[5].Call(live, &g, "k", note) }, false, nil},
+		{"DoMulti never ends", func() { kit.Forms[5].Call(never, &g, "k", note) }, false, nil},
 	}
 	for _, tt := range tests {
 		tt.call()
@@ -691,7 +554,7 @@ func goroutine() string {
 // any of them hangs the test.
 func TestG13_UserCodeOutsideLocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
+		var g kit.Group
 		touch := func() {
 			g.Len()
 			for range g.Flights() {
@@ -706,28 +569,28 @@ func TestG13_UserCodeOutsideLocks(t *testing.T) {
 			}
 			return 0
 		}
-		for _, lead := range forms {
-			for _, follow := range forms {
+		for _, lead := range kit.Forms {
+			for _, follow := range kit.Forms {
 				for _, leave := range []bool{false, true} {
 					inner, cancel := context.WithCancel(t.Context())
 					ctx := touchingContext{inner, touch}
-					h := hold()
+					h := kit.Hold()
 					fn := func(ctx context.Context) (int, error) {
 						touch()
 						c, stop := context.WithCancel(ctx)
 						defer stop()
 						c.Value("nothing")
-						return h.ctxFn(1)(ctx)
+						return h.CtxFn(1)(ctx)
 					}
-					_, d1 := goCall(ctx, lead, &g, "k", fn)
+					_, d1 := kit.Go(ctx, lead, &g, "k", fn)
 					synctest.Wait()
-					_, d2 := goCall(ctx, follow, &g, "k", fn)
+					_, d2 := kit.Go(ctx, follow, &g, "k", fn)
 					synctest.Wait()
 					if leave {
 						cancel()
 						synctest.Wait()
 					}
-					close(h.release)
+					close(h.Release)
 					<-d1
 					<-d2
 					synctest.Wait()
@@ -753,7 +616,7 @@ func (c touchingContext) AfterFunc(fn func()) func() bool {
 	return func() bool { c.touch(); return stop() }
 }
 
-var packageGroup group
+var packageGroup kit.Group
 
 // TestG14_BubblesOneAfterAnother: a package-level group works outside, inside a
 // bubble, inside the next, and outside again, with flights that were joined and
@@ -762,21 +625,21 @@ func TestG14_BubblesOneAfterAnother(t *testing.T) {
 	use := func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		for _, f := range forms {
-			packageGroup.Do("warm", value(1))
-			h := hold()
-			a, d1 := goCall(ctx, f, &packageGroup, "k", h.ctxFn(1))
-			<-h.started
+		for _, f := range kit.Forms {
+			packageGroup.Do("warm", kit.Value(1))
+			h := kit.Hold()
+			a, d1 := kit.Go(ctx, f, &packageGroup, "k", h.CtxFn(1))
+			<-h.Started
 			before := packageGroup.Stats().Joined
-			b, d2 := goCall(ctx, forms[2], &packageGroup, "k", ctxValue(2))
+			b, d2 := kit.Go(ctx, kit.Forms[2], &packageGroup, "k", kit.CtxValue(2))
 			for packageGroup.Stats().Joined == before {
 				runtime.Gosched()
 			}
-			close(h.release)
+			close(h.Release)
 			<-d1
 			<-d2
-			if a.v != 1 || a.err != nil || b.v != 1 || b.err != nil || !b.shared {
-				t.Errorf("%s: %+v %+v", f.name, a, b)
+			if a.V != 1 || a.Err != nil || b.V != 1 || b.Err != nil || !b.Shared {
+				t.Errorf("%s: %+v %+v", f.Name, a, b)
 			}
 		}
 	}
@@ -798,44 +661,44 @@ func TestG14_VetSeesCopies(t *testing.T) {
 // its own callers and leaves its replacement alone when it ends, even if all
 // its callers leave first.
 func TestG15_Forget(t *testing.T) {
-	for _, f := range forms {
+	for _, f := range kit.Forms {
 		for _, leave := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s leave=%v", f.name, leave), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s leave=%v", f.Name, leave), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					var g group
+					var g kit.Group
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
 					rest, cancelRest := context.WithCancel(t.Context())
 					defer cancelRest()
-					h1, h2 := hold(), hold()
-					a1, _ := goCall(ctx, f, &g, "k", h1.ctxFn(1))
-					<-h1.started
-					b1, _ := goCall(ctx, forms[2], &g, "k", ctxValue(0))
+					h1, h2 := kit.Hold(), kit.Hold()
+					a1, _ := kit.Go(ctx, f, &g, "k", h1.CtxFn(1))
+					<-h1.Started
+					b1, _ := kit.Go(ctx, kit.Forms[2], &g, "k", kit.CtxValue(0))
 					synctest.Wait()
 					if !g.Forget("k") || g.Forget("k") || g.Len() != 0 {
 						t.Error("Forget")
 					}
-					a2, _ := goCall(rest, f, &g, "k", h2.ctxFn(2))
-					<-h2.started
+					a2, _ := kit.Go(rest, f, &g, "k", h2.CtxFn(2))
+					<-h2.Started
 					if leave {
 						cancel()
 						synctest.Wait()
 					}
-					close(h1.release)
+					close(h1.Release)
 					synctest.Wait()
-					inline := f.name == "Do" || f.name == "DoContext background"
-					if leave && !inline && a1.err != context.Canceled ||
-						(!leave || inline) && (a1.v != 1 || a1.err != nil || !a1.shared) {
+					inline := f.Name == "Do" || f.Name == "DoContext background"
+					if leave && !inline && a1.Err != context.Canceled ||
+						(!leave || inline) && (a1.V != 1 || a1.Err != nil || !a1.Shared) {
 						t.Errorf("first: %+v", a1)
 					}
-					if leave && b1.err != context.Canceled || !leave && (b1.v != 1 || b1.err != nil) {
+					if leave && b1.Err != context.Canceled || !leave && (b1.V != 1 || b1.Err != nil) {
 						t.Errorf("follower of the first: %+v", b1)
 					}
-					b2, _ := goCall(rest, forms[0], &g, "k", ctxValue(3))
+					b2, _ := kit.Go(rest, kit.Forms[0], &g, "k", kit.CtxValue(3))
 					synctest.Wait()
-					close(h2.release)
+					close(h2.Release)
 					synctest.Wait()
-					if a2.v != 2 || b2.v != 2 || !b2.shared {
+					if a2.V != 2 || b2.V != 2 || !b2.Shared {
 						t.Errorf("second: %+v, joined by %+v", a2, b2)
 					}
 					if g.Len() != 0 {
@@ -850,12 +713,12 @@ func TestG15_Forget(t *testing.T) {
 // TestG15_ForgetInsideFn: fn forgets its own key, twice, and a key that nobody
 // uses.
 func TestG15_ForgetInsideFn(t *testing.T) {
-	var g group
+	var g kit.Group
 	v, shared, err := g.Do("k", func() (int, error) {
 		if !g.Forget("k") || g.Forget("k") || g.Forget("other") {
 			t.Error("Forget")
 		}
-		v, _, err := g.Do("k", value(2)) // no recursion: the key is free
+		v, _, err := g.Do("k", kit.Value(2)) // no recursion: the key is free
 		return v + 1, err
 	})
 	if v != 3 || shared || err != nil || g.Len() != 0 {
@@ -883,51 +746,42 @@ func TestG16_LeaderDoesNotWaitForWaking(t *testing.T) {
 func leaderReturn(t *testing.T, waiters int) time.Duration {
 	var took []time.Duration
 	for range 15 {
-		var g group
+		var g kit.Group
 		var end time.Time
 		var wg sync.WaitGroup
 		g.Do("k", func() (int, error) {
 			for range waiters {
-				wg.Go(func() { g.Do("k", value(0)) })
+				wg.Go(func() { g.Do("k", kit.Value(0)) })
 			}
-			for waitersOf(&g, "k") < waiters {
+			for kit.WaitersOf(&g, "k") < waiters {
 				runtime.Gosched()
 			}
-			time.Sleep(time.Millisecond) // all are parked by now
+			time.Sleep(time.Millisecond) // All are parked by now
 			end = time.Now()
 			return 1, nil
 		})
 		took = append(took, time.Since(end))
 		wg.Wait()
 	}
-	return median(took)
-}
-
-func waitersOf(g *group, key string) int {
-	for f := range g.Flights() {
-		if f.Key == key && !f.Forgotten {
-			return f.Waiters
-		}
-	}
-	return 0
+	return kit.Median(took)
 }
 
 // TestG16_OtherKeysWhileWaking: while ten thousand waiters of one key are
 // woken, a call for another key of the same shard goes through.
 func TestG16_OtherKeysWhileWaking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := group{Shards: 1}
-		h := hold()
-		go g.Do("hot", h.fn(1))
-		<-h.started
+		g := kit.Group{Shards: 1}
+		h := kit.Hold()
+		go g.Do("hot", h.Fn(1))
+		<-h.Started
 		for range 10_000 {
 			go func() {
-				g.Do("hot", value(0))
-				g.Do("cold", value(0)) // from inside the waking, so to speak
+				g.Do("hot", kit.Value(0))
+				g.Do("cold", kit.Value(0)) // from inside the waking, so to speak
 			}()
 		}
 		synctest.Wait()
-		close(h.release)
+		close(h.Release)
 		synctest.Wait()
 		if st := g.Stats(); st.Calls != 20_001 || g.Len() != 0 {
 			t.Errorf("%+v, Len %d", st, g.Len())
@@ -939,11 +793,11 @@ func TestG16_OtherKeysWhileWaking(t *testing.T) {
 // do not keep the waker from going on. If it gave way to them after every block,
 // the last of ten thousand would return after more than a second.
 func TestG16_WakingGoesOnWhereOthersWork(t *testing.T) {
-	if raceEnabled {
+	if kit.RaceEnabled {
 		t.Log("what is slower under the race detector has no such bound")
 		return
 	}
-	setProcs(t, 2)
+	kit.SetProcs(t, 2)
 	for try := 1; ; try++ {
 		took := lastReturnAmongHogs(10_000, 4)
 		t.Logf("the last returned after %v", took)
@@ -959,15 +813,15 @@ func TestG16_WakingGoesOnWhereOthersWork(t *testing.T) {
 // lastReturnAmongHogs is the time from the end of fn to the return of the last
 // waiter, while so many goroutines use the processors.
 func lastReturnAmongHogs(waiters, hogs int) time.Duration {
-	var g group
+	var g kit.Group
 	var calls, work sync.WaitGroup
 	var enough atomic.Bool
 	var end time.Time
 	g.Do("k", func() (int, error) {
 		for range waiters {
-			calls.Go(func() { g.Do("k", value(0)) })
+			calls.Go(func() { g.Do("k", kit.Value(0)) })
 		}
-		for waitersOf(&g, "k") < waiters {
+		for kit.WaitersOf(&g, "k") < waiters {
 			runtime.Gosched()
 		}
 		for range hogs {
@@ -990,27 +844,27 @@ func lastReturnAmongHogs(waiters, hogs int) time.Duration {
 // TestG17_MemoryModel: what fn wrote without synchronization is seen by every
 // call that shares its result, and after Shutdown. The race detector judges.
 func TestG17_MemoryModel(t *testing.T) {
-	for _, lead := range forms {
-		for _, follow := range joining {
-			var g group
+	for _, lead := range kit.Forms {
+		for _, follow := range kit.Joining {
+			var g kit.Group
 			written := 0
-			h := hold()
+			h := kit.Hold()
 			ctx, cancel := context.WithCancel(t.Context())
 			fn := func(ctx context.Context) (int, error) {
-				v, err := h.ctxFn(1)(ctx)
+				v, err := h.CtxFn(1)(ctx)
 				written = 42
 				return v, err
 			}
 			var wg sync.WaitGroup
-			read := func(f form) {
+			read := func(f kit.Form) {
 				wg.Go(func() {
-					if a := f.call(ctx, &g, "k", fn); a.err != nil || written != 42 {
-						t.Errorf("%s: %+v, sees %d", f.name, a, written)
+					if a := f.Call(ctx, &g, "k", fn); a.Err != nil || written != 42 {
+						t.Errorf("%s: %+v, sees %d", f.Name, a, written)
 					}
 				})
 			}
 			read(lead)
-			<-h.started
+			<-h.Started
 			for range 3 {
 				read(follow)
 			}
@@ -1024,7 +878,7 @@ func TestG17_MemoryModel(t *testing.T) {
 					t.Errorf("Shutdown: %v, sees %d", err, written)
 				}
 			}()
-			close(h.release)
+			close(h.Release)
 			wg.Wait()
 			<-shut
 			cancel()
@@ -1035,15 +889,15 @@ func TestG17_MemoryModel(t *testing.T) {
 // TestG10_NilPanicError: an fn that panics with a nil *PanicError has panicked, and the
 // callers are told by one that is not nil.
 func TestG10_NilPanicError(t *testing.T) {
-	captureLog(t)
-	for _, f := range forms {
-		t.Run(f.name, func(t *testing.T) {
-			var g group
+	kit.CaptureLog(t)
+	for _, f := range kit.Forms {
+		t.Run(f.Name, func(t *testing.T) {
+			var g kit.Group
 			var none *coalesce.PanicError
-			a := f.call(t.Context(), &g, "k", func(context.Context) (int, error) { panic(none) })
-			e, _ := a.err.(*coalesce.PanicError)
+			a := f.Call(t.Context(), &g, "k", func(context.Context) (int, error) { panic(none) })
+			e, _ := a.Err.(*coalesce.PanicError)
 			if e == nil {
-				e, _ = a.panic.(*coalesce.PanicError)
+				e, _ = a.Panic.(*coalesce.PanicError)
 			}
 			if e == nil || e.Value != any(none) || len(e.Stack) == 0 {
 				t.Errorf("told by %+v", e)

@@ -2,12 +2,13 @@ package coalesce_test
 
 // The race tests run without the race detector, too: package sync's files of
 // this name carry a build tag, this one does not. Some bugs show only without
-// the detector, which slows everything down, and some only with it.
+// the detector, which slows everything down, and some only with it. More storms
+// are in internal/verify/storm.
 //
-//	go test -run Storm -cpu 1,2,4,8
-//	go test -run Storm -race
-//	go test -run Storm -gcflags=all=-d=maymorestack=runtime.mayMoreStackPreempt
-//	COALESCE_STORM=100 go test -run Storm -timeout 4h
+//	go test -run Storm -cpu 1,2,4,8 . ./internal/verify/storm
+//	go test -run Storm -race . ./internal/verify/storm
+//	go test -run Storm -gcflags=all=-d=maymorestack=runtime.mayMoreStackPreempt . ./internal/verify/storm
+//	COALESCE_STORM=100 go test -run Storm -timeout 4h . ./internal/verify/storm
 
 import (
 	"context"
@@ -22,173 +23,10 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/history"
-	"github.com/seed342dcb2d/coalesce/internal/storm"
+	"github.com/seed342dcb2d/coalesce/internal/verify/history"
+	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
+	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
-
-type stormGroup = coalesce.Group[int, history.Token]
-
-// stormHashes are the placements of keys that the storms try. The degenerate
-// ones pile keys up in one bucket, or in sixteen.
-var stormHashes = []struct {
-	name   string
-	hash   func(int) uint64
-	values int // how many hashes there are at most, 0 for as many as keys
-}{
-	{"default", nil, 0},
-	{"constant", func(int) uint64 { return 42 }, 1},
-	{"and15", func(k int) uint64 { return uint64(k) & 15 }, 16},
-}
-
-// setProcs sets GOMAXPROCS until the test is over.
-func setProcs(t *testing.T, n int) {
-	old := runtime.GOMAXPROCS(n)
-	t.Cleanup(func() { runtime.GOMAXPROCS(old) })
-}
-
-// eventually waits until cond holds, and reports whether it does in the end.
-func eventually(cond func() bool) bool {
-	for deadline := time.Now().Add(20 * time.Second); !cond(); {
-		if time.Now().After(deadline) {
-			return false
-		}
-		time.Sleep(50 * time.Microsecond)
-	}
-	return true
-}
-
-func countFlights(g *stormGroup) (n int) {
-	for range g.Flights() {
-		n++
-	}
-	return n
-}
-
-// wantQuiet checks that g comes to rest with nothing kept: no flight, no key, no
-// record but in the free lists, no goroutine more than there were before.
-func wantQuiet(t *testing.T, g *stormGroup, goroutines int) {
-	t.Helper()
-	if !eventually(func() bool { return countFlights(g) == 0 }) {
-		t.Errorf("%d flights are left after the storm", countFlights(g))
-	}
-	if n := g.Len(); n != 0 {
-		t.Errorf("Len() = %d after the storm, want 0", n)
-	}
-	if !eventually(func() bool { return runtime.NumGoroutine() <= goroutines }) {
-		buf := make([]byte, 1<<16)
-		t.Errorf("%d goroutines after the storm, %d before:\n%s", runtime.NumGoroutine(), goroutines,
-			buf[:runtime.Stack(buf, true)])
-	}
-	if err := storm.AtRest(g); err != nil {
-		t.Error(err)
-	}
-}
-
-// wantStats checks g's counters against the history of all calls that were
-// made. g must be quiescent.
-func wantStats(t *testing.T, g *stormGroup, h *history.History) {
-	t.Helper()
-	st := g.Stats()
-	var want coalesce.Stats
-	received := map[history.Token]int{} // by execution, or batch
-	panicked := map[history.Token]int{} // likewise, calls that panicked with it
-	batches := map[history.Token]history.Token{}
-	for _, client := range h.Calls {
-		for _, c := range client {
-			if c.Exec.Batch != (history.Token{}) {
-				batches[c.Token] = c.Exec.Batch
-			}
-		}
-	}
-	name := func(of history.Token) history.Token {
-		if b, ok := batches[of]; ok {
-			return b
-		}
-		return of
-	}
-	var left, nameless uint64
-	for _, client := range h.Calls {
-		for i := range client {
-			c := &client[i]
-			if c.Inv == 0 {
-				continue
-			}
-			want.Calls++
-			if c.Exec.Runs > 0 {
-				want.Led++
-				switch c.Exec.How {
-				case history.ExitPanic:
-					want.Panics++
-				case history.ExitGoexit:
-					want.Goexits++
-				}
-			}
-			switch c.Got {
-			case history.GotResult:
-				received[name(c.From)]++
-				if c.How == history.ExitPanic && c.Mute {
-					panicked[name(c.From)]++
-				}
-			case history.GotGoexit, history.GotAbsent:
-				received[name(c.Token)]++
-				nameless++
-			case history.GotOwnEnd:
-				left++
-			case history.GotInFlight, history.GotClosed:
-				want.Rejected++
-			}
-		}
-	}
-	var alone, aloneNameless, aloneBatched uint64 // executions that no call received, and that were not held
-	for _, client := range h.Calls {
-		for i := range client {
-			c := &client[i]
-			if c.Exec.Runs > 0 && c.Exec.How == history.ExitPanic && panicked[name(c.Token)] == 0 && name(c.Token) == c.Token {
-				want.PanicsLogged++ // once for a batch
-			}
-			if c.Exec.Runs == 0 || received[name(c.Token)] > 0 || c.Exec.Held {
-				continue
-			}
-			alone++
-			if c.Exec.Batch != (history.Token{}) {
-				aloneBatched++ // its last caller may have left when others had finished
-			}
-			if c.Exec.How == history.ExitGoexit || c.Exec.How == history.ExitAbsent {
-				aloneNameless++ // or received by followers that do not know it
-			}
-		}
-	}
-	if st.Calls != st.Led+st.Joined+st.Rejected+st.EndedOnEntry {
-		t.Errorf("the classes of %+v do not add up", st)
-	}
-	if left != st.Left+st.EndedOnEntry {
-		t.Errorf("%d calls got their context's error, Stats has Left %d and Ended %d", left, st.Left, st.EndedOnEntry)
-	}
-	if st.Abandoned > alone || st.Abandoned+aloneBatched+min(aloneNameless, nameless) < alone {
-		t.Errorf("no call received %d executions, Stats has Abandoned %d", alone, st.Abandoned)
-	}
-	var forgets, unshared uint64 // ForgetUnshared does not report what it dropped
-	for _, client := range h.Forgets {
-		for _, f := range client {
-			switch {
-			case f.Func:
-				forgets += uint64(f.Count)
-			case f.Done && f.Unshared:
-				unshared++
-			case f.Done:
-				forgets++
-			}
-		}
-	}
-	if st.Forgotten < forgets || st.Forgotten > forgets+unshared {
-		t.Errorf("%d flights were forgotten, and up to %d if unshared, Stats has Forgotten %d", forgets, unshared, st.Forgotten)
-	}
-	want.Joined, want.EndedOnEntry, want.Left = st.Joined, st.EndedOnEntry, st.Left
-	want.Abandoned, want.Forgotten = st.Abandoned, st.Forgotten
-	if st != want {
-		t.Errorf("Stats() = %+v, want %+v", st, want)
-	}
-}
 
 // TestStorm checks that whatever callers, contexts and fns do at once, each
 // call gets what the contract allows: a result of its key, from an execution
@@ -202,22 +40,22 @@ func TestStorm(t *testing.T) {
 		calls = 100
 	}
 	i := 0
-	for range stormScale(t) {
+	for range storm.Scale(t) {
 		for _, keys := range []int{1, 2, 64, 10_000} {
 			for _, cancel := range []int{0, 20} {
 				for _, forget := range []int{0, 1, 5} {
 					// The rest goes round at different speeds, so that few
 					// storms meet all pairs.
 					procs := []int{2, 8, 1, 4}[(i+i/4)%4]
-					hash := (i + i/3) % len(stormHashes)
+					hash := (i + i/3) % len(storm.Hashes)
 					shards := i / 2 % 2
 					i++
 					name := fmt.Sprintf("keys=%d/cancel=%d/forget=%d/procs=%d/hash=%s/shards=%d",
-						keys, cancel, forget, procs, stormHashes[hash].name, shards)
+						keys, cancel, forget, procs, storm.Hashes[hash].Name, shards)
 					t.Run(name, func(t *testing.T) {
 						s := storm.Storm{Clients: 8, Calls: calls, Keys: keys, Cancel: cancel, Forget: forget}
-						g := &stormGroup{Shards: shards, Hash: stormHashes[hash].hash}
-						st := testStorm(t, &s, g, procs, stormHashes[hash].values)
+						g := &storm.Group{Shards: shards, Hash: storm.Hashes[hash].Hash}
+						st := storm.Check(t, &s, g, procs, storm.Hashes[hash].Values)
 						total.Joined += st.Joined
 						total.Left += st.Left
 						total.EndedOnEntry += st.EndedOnEntry
@@ -240,47 +78,11 @@ func TestStorm(t *testing.T) {
 	}
 }
 
-// testStorm lets s loose on g and checks everything that is known of the
-// outcome.
-func testStorm(t *testing.T, s *storm.Storm, g *stormGroup, procs, hashes int) coalesce.Stats {
-	setProcs(t, procs)
-	if g.Hash != nil {
-		seen := map[uint64]bool{}
-		for k := range s.Keys {
-			seen[g.Hash(k)] = true
-		}
-		if len(seen) > hashes {
-			t.Fatalf("%d keys have %d hashes, want at most %d: the storm is not what it is meant to be", s.Keys, len(seen), hashes)
-		}
-	}
-	s.Seed = rand.Uint64()
-	if s.Forget == 0 {
-		s.Runs = make([]int, s.Keys)
-	}
-	goroutines := runtime.NumGoroutine()
-	h := s.Start(g)()
-	wantQuiet(t, g, goroutines)
-	if err := h.Check(); err != nil {
-		t.Errorf("seed %d: %v", s.Seed, err)
-	}
-	wantStats(t, g, h)
-	if s.Runs != nil {
-		n := 0
-		for _, r := range s.Runs {
-			n += r
-		}
-		if led := g.Stats().Led; uint64(n) != led {
-			t.Errorf("%d executions were counted one after the other, Stats has Led %d", n, led)
-		}
-	}
-	return g.Stats()
-}
-
 // TestStorm_Nested checks that a group may be called from inside its fns.
 func TestStorm_Nested(t *testing.T) {
 	storm.SilenceLog(t)
-	s := storm.Storm{Clients: 8, Calls: scaled(t, 200), Keys: 4, Cancel: 20, Nest: true}
-	testStorm(t, &s, new(stormGroup), 4, 0)
+	s := storm.Storm{Clients: 8, Calls: storm.Scaled(t, 200), Keys: 4, Cancel: 20, Nest: true}
+	storm.Check(t, &s, new(storm.Group), 4, 0)
 }
 
 // TestStorm_Shutdown checks that after a nil return of Shutdown no execution
@@ -288,14 +90,14 @@ func TestStorm_Nested(t *testing.T) {
 // and that those who come later get ErrClosed.
 func TestStorm_Shutdown(t *testing.T) {
 	storm.SilenceLog(t)
-	for i := range scaled(t, 12) {
-		setProcs(t, []int{1, 2, 4, 8}[i%4])
+	for i := range storm.Scaled(t, 12) {
+		kit.SetProcs(t, []int{1, 2, 4, 8}[i%4])
 		s := storm.Storm{
 			Clients: 8, Calls: 2000, Keys: []int{1, 2, 200}[i%3], Cancel: 10, Nest: true,
 			UntilClosed: true, Seed: rand.Uint64(),
 		}
 		s.Runs = make([]int, s.Keys)
-		g := &stormGroup{Shards: i % 2}
+		g := &storm.Group{Shards: i % 2}
 		goroutines := runtime.NumGoroutine()
 		wait := s.Start(g)
 		time.Sleep(rand.N(3 * time.Millisecond))
@@ -304,8 +106,8 @@ func TestStorm_Shutdown(t *testing.T) {
 			t.Fatalf("Shutdown() = %v, want nil", err)
 		}
 		closed := history.Now()
-		if g.Len() != 0 || countFlights(g) != 0 {
-			t.Errorf("%d keys and %d flights after Shutdown, want none", g.Len(), countFlights(g))
+		if g.Len() != 0 || storm.CountFlights(g) != 0 {
+			t.Errorf("%d keys and %d flights after Shutdown, want none", g.Len(), storm.CountFlights(g))
 		}
 		runs := 0
 		for _, n := range s.Runs {
@@ -317,11 +119,11 @@ func TestStorm_Shutdown(t *testing.T) {
 		h := wait()
 		h.Closing = closing
 		wantClosed(t, h, closed)
-		wantQuiet(t, g, goroutines)
+		storm.WantQuiet(t, g, goroutines)
 		if err := h.Check(); err != nil {
 			t.Errorf("seed %d: %v", s.Seed, err)
 		}
-		wantStats(t, g, h)
+		storm.WantStats(t, g, h)
 		if t.Failed() {
 			return
 		}
@@ -349,9 +151,9 @@ func wantClosed(t *testing.T, h *history.History, closed history.Stamp) {
 // what it can with cause ErrClosed, that all callers then return, and that a
 // second Shutdown finds nothing running.
 func TestStorm_ShutdownOutOfTime(t *testing.T) {
-	for i := range scaled(t, 4) {
-		setProcs(t, []int{1, 2, 4, 8}[i%4])
-		g := new(stormGroup)
+	for i := range storm.Scaled(t, 4) {
+		kit.SetProcs(t, []int{1, 2, 4, 8}[i%4])
+		g := new(storm.Group)
 		goroutines := runtime.NumGoroutine()
 		const keys = 50
 		var started, calls sync.WaitGroup
@@ -386,7 +188,7 @@ func TestStorm_ShutdownOutOfTime(t *testing.T) {
 		if err := g.Shutdown(context.Background()); err != nil {
 			t.Errorf("second Shutdown() = %v, want nil", err)
 		}
-		wantQuiet(t, g, goroutines)
+		storm.WantQuiet(t, g, goroutines)
 	}
 }
 
@@ -397,7 +199,7 @@ func TestStorm_ShutdownOutOfTime(t *testing.T) {
 func TestStorm_OppositeOrders(t *testing.T) {
 	const keys = 100
 	for _, procs := range []int{2, 8} {
-		setProcs(t, procs)
+		kit.SetProcs(t, procs)
 		var g coalesce.Group[int, [2]int64]
 		var running, loads, newest [keys]atomic.Int64
 		fn := func(_ context.Context, keys []int) (map[int][2]int64, error) {
@@ -440,7 +242,7 @@ func TestStorm_OppositeOrders(t *testing.T) {
 				if i%2 == 1 {
 					slices.Reverse(order)
 				}
-				for n := range scaled(t, 30) {
+				for n := range storm.Scaled(t, 30) {
 					if n%4 == 3 {
 						rng.Shuffle(keys, func(i, j int) { order[i], order[j] = order[j], order[i] })
 					}

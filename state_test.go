@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
 // What an operation does to a key, in the words of the state table.
@@ -25,7 +26,7 @@ type keyState struct {
 
 	// enter brings the key into the state. What it returns ends the flights
 	// that it started.
-	enter func(t *testing.T, g *group) []*held
+	enter func(t *testing.T, g *kit.Group) []*kit.Held
 
 	call, fresh, try       string // Do, DoContext and DoChan do the same
 	forget, forgetUnshared bool
@@ -38,123 +39,123 @@ func TestStateTable(t *testing.T) {
 	states := []keyState{
 		{
 			name:  "none",
-			enter: func(*testing.T, *group) []*held { return nil },
+			enter: func(*testing.T, *kit.Group) []*kit.Held { return nil },
 			call:  leads, fresh: leads, try: leads,
 			forget: false, forgetUnshared: true,
 		},
 		{
 			name:  "running",
-			enter: func(t *testing.T, g *group) []*held { return []*held{lead(t, g)} },
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held { return []*kit.Held{kit.Lead(t, g)} },
 			call:  joins, fresh: queues, try: refused,
 			forget: true, forgetUnshared: true,
 		},
 		{
 			name: "running, joined",
-			enter: func(t *testing.T, g *group) []*held {
-				h := lead(t, g)
-				goCall(t.Context(), forms[0], g, "k", ctxValue(0))
-				return []*held{h}
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h := kit.Lead(t, g)
+				kit.Go(t.Context(), kit.Forms[0], g, "k", kit.CtxValue(0))
+				return []*kit.Held{h}
 			},
 			call: joins, fresh: queues, try: refused,
 			forget: true, forgetUnshared: false,
 		},
 		{
 			name: "running, its follower has left",
-			enter: func(t *testing.T, g *group) []*held {
-				h := lead(t, g)
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h := kit.Lead(t, g)
 				ctx, cancel := context.WithCancel(t.Context())
-				goCall(ctx, forms[2], g, "k", ctxValue(0))
+				kit.Go(ctx, kit.Forms[2], g, "k", kit.CtxValue(0))
 				synctest.Wait()
 				cancel()
-				return []*held{h}
+				return []*kit.Held{h}
 			},
 			call: joins, fresh: queues, try: refused,
 			forget: true, forgetUnshared: false,
 		},
 		{
 			name: "running, with a queue",
-			enter: func(t *testing.T, g *group) []*held {
-				h, next := lead(t, g), hold()
-				goCall(t.Context(), forms[4], g, "k", next.ctxFn(2))
-				return []*held{h, next}
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h, next := kit.Lead(t, g), kit.Hold()
+				kit.Go(t.Context(), kit.Forms[4], g, "k", next.CtxFn(2))
+				return []*kit.Held{h, next}
 			},
 			call: joins, fresh: queues, try: refused,
 			forget: true, forgetUnshared: true, promotes: true,
 		},
 		{
 			name: "held, without a caller",
-			enter: func(t *testing.T, g *group) []*held {
-				h, _ := holdAlone(t, g, forms[2])
-				return []*held{h}
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h, _ := kit.HoldAlone(t, g, kit.Forms[2])
+				return []*kit.Held{h}
 			},
 			call: joins, fresh: queues, try: refused,
 			forget: true, forgetUnshared: true,
 		},
 		{
 			name: "held, without a caller, was joined",
-			enter: func(t *testing.T, g *group) []*held {
-				h, _ := holdAlone(t, g, forms[3])
-				joinAndLeave(t, g, forms[2])
-				return []*held{h}
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h, _ := kit.HoldAlone(t, g, kit.Forms[3])
+				kit.JoinAndLeave(t, g, kit.Forms[2])
+				return []*kit.Held{h}
 			},
 			call: joins, fresh: queues, try: refused,
 			forget: true, forgetUnshared: false,
 		},
 		{
 			name: "held, without a caller, with a queue",
-			enter: func(t *testing.T, g *group) []*held {
-				h, _ := holdAlone(t, g, forms[5])
-				next := hold()
-				goCall(t.Context(), forms[4], g, "k", next.ctxFn(2))
-				return []*held{h, next}
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h, _ := kit.HoldAlone(t, g, kit.Forms[5])
+				next := kit.Hold()
+				kit.Go(t.Context(), kit.Forms[4], g, "k", next.CtxFn(2))
+				return []*kit.Held{h, next}
 			},
 			call: joins, fresh: queues, try: refused,
 			forget: true, forgetUnshared: true, promotes: true,
 		},
 		{
 			name:  "abandoned",
-			enter: func(t *testing.T, g *group) []*held { return []*held{abandon(t, g, "k")} },
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held { return []*kit.Held{kit.Abandon(t, g, "k")} },
 			call:  queues, fresh: queues, try: refused,
 			forget: true, forgetUnshared: true,
 		},
 		{
 			name: "abandoned, was joined",
-			enter: func(t *testing.T, g *group) []*held {
-				h := hold()
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h := kit.Hold()
 				ctx, cancel := context.WithCancel(t.Context())
-				goCall(ctx, forms[2], g, "k", h.ctxFn(1))
+				kit.Go(ctx, kit.Forms[2], g, "k", h.CtxFn(1))
 				synctest.Wait()
-				goCall(ctx, forms[3], g, "k", ctxValue(0))
+				kit.Go(ctx, kit.Forms[3], g, "k", kit.CtxValue(0))
 				synctest.Wait()
 				cancel()
-				return []*held{h}
+				return []*kit.Held{h}
 			},
 			call: queues, fresh: queues, try: refused,
 			forget: true, forgetUnshared: true,
 		},
 		{
 			name: "abandoned, with a queue",
-			enter: func(t *testing.T, g *group) []*held {
-				h, next := abandon(t, g, "k"), hold()
-				goCall(t.Context(), forms[0], g, "k", next.ctxFn(2))
-				return []*held{h, next}
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h, next := kit.Abandon(t, g, "k"), kit.Hold()
+				kit.Go(t.Context(), kit.Forms[0], g, "k", next.CtxFn(2))
+				return []*kit.Held{h, next}
 			},
 			call: queues, fresh: queues, try: refused,
 			forget: true, forgetUnshared: true, promotes: true,
 		},
 		{
 			name: "forgotten, still running",
-			enter: func(t *testing.T, g *group) []*held {
-				h := lead(t, g)
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h := kit.Lead(t, g)
 				g.Forget("k")
-				return []*held{h}
+				return []*kit.Held{h}
 			},
 			call: leads, fresh: leads, try: leads,
 			forget: false, forgetUnshared: true,
 		},
 		{
 			name: "shut down",
-			enter: func(t *testing.T, g *group) []*held {
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
 				if err := g.Shutdown(t.Context()); err != nil {
 					t.Error(err)
 				}
@@ -165,26 +166,26 @@ func TestStateTable(t *testing.T) {
 		},
 		{
 			name: "shut down, still running",
-			enter: func(t *testing.T, g *group) []*held {
-				h := lead(t, g)
+			enter: func(t *testing.T, g *kit.Group) []*kit.Held {
+				h := kit.Lead(t, g)
 				go g.Shutdown(t.Context())
-				return []*held{h}
+				return []*kit.Held{h}
 			},
 			call: closed, fresh: closed, try: closed,
 			forget: true, forgetUnshared: true,
 		},
 	}
 	for _, st := range states {
-		in := func(op string, do func(t *testing.T, g *group)) {
+		in := func(op string, do func(t *testing.T, g *kit.Group)) {
 			t.Run(st.name+"/"+op, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					var g group
+					var g kit.Group
 					held := st.enter(t, &g)
 					synctest.Wait()
 					do(t, &g)
 					synctest.Wait()
 					for _, h := range held {
-						close(h.release)
+						close(h.Release)
 						synctest.Wait()
 					}
 					if n := g.Len(); n != 0 {
@@ -196,74 +197,66 @@ func TestStateTable(t *testing.T) {
 				})
 			})
 		}
-		for i, f := range forms {
+		for i, f := range kit.Forms {
 			want := st.call
-			if f.name == "DoFresh" {
+			if f.Name == "DoFresh" {
 				want = st.fresh
 			}
-			in(f.name, func(t *testing.T, g *group) { testCall(t, g, forms[i], want) })
+			in(f.Name, func(t *testing.T, g *kit.Group) { testCall(t, g, kit.Forms[i], want) })
 		}
-		in("TryDo", func(t *testing.T, g *group) {
-			v, err := g.TryDo("k", value(8))
+		in("TryDo", func(t *testing.T, g *kit.Group) {
+			v, err := g.TryDo("k", kit.Value(8))
 			want := map[string]error{leads: nil, refused: coalesce.ErrInFlight, closed: coalesce.ErrClosed}[st.try]
 			if err != want || err == nil && v != 8 {
 				t.Errorf("TryDo: %v, %v, want error %v", v, err, want)
 			}
 		})
-		in("Forget", func(t *testing.T, g *group) {
+		in("Forget", func(t *testing.T, g *kit.Group) {
 			testForget(t, g, g.Forget, st.forget, st.forget, st.promotes)
 		})
 		for _, name := range []string{"ForgetFunc", "ForgetFlight"} {
-			in(name, func(t *testing.T, g *group) {
-				forget := func(key string) bool { return forgets[name](g, key) }
+			in(name, func(t *testing.T, g *kit.Group) {
+				forget := func(key string) bool { return kit.Forgets[name](g, key) }
 				testForget(t, g, forget, st.forget, st.forget, st.promotes)
 			})
 		}
-		in("ForgetUnshared", func(t *testing.T, g *group) {
+		in("ForgetUnshared", func(t *testing.T, g *kit.Group) {
 			detaches := st.forget && st.forgetUnshared
 			testForget(t, g, g.ForgetUnshared, st.forgetUnshared, detaches, st.promotes)
 		})
 	}
 }
 
-// lead starts a flight of Do that runs until it is released.
-func lead(t *testing.T, g *group) *held {
-	h := hold()
-	goCall(t.Context(), forms[0], g, "k", h.ctxFn(1))
-	<-h.started
-	return h
-}
-
 // testCall makes a call and checks what it does to the key.
-func testCall(t *testing.T, g *group, f form, want string) {
+func testCall(t *testing.T, g *kit.Group, f kit.Form, want string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	before := g.Stats()
-	queuedBefore, waitingBefore := countState(g, coalesce.StateQueued), waiting(g)
-	h := hold()
-	a, done := goCall(ctx, f, g, "k", h.ctxFn(8))
+	queuedBefore, waitingBefore := kit.CountState(g, coalesce.StateQueued), kit.Waiting(g)
+	h := kit.Hold()
+	a, done := kit.Go(ctx, f, g, "k", h.CtxFn(8))
 	synctest.Wait()
 	after := g.Stats()
 	got := "nothing"
 	switch {
-	case a.err == coalesce.ErrClosed && isDone(done):
+	case a.Err == coalesce.ErrClosed && kit.IsDone(done):
 		got = closed
-	case after.Led > before.Led && h.runs.Load() == 1:
+	case after.Led > before.Led && h.Runs.Load() == 1:
 		got = leads
-	case waiting(g) > waitingBefore && isQueued(g, queuedBefore):
+	case kit.Waiting(g) > waitingBefore && isQueued(g, queuedBefore):
 		got = queues
 	case after.Joined > before.Joined:
 		got = joins
 	}
 	if got != want {
-		t.Errorf("%s: %s, want %s (%+v, then %+v)", f.name, got, want, before, after)
+		t.Errorf("%s: %s, want %s (%+v, then %+v)", f.Name, got, want, before, after)
 	}
-	close(h.release)
+	close(h.Release)
 }
 
 // isQueued reports whether the last call is in a queued flight: the table has
 // one more of them, or one with two calls.
-func isQueued(g *group, before int) bool {
+func isQueued(g *kit.Group, before int) bool {
 	for f := range g.Flights() {
 		if f.State == coalesce.StateQueued && f.Waiters > before {
 			return true
@@ -272,16 +265,7 @@ func isQueued(g *group, before int) bool {
 	return false
 }
 
-func countState(g *group, s coalesce.FlightState) (n int) {
-	for f := range g.Flights() {
-		if f.State == s {
-			n++
-		}
-	}
-	return n
-}
-
-func testForget(t *testing.T, g *group, forget func(string) bool, want, detaches, promotes bool) {
+func testForget(t *testing.T, g *kit.Group, forget func(string) bool, want, detaches, promotes bool) {
 	led, n, forgotten := g.Stats().Led, g.Len(), g.Stats().Forgotten
 	if got := forget("k"); got != want {
 		t.Errorf("reports %v, want %v", got, want)
@@ -303,7 +287,7 @@ func testForget(t *testing.T, g *group, forget func(string) bool, want, detaches
 // calls of the other forms go on joining the running flight.
 func TestDoFresh_StartsAfterTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
+		var g kit.Group
 		n := 0
 		slow := func(context.Context) (int, error) {
 			n++
@@ -311,25 +295,25 @@ func TestDoFresh_StartsAfterTheCall(t *testing.T) {
 			time.Sleep(time.Minute)
 			return v, nil
 		}
-		call := func(f form, want int, shared bool, after time.Duration) {
+		call := func(f kit.Form, want int, shared bool, after time.Duration) {
 			start := time.Now()
 			go func() {
-				a := f.call(t.Context(), &g, "k", slow)
-				if a.v != want || a.shared != shared || a.err != nil || a.at.Sub(start) != after {
-					t.Errorf("%s: %+v after %v, want %d after %v", f.name, a, a.at.Sub(start), want, after)
+				a := f.Call(t.Context(), &g, "k", slow)
+				if a.V != want || a.Shared != shared || a.Err != nil || a.At.Sub(start) != after {
+					t.Errorf("%s: %+v after %v, want %d after %v", f.Name, a, a.At.Sub(start), want, after)
 				}
 			}()
 			synctest.Wait()
 		}
-		call(forms[0], 1, true, 60*time.Second)
+		call(kit.Forms[0], 1, true, 60*time.Second)
 		time.Sleep(10 * time.Second)
-		call(forms[4], 2, true, 110*time.Second)
-		call(forms[4], 2, true, 110*time.Second)
-		call(forms[0], 1, true, 50*time.Second)
+		call(kit.Forms[4], 2, true, 110*time.Second)
+		call(kit.Forms[4], 2, true, 110*time.Second)
+		call(kit.Forms[0], 1, true, 50*time.Second)
 		time.Sleep(60 * time.Second)
 		// The successor runs now, and began before this call.
-		call(forms[2], 2, true, 50*time.Second)
-		call(forms[4], 3, false, 110*time.Second)
+		call(kit.Forms[2], 2, true, 50*time.Second)
+		call(kit.Forms[4], 3, false, 110*time.Second)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if n != 3 || g.Len() != 0 {
@@ -341,27 +325,27 @@ func TestDoFresh_StartsAfterTheCall(t *testing.T) {
 // TestPromoted_TakenByAnother: between promotion and the moment in which the
 // picked call runs, others join that flight, and any of them can take it over.
 func TestPromoted_TakenByAnother(t *testing.T) {
-	for _, first := range forms[2:] {
-		for _, second := range forms {
-			t.Run(first.name+" then "+second.name, func(t *testing.T) {
+	for _, first := range kit.Forms[2:] {
+		for _, second := range kit.Forms {
+			t.Run(first.Name+" then "+second.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					for range 200 {
-						var g group
-						old := abandon(t, &g, "k")
+						var g kit.Group
+						old := kit.Abandon(t, &g, "k")
 						ctx, cancel := context.WithCancel(t.Context())
 						live, cancelLive := context.WithCancel(t.Context())
-						a, _ := goCall(ctx, first, &g, "k", ctxValue(1))
+						a, _ := kit.Go(ctx, first, &g, "k", kit.CtxValue(1))
 						synctest.Wait()
 						// All of this is concurrent: the end of the old flight,
 						// the end of the first's context, and the second call.
-						go close(old.release)
+						go close(old.Release)
 						go cancel()
-						b, _ := goCall(live, second, &g, "k", ctxValue(2))
+						b, _ := kit.Go(live, second, &g, "k", kit.CtxValue(2))
 						synctest.Wait()
-						if !(a.v == 1 && a.err == nil || a.v == 0 && a.err == context.Canceled) {
+						if !(a.V == 1 && a.Err == nil || a.V == 0 && a.Err == context.Canceled) {
 							t.Fatalf("first: %+v", a)
 						}
-						if b.err != nil || b.v != 1 && b.v != 2 {
+						if b.Err != nil || b.V != 1 && b.V != 2 {
 							t.Fatalf("second: %+v", b)
 						}
 						if g.Len() != 0 {
@@ -380,26 +364,26 @@ func TestPromoted_TakenByAnother(t *testing.T) {
 // ErrClosed at once; those that have joined get the result.
 func TestShutdown_Waits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
+		var g kit.Group
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		lost, running := lead(t, &g), hold()
+		lost, running := kit.Lead(t, &g), kit.Hold()
 		g.Forget("k")
-		leader, _ := goCall(ctx, forms[2], &g, "k", func(ctx context.Context) (int, error) {
-			v, err := running.ctxFn(7)(ctx)
-			if _, _, err := g.Do("nested", value(1)); err != coalesce.ErrClosed {
+		leader, _ := kit.Go(ctx, kit.Forms[2], &g, "k", func(ctx context.Context) (int, error) {
+			v, err := running.CtxFn(7)(ctx)
+			if _, _, err := g.Do("nested", kit.Value(1)); err != coalesce.ErrClosed {
 				t.Errorf("nested: %v", err)
 			}
 			return v, err
 		})
 		synctest.Wait()
-		follower, _ := goCall(ctx, forms[0], &g, "k", ctxValue(0))
-		old := abandon(t, &g, "other")
-		var queued []*answer
-		for _, f := range forms {
+		follower, _ := kit.Go(ctx, kit.Forms[0], &g, "k", kit.CtxValue(0))
+		old := kit.Abandon(t, &g, "other")
+		var queued []*kit.Answer
+		for _, f := range kit.Forms {
 			for _, key := range []string{"k", "other"} {
-				if key == "other" || f.name == "DoFresh" {
-					a, _ := goCall(ctx, f, &g, key, ctxValue(0))
+				if key == "other" || f.Name == "DoFresh" {
+					a, _ := kit.Go(ctx, f, &g, key, kit.CtxValue(0))
 					queued = append(queued, a)
 				}
 			}
@@ -411,25 +395,25 @@ func TestShutdown_Waits(t *testing.T) {
 		}
 		synctest.Wait()
 		for i, a := range queued {
-			if a.err != coalesce.ErrClosed || a.v != 0 {
+			if a.Err != coalesce.ErrClosed || a.V != 0 {
 				t.Errorf("queued %d: %+v", i, a)
 			}
 		}
-		for _, f := range forms {
+		for _, f := range kit.Forms {
 			for _, key := range []string{"k", "other", "new"} {
-				if a := f.call(ctx, &g, key, ctxValue(0)); a.err != coalesce.ErrClosed || a.shared {
-					t.Errorf("%s %s: %+v", f.name, key, a)
+				if a := f.Call(ctx, &g, key, kit.CtxValue(0)); a.Err != coalesce.ErrClosed || a.Shared {
+					t.Errorf("%s %s: %+v", f.Name, key, a)
 				}
 			}
 		}
-		for _, h := range []*held{old, running, lost} {
+		for _, h := range []*kit.Held{old, running, lost} {
 			if len(shut) > 0 {
 				t.Error("Shutdown did not wait")
 			}
-			close(h.release)
+			close(h.Release)
 			synctest.Wait()
 		}
-		if leader.v != 7 || leader.err != nil || follower.v != 7 || !follower.shared {
+		if leader.V != 7 || leader.Err != nil || follower.V != 7 || !follower.Shared {
 			t.Errorf("leader %+v, follower %+v", leader, follower)
 		}
 		for range 2 {
@@ -453,37 +437,37 @@ func TestShutdown_Waits(t *testing.T) {
 // and nothing starts.
 func TestShutdown_RejectsPromoted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
-		old := abandon(t, &g, "k")
+		var g kit.Group
+		old := kit.Abandon(t, &g, "k")
 		base, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		reply := make(chan struct{})
-		slow := &strangeContext{Context: base, err: func() error { <-reply; return nil }}
+		slow := &kit.StrangeContext{Context: base, StrangeErr: func() error { <-reply; return nil }}
 		never := func(context.Context) (int, error) {
 			t.Error("fn ran")
 			return 0, nil
 		}
-		first, _ := goCall(slow, forms[2], &g, "k", never)
+		first, _ := kit.Go(slow, kit.Forms[2], &g, "k", never)
 		synctest.Wait()
-		second, _ := goCall(base, forms[0], &g, "k", never)
+		second, _ := kit.Go(base, kit.Forms[0], &g, "k", never)
 		synctest.Wait()
-		slow.strange.Store(true)
-		close(old.release) // the first is picked, and asks its context
+		slow.Strange.Store(true)
+		close(old.Release) // the first is picked, and asks its context
 		synctest.Wait()
-		third, _ := goCall(base, forms[4], &g, "k", never) // behind the promoted
+		third, _ := kit.Go(base, kit.Forms[4], &g, "k", never) // behind the promoted
 		synctest.Wait()
 		if err := g.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
-		for i, a := range []*answer{second, third} {
-			if a.err != coalesce.ErrClosed {
+		for i, a := range []*kit.Answer{second, third} {
+			if a.Err != coalesce.ErrClosed {
 				t.Errorf("%d: %+v", i, a)
 			}
 		}
 		close(reply)
 		synctest.Wait()
-		if first.err != coalesce.ErrClosed || g.Len() != 0 {
+		if first.Err != coalesce.ErrClosed || g.Len() != 0 {
 			t.Errorf("first: %+v, Len %d", first, g.Len())
 		}
 	})
@@ -493,27 +477,27 @@ func TestShutdown_RejectsPromoted(t *testing.T) {
 // own contexts, and what fn ignores is all that is left.
 func TestShutdown_OutOfTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
-		h := lead(t, &g)
+		var g kit.Group
+		h := kit.Lead(t, &g)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(errTest)
+		cancel(kit.ErrTest)
 		if err := g.Shutdown(ctx); err != context.Canceled {
 			t.Errorf("Shutdown: %v", err)
 		}
-		if _, err := g.TryDo("other", value(1)); err != coalesce.ErrClosed {
+		if _, err := g.TryDo("other", kit.Value(1)); err != coalesce.ErrClosed {
 			t.Errorf("TryDo: %v", err)
 		}
-		close(h.release)
+		close(h.Release)
 		synctest.Wait()
 		if err := g.Shutdown(ctx); err != nil {
 			t.Errorf("nothing runs, but: %v", err)
 		}
 	})
-	var unused group
+	var unused kit.Group
 	if err := unused.Shutdown(t.Context()); err != nil {
 		t.Errorf("of an unused group: %v", err)
 	}
-	if _, _, err := unused.Do("k", value(1)); err != coalesce.ErrClosed {
+	if _, _, err := unused.Do("k", kit.Value(1)); err != coalesce.ErrClosed {
 		t.Errorf("Do: %v", err)
 	}
 }
@@ -521,7 +505,7 @@ func TestShutdown_OutOfTime(t *testing.T) {
 // TestShutdown_InsideFn: it waits for itself until its context ends.
 func TestShutdown_InsideFn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
+		var g kit.Group
 		start := time.Now()
 		_, _, err := g.Do("k", func() (int, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -537,24 +521,24 @@ func TestShutdown_InsideFn(t *testing.T) {
 // TestFlights shows every kind of unfinished flight as it is.
 func TestFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g group
-		forgotten := lead(t, &g)
+		var g kit.Group
+		forgotten := kit.Lead(t, &g)
 		g.Forget("k")
-		h := lead(t, &g)
+		h := kit.Lead(t, &g)
 		time.Sleep(time.Second) // nobody has asked for its age yet
 		for range 3 {
-			goCall(t.Context(), forms[0], &g, "k", ctxValue(0))
+			kit.Go(t.Context(), kit.Forms[0], &g, "k", kit.CtxValue(0))
 		}
 		synctest.Wait()
 		time.Sleep(time.Second)
-		next := hold()
-		goCall(t.Context(), forms[4], &g, "k", next.ctxFn(0))
-		old := abandon(t, &g, "left")
+		next := kit.Hold()
+		kit.Go(t.Context(), kit.Forms[4], &g, "k", next.CtxFn(0))
+		old := kit.Abandon(t, &g, "left")
 		ctx, cancel := context.WithCancel(t.Context())
-		own := hold()
-		goCall(ctx, forms[2], &g, "own", own.ctxFn(0))
-		<-own.started
-		goCall(t.Context(), forms[3], &g, "own", ctxValue(0))
+		own := kit.Hold()
+		kit.Go(ctx, kit.Forms[2], &g, "own", own.CtxFn(0))
+		<-own.Started
+		kit.Go(t.Context(), kit.Forms[3], &g, "own", kit.CtxValue(0))
 		synctest.Wait()
 		cancel() // its leader leaves, one follower stays
 		synctest.Wait()
@@ -584,12 +568,72 @@ func TestFlights(t *testing.T) {
 		if s := coalesce.FlightState(99).String(); s != "unknown" {
 			t.Errorf("unknown state %q", s)
 		}
-		for _, h := range []*held{forgotten, h, next, old, own} {
-			close(h.release)
+		for _, h := range []*kit.Held{forgotten, h, next, old, own} {
+			close(h.Release)
 			synctest.Wait()
 		}
 		for f := range g.Flights() {
 			t.Errorf("left behind: %+v", f)
 		}
+	})
+}
+
+// TestMaxAge_StateTable: an overdue flight for each operation.
+func TestMaxAge_StateTable(t *testing.T) {
+	overdue := func(t *testing.T, do func(t *testing.T, g *kit.Group)) {
+		synctest.Test(t, func(t *testing.T) {
+			g := kit.Group{MaxAge: time.Second}
+			h := kit.Lead(t, &g)
+			time.Sleep(time.Second)
+			do(t, &g)
+			close(h.Release)
+			synctest.Wait()
+			if g.Len() != 0 {
+				t.Errorf("Len = %d", g.Len())
+			}
+		})
+	}
+	for _, f := range kit.Forms {
+		t.Run(f.Name, func(t *testing.T) {
+			overdue(t, func(t *testing.T, g *kit.Group) {
+				// DoFresh queues, which lets the timer take over at once.
+				a := f.Call(t.Context(), g, "k", kit.CtxValue(2))
+				if a.V != 2 || a.Shared || a.Err != nil || g.Stats().TakenOver != 1 {
+					t.Errorf("%+v, %+v", a, g.Stats())
+				}
+			})
+		})
+	}
+	t.Run("TryDo", func(t *testing.T) {
+		overdue(t, func(t *testing.T, g *kit.Group) {
+			if v, err := g.TryDo("k", kit.Value(2)); v != 2 || err != nil {
+				t.Errorf("%v, %v", v, err)
+			}
+		})
+	})
+	t.Run("Forget", func(t *testing.T) {
+		overdue(t, func(t *testing.T, g *kit.Group) {
+			if !g.Forget("k") || g.Stats().Forgotten != 1 {
+				t.Errorf("%+v", g.Stats())
+			}
+		})
+	})
+	t.Run("ForgetUnshared", func(t *testing.T) {
+		overdue(t, func(t *testing.T, g *kit.Group) {
+			if !g.ForgetUnshared("k") || g.Stats().Forgotten != 1 {
+				t.Errorf("%+v", g.Stats())
+			}
+		})
+	})
+	t.Run("young", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := kit.Group{MaxAge: time.Second}
+			h := kit.Lead(t, &g)
+			time.Sleep(time.Second - 1)
+			for i, f := range kit.Forms {
+				testCall(t, &g, f, []string{joins, joins, joins, joins, queues, joins}[i])
+			}
+			close(h.Release)
+		})
 	})
 }

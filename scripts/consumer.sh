@@ -20,7 +20,7 @@ trap 'chmod -R u+w "$temp"; rm -rf "$temp"' EXIT
 # Nested modules that users import: those with a package outside of internal and
 # examples that is no command, and that are not about checking this repository.
 nested=$(git ls-files '*/go.mod' | sed 's|/go.mod$||' |
-	grep -vE '^(internal|examples|benchmarks|scenarios|lincheck)(/|$)' || true)
+	grep -vE '^(internal|examples|benchmarks)(/|$)' || true)
 
 git clone --quiet --bare . "$temp/origin.git"
 for tag in "$version" $(printf '%s\n' $nested | sed "s|\$|/$version|"); do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# Storms in modes: the checked storms of the root package (TestStorm_Mode) in
+# Storms in modes: the checked storms of internal/verify/storm (TestStorm_Mode) in
 # binaries that are built in different ways, under loads that differ in
 # cancellation, Forget, number of keys and placement of keys. Each way to build
 # finds what others do not: preemption at each function's entry makes windows
@@ -99,6 +99,7 @@ if ! command -v $qemu >/dev/null && [ -z "$without_qemu" ]; then
 	fi
 fi
 
+package=./internal/verify/storm
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 preempt=-gcflags=all=-d=maymorestack=runtime.mayMoreStackPreempt
@@ -107,13 +108,13 @@ preempt=-gcflags=all=-d=maymorestack=runtime.mayMoreStackPreempt
 build() {
 	local out=$temp/$1
 	case $1 in
-	plain) go test -c -o "$out" . ;;
+	plain) go test -c -o "$out" "$package" ;;
 	cpu8) ln -s plain "$out" ;;
-	preempt) go test -c "$preempt" -o "$out" . ;;
-	race) go test -c -race -o "$out" . ;;
-	race+preempt) go test -c -race "$preempt" -o "$out" . ;;
-	386) GOARCH=386 go test -c -o "$out" . ;;
-	arm64) GOARCH=arm64 CGO_ENABLED=0 go test -c -o "$out" . ;;
+	preempt) go test -c "$preempt" -o "$out" "$package" ;;
+	race) go test -c -race -o "$out" "$package" ;;
+	race+preempt) go test -c -race "$preempt" -o "$out" "$package" ;;
+	386) GOARCH=386 go test -c -o "$out" "$package" ;;
+	arm64) GOARCH=arm64 CGO_ENABLED=0 go test -c -o "$out" "$package" ;;
 	esac
 }
 

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/history"
 	"github.com/seed342dcb2d/coalesce/internal/sched"
-	"github.com/seed342dcb2d/coalesce/internal/storm"
+	"github.com/seed342dcb2d/coalesce/internal/verify/history"
+	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
 // This file holds the steps of the programs: what a client does, and what the fns of its

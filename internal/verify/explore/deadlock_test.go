@@ -12,7 +12,7 @@ import (
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/sched"
-	"github.com/seed342dcb2d/coalesce/internal/storm"
+	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
 // This file explores calls whose fns call for further keys, and the looks that find those

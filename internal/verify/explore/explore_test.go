@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/history"
 	"github.com/seed342dcb2d/coalesce/internal/sched"
-	"github.com/seed342dcb2d/coalesce/internal/storm"
+	"github.com/seed342dcb2d/coalesce/internal/verify/history"
+	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
 // The files explore_*_test.go explore the schedules of small programs systematically: the

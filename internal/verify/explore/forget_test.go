@@ -7,9 +7,9 @@ import (
 	"testing"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/history"
 	"github.com/seed342dcb2d/coalesce/internal/sched"
-	"github.com/seed342dcb2d/coalesce/internal/storm"
+	"github.com/seed342dcb2d/coalesce/internal/verify/history"
+	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
 // This file explores ForgetFunc and ForgetFlight, which look first and forget afterwards.

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/history"
 	"github.com/seed342dcb2d/coalesce/internal/sched"
+	"github.com/seed342dcb2d/coalesce/internal/verify/history"
 )
 
 // This file explores Hold (G18) against all that ends a flight or a call.

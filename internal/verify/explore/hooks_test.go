@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/history"
 	"github.com/seed342dcb2d/coalesce/internal/sched"
+	"github.com/seed342dcb2d/coalesce/internal/verify/history"
 )
 
 // This file explores the order of hooks, their contexts, and that each Join is followed by

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/history"
 	"github.com/seed342dcb2d/coalesce/internal/sched"
+	"github.com/seed342dcb2d/coalesce/internal/verify/history"
 )
 
 // This file explores the outcomes that linger: until they are dropped, and until their

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/model"
+	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
 // This file holds what FuzzGroup checks when everything has come to rest.

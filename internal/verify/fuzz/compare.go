@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/model"
+	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
 // This file holds the comparison of the Group that FuzzGroup drives with the

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing/synctest"
 
-	"github.com/seed342dcb2d/coalesce/internal/model"
+	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
 // This file holds the steps of FuzzGroup that forget.

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/model"
-	"github.com/seed342dcb2d/coalesce/internal/storm"
+	"github.com/seed342dcb2d/coalesce/internal/verify/model"
+	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
 // Group checks that a Group does what the sequential model does. The input

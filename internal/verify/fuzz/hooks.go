@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/model"
+	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
 // This file holds the hooks of the group that FuzzGroup drives, and the check of their

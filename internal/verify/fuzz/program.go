@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/model"
+	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
 // This file holds the language of the programs that FuzzGroup runs: two bytes

@@ -1,7 +1,7 @@
 package fuzz
 
 import (
-	"github.com/seed342dcb2d/coalesce/internal/model"
+	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
 // This file holds what a program has come to, for the test that asks whether programs come

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/seed342dcb2d/coalesce/internal/storm"
+	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
 // This file holds the check that the programs that each go test runs, which are FuzzGroup's

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/seed342dcb2d/coalesce"
-	"github.com/seed342dcb2d/coalesce/internal/model"
+	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
 // This file holds the executions of the fns of FuzzGroup's calls, and the ways in which

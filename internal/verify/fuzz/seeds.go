@@ -3,7 +3,7 @@ package fuzz
 import (
 	"slices"
 
-	"github.com/seed342dcb2d/coalesce/internal/model"
+	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
 // The ends of an fn, as steps. The argument picks the fn, by age.

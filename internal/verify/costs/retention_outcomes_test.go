@@ -1,0 +1,253 @@
+package costs_test
+
+import (
+	"context"
+	"maps"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+	"weak"
+
+	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
+	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
+)
+
+// This file holds tests that nothing is kept of outcomes that no call gets, or gets any more:
+// of flights that were held and ended without a caller, and of outcomes that were forgotten,
+// displaced, or are those of other keys of a batch.
+
+// A payloadGroup has keys and values that can be collected.
+type payloadGroup = coalesce.Group[*kit.Payload, *kit.Payload]
+
+// A traces has weak pointers to what belongs to a call, by name.
+type traces map[string]weak.Pointer[kit.Payload]
+
+// Payload returns a new payload, to which it keeps a weak pointer.
+func (tr traces) payload(name string) *kit.Payload {
+	p := new(kit.Payload)
+	tr[name] = weak.Make(p)
+	return p
+}
+
+// wantCollected checks that the group keeps nothing of tr but what is named.
+func (tr traces) wantCollected(t *testing.T, g *payloadGroup, but ...string) {
+	t.Helper()
+	left := maps.Clone(tr)
+	for range 20 {
+		runtime.GC()
+		maps.DeleteFunc(left, func(name string, p weak.Pointer[kit.Payload]) bool {
+			return !slices.Contains(but, name) && p.Value() == nil
+		})
+		if len(left) == len(but) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for name, p := range left {
+		if kept := p.Value() != nil; kept != slices.Contains(but, name) {
+			t.Errorf("the %s is kept: %v", name, kept)
+		}
+	}
+	runtime.KeepAlive(g)
+}
+
+// TestG12_HeldWithoutCallers: of a flight that was held and ended without a caller nothing is
+// kept by the group, nor, apart from the values of the leader's context, by a context that fn
+// was given and that goes on; whether another call had joined it and left, or it was
+// forgotten, or it fails.
+func TestG12_HeldWithoutCallers(t *testing.T) {
+	type payloadKey struct{}
+	for _, lead := range []string{"DoContext", "DoChan", "DoFresh", "DoMulti"} {
+		for _, then := range []string{"", "join and leave", "ForgetFunc", "ForgetFlight", "panic", "Goexit"} {
+			t.Run(lead+" "+then, func(t *testing.T) {
+				storm.SilenceLog(t)
+				var g payloadGroup
+				tr := traces{}
+				var given context.Context
+				func() {
+					key, val := tr.payload("key"), tr.payload("value")
+					inErr, inFn, inCtx := tr.payload("error"), tr.payload("fn"), tr.payload("context")
+					ctx, leave := context.WithCancel(context.WithValue(t.Context(), payloadKey{}, inCtx))
+					defer leave()
+					h := kit.Hold()
+					called := make(chan struct{})
+					go func() {
+						defer close(called)
+						callPayload(&g, lead, ctx, key, func(ctx context.Context) (*kit.Payload, error) {
+							inFn[0]++
+							given = ctx
+							coalesce.Hold(ctx)
+							h.Started <- struct{}{}
+							<-h.Release
+							switch then {
+							case "panic":
+								panic(&payloadError{inErr})
+							case "Goexit":
+								runtime.Goexit()
+							}
+							return val, &payloadError{inErr}
+						})
+					}()
+					<-h.Started
+					leave()
+					<-called
+					switch then {
+					case "join and leave":
+						ctx, leave := context.WithCancel(t.Context())
+						left := g.DoChan(ctx, key, func(context.Context) (*kit.Payload, error) { return nil, nil })
+						leave()
+						<-left
+					case "ForgetFunc":
+						if n := g.ForgetFunc(kit.All); n != 1 {
+							t.Errorf("got %d keys, want 1", n)
+						}
+					case "ForgetFlight":
+						if !g.ForgetFlight(kit.IDOf(t, &g, key)) {
+							t.Error("got false from ForgetFlight")
+						}
+					}
+					close(h.Release)
+					kit.Await(t, func() bool { return quiet(&g) && given.Err() != nil })
+				}()
+				if err := storm.AtRest(&g); err != nil {
+					t.Error(err)
+				}
+				tr.wantCollected(t, &g, "context")
+				runtime.KeepAlive(given)
+				given = nil
+				tr.wantCollected(t, &g)
+			})
+		}
+	}
+}
+
+// TestG12_DroppedOutcomes: values, errors and keys of outcomes that have lingered are not kept
+// when a ForgetFunc, a Shutdown or, because of LingerMax, later outcomes have dropped them.
+func TestG12_DroppedOutcomes(t *testing.T) {
+	for name, drop := range map[string]func(t *testing.T, g *payloadGroup){
+		"ForgetFunc": func(t *testing.T, g *payloadGroup) {
+			if n := g.ForgetFunc(kit.All); n != 2 {
+				t.Errorf("got %d keys, want 2", n)
+			}
+		},
+		"LingerMax": func(_ *testing.T, g *payloadGroup) {
+			for range 2 {
+				_, _, _ = g.Do(new(kit.Payload), func() (*kit.Payload, error) { return nil, nil })
+			}
+		},
+		"Shutdown": func(t *testing.T, g *payloadGroup) {
+			if err := g.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := payloadGroup{LingerMax: 2, LingerFor: func(_ *kit.Payload, err error) time.Duration {
+				if err != nil {
+					return time.Hour
+				}
+				return coalesce.Forever
+			}}
+			tr := traces{}
+			func() {
+				key, val := tr.payload("key"), tr.payload("value")
+				_, _, _ = g.Do(key, func() (*kit.Payload, error) { return val, nil })
+				key2, inErr := tr.payload("other key"), tr.payload("error")
+				g.DoMulti(t.Context(), []*kit.Payload{key2}, func(context.Context, []*kit.Payload) (map[*kit.Payload]*kit.Payload, error) {
+					return nil, coalesce.KeyErrors[*kit.Payload]{key2: &payloadError{inErr}}
+				})
+			}()
+			tr.wantCollected(t, &g, "key", "value", "other key", "error")
+			drop(t, &g)
+			tr.wantCollected(t, &g)
+		})
+	}
+}
+
+// TestG12_ForgottenWhileItRuns: what a flight returns that ForgetFunc or ForgetFlight has
+// detached is not kept when its callers have it, nor is its key.
+func TestG12_ForgottenWhileItRuns(t *testing.T) {
+	for name, forget := range map[string]func(t *testing.T, g *payloadGroup, key *kit.Payload){
+		"ForgetFunc": func(_ *testing.T, g *payloadGroup, _ *kit.Payload) { g.ForgetFunc(kit.All) },
+		"ForgetFlight": func(t *testing.T, g *payloadGroup, key *kit.Payload) {
+			g.ForgetFlight(kit.IDOf(t, g, key))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := payloadGroup{Linger: coalesce.Forever}
+			tr := traces{}
+			func() {
+				key, val := tr.payload("key"), tr.payload("value")
+				done := make(chan struct{})
+				h := kit.Hold()
+				go func() {
+					defer close(done)
+					_, _, _ = g.Do(key, func() (*kit.Payload, error) {
+						h.Started <- struct{}{}
+						<-h.Release
+						return val, nil
+					})
+				}()
+				<-h.Started
+				forget(t, &g, key)
+				close(h.Release)
+				<-done
+				kit.Await(t, func() bool { return quiet(&g) })
+			}()
+			tr.wantCollected(t, &g)
+		})
+	}
+}
+
+// TestG12_KeyErrorsOfABatch: of a batch that is over, what its fn has returned for one key is
+// not kept by another key, whose outcome lingers, nor by fn's context, nor by a call for that
+// key; nor is the KeyErrors.
+func TestG12_KeyErrorsOfABatch(t *testing.T) {
+	g := payloadGroup{LingerFor: func(_ *kit.Payload, err error) time.Duration {
+		if err == nil {
+			return coalesce.Forever
+		}
+		return 0
+	}}
+	tr := traces{}
+	var given context.Context
+	key, slowKey, slow := new(kit.Payload), new(kit.Payload), make(chan struct{})
+	other := g.DoChan(context.Background(), slowKey, func(context.Context) (*kit.Payload, error) { <-slow; return nil, nil })
+	followed := make(chan struct{})
+	func() {
+		bad, lacking := tr.payload("bad key"), tr.payload("absent key")
+		val, inErr, inUnasked := tr.payload("value"), tr.payload("error"), tr.payload("error of a key that was not asked for")
+		started, release := make(chan struct{}), make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			g.DoMulti(t.Context(), []*kit.Payload{key, bad, lacking}, func(ctx context.Context, _ []*kit.Payload) (map[*kit.Payload]*kit.Payload, error) {
+				given = ctx
+				close(started)
+				<-release
+				return map[*kit.Payload]*kit.Payload{key: val}, coalesce.KeyErrors[*kit.Payload]{
+					bad: &payloadError{inErr}, new(kit.Payload): &payloadError{inUnasked},
+				}
+			})
+		}()
+		<-started
+		go func() { // follows in the flight of key, and waits for another
+			defer close(followed)
+			g.DoMulti(context.Background(), []*kit.Payload{key, slowKey}, func(context.Context, []*kit.Payload) (map[*kit.Payload]*kit.Payload, error) {
+				return nil, nil
+			})
+		}()
+		kit.Await(t, func() bool { return g.Stats().Joined == 2 })
+		close(release)
+		<-done
+	}()
+	tr.wantCollected(t, &g, "value") // which lingers
+	close(slow)
+	<-followed
+	<-other
+	runtime.KeepAlive(given)
+	runtime.KeepAlive(key)
+	runtime.KeepAlive(&g)
+}

@@ -1,0 +1,132 @@
+package mutate
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// This file holds how a mutant is run.
+
+// A Stage is one way to run the tests: a mutant that survives a stage meets the
+// next.
+type Stage struct {
+	Name    string
+	Flag    string        // of go test -c, such as -race; "" for none
+	Package string        // whose tests these are, a path in the module; "" for the mutated one
+	Args    []string      // of the test binary, beside those that Run adds
+	Timeout time.Duration // of the whole stage: a mutant that takes longer is found
+	Stall   time.Duration // likewise of each of its tests; 0 for no such limit
+}
+
+// binary returns what the test binary of the stage is known by.
+func (s Stage) binary() string { return s.Package + " " + s.Flag }
+
+// Run runs mutant id through the stages, and returns what killed it: a stage's
+// name and the first test that failed, or how the run ended. It returns "" if
+// the mutant survived. The number 0 is the package as it was.
+func (b *Build) Run(id int, stages []Stage) string {
+	for _, s := range stages {
+		if by := b.run(id, s); by != "" {
+			return s.Name + ": " + by
+		}
+	}
+	return ""
+}
+
+func (b *Build) run(id int, s Stage) string {
+	ctx, cancel := context.WithTimeout(context.Background(), s.Timeout)
+	defer cancel()
+	// A mutant may ask for memory without end: the shell limits it, but not with
+	// the race detector, which reserves much more than it uses.
+	script := `ulimit -v 8000000; exec "$0" "$@"`
+	if s.Flag == "-race" {
+		script = `exec "$0" "$@"`
+	}
+	args := append([]string{"-c", script, b.binaries[s.binary()], "-test.v", "-test.failfast", "-test.timeout=0"}, s.Args...)
+	cmd := exec.CommandContext(ctx, "sh", args...)
+	cmd.Dir = filepath.Join(b.Dir, s.Package)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", Variable, id), "GOTRACEBACK=single")
+	endWhole(cmd)
+	cmd.WaitDelay = time.Second
+	out := &output{end: cancel, limit: s.Stall}
+	if s.Stall != 0 {
+		out.stalled = time.AfterFunc(s.Stall, cancel)
+		defer out.stalled.Stop()
+	}
+	cmd.Stdout, cmd.Stderr = out, out
+	err := cmd.Run()
+	switch {
+	case out.failed:
+		return reason(out.text.String())
+	case ctx.Err() != nil:
+		return "hang in " + running(out.text.String())
+	case err != nil:
+		return reason(out.text.String())
+	}
+	return ""
+}
+
+// An output keeps what a test binary prints. It puts off its end as long as it
+// prints something, as it does when a test begins or ends, and ends it when a test
+// has failed: -test.failfast runs the examples all the same.
+type output struct {
+	text    bytes.Buffer
+	failed  bool // a test has
+	end     func()
+	limit   time.Duration
+	stalled *time.Timer // nil for no limit
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	if o.stalled != nil {
+		o.stalled.Reset(o.limit)
+	}
+	from := max(0, o.text.Len()-len(failure)) // it may come in two parts
+	o.text.Write(p)
+	if !o.failed && bytes.Contains(o.text.Bytes()[from:], []byte(failure)) {
+		o.failed = true
+		o.end()
+	}
+	return len(p), nil
+}
+
+// failure is what a test binary prints of a test that has failed, before its name.
+const failure = "--- FAIL: "
+
+// running returns the test that began last in a test binary's output.
+func running(out string) string {
+	name := "no test"
+	for line := range strings.Lines(out) {
+		if rest, ok := strings.CutPrefix(line, "=== RUN "); ok {
+			name = strings.TrimSpace(rest)
+		}
+	}
+	return name
+}
+
+// reason returns the first failed test in a test binary's output, or else how
+// it crashed.
+func reason(out string) string {
+	crash := ""
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, failure); ok {
+			name, _, _ = strings.Cut(name, " ")
+			return name
+		}
+		if crash == "" && (strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")) {
+			crash = line
+		}
+	}
+	if crash == "" {
+		return "failed"
+	}
+	return crash[:min(len(crash), 100)]
+}

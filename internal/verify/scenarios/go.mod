@@ -1,0 +1,16 @@
+module github.com/seed342dcb2d/coalesce/internal/verify/scenarios
+
+go 1.26.0
+
+require (
+	github.com/seed342dcb2d/coalesce v0.0.0-00010101000000-000000000000
+	golang.org/x/sync v0.24.0
+	resenje.org/singleflight v0.4.3
+)
+
+require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/puzpuzpuz/xsync/v3 v3.5.1 // indirect
+)
+
+replace github.com/seed342dcb2d/coalesce => ../../../

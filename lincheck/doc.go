@@ -1,4 +1,0 @@
-// Package lincheck checks the checker: that package internal/history decides as
-// porcupine does where it is exact, and that it raises no false alarm. Its command
-// cmd/soak runs for as long as one wants.
-package lincheck
