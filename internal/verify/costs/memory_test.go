@@ -17,6 +17,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
+// This file holds what is left when all is over, and the stacks of calls that wait.
+
 type payloadError struct{ p *kit.Payload }
 
 func (*payloadError) Error() string { return "payload" }

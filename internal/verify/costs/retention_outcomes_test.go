@@ -5,6 +5,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 	"weak"
@@ -250,4 +251,99 @@ func TestG12_KeyErrorsOfABatch(t *testing.T) {
 	runtime.KeepAlive(given)
 	runtime.KeepAlive(key)
 	runtime.KeepAlive(&g)
+}
+
+// TestDoMulti_NothingIsKept: when a batch is over, keys, values, errors, fn and
+// ctx can be collected, but for what its results hold: a value that holds fn's
+// context, as a response does, does not keep the other keys and values.
+func TestDoMulti_NothingIsKept(t *testing.T) {
+	type request struct {
+		ctx context.Context
+		p   *kit.Payload
+	}
+	for _, how := range []string{"all receive", "all leave", "forgotten", "queued"} {
+		t.Run(how, func(t *testing.T) {
+			var g coalesce.Group[*kit.Payload, *request]
+			held, ptrs := func() (*request, map[string]weak.Pointer[kit.Payload]) {
+				ps := map[string]*kit.Payload{}
+				ptrs := map[string]weak.Pointer[kit.Payload]{}
+				for _, name := range []string{"key a", "key b", "value b", "fn", "caller's slice"} {
+					ps[name] = new(kit.Payload)
+					ptrs[name] = weak.Make(ps[name])
+				}
+				inFn := ps["fn"]
+				h := kit.Hold()
+				var held *request
+				var mu sync.Mutex
+				fn := func(ctx context.Context, keys []*kit.Payload) (map[*kit.Payload]*request, error) {
+					mu.Lock()
+					inFn[0]++
+					held = &request{ctx: ctx}
+					r := held
+					mu.Unlock()
+					_, _ = h.Fn(0)()
+					return map[*kit.Payload]*request{ps["key a"]: r, ps["key b"]: {p: ps["value b"]}}, nil
+				}
+				keys := []*kit.Payload{ps["key a"], ps["key b"], ps["caller's slice"]}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var old sync.WaitGroup
+				if how == "queued" {
+					other, leave := context.WithCancel(t.Context())
+					stuck := kit.Hold()
+					old.Go(func() {
+						g.DoMulti(other, keys, func(context.Context, []*kit.Payload) (map[*kit.Payload]*request, error) {
+							_, _ = stuck.Fn(0)()
+							return nil, nil
+						})
+					})
+					<-stuck.Started
+					leave()
+					old.Wait()
+					defer close(stuck.Release)
+				}
+				var calls sync.WaitGroup
+				calls.Go(func() { g.DoMulti(ctx, keys, fn) })
+				switch how {
+				case "queued":
+					kit.Await(t, func() bool { return kit.Waiting(&g) == 3 })
+					cancel()
+				case "all leave":
+					<-h.Started
+					cancel()
+					calls.Wait()
+				case "forgotten":
+					<-h.Started
+					g.Forget(keys[0])
+				default:
+					<-h.Started
+				}
+				close(h.Release)
+				calls.Wait()
+				return held, ptrs
+			}()
+			kit.Await(t, func() bool {
+				for range g.Flights() {
+					return false
+				}
+				return true
+			})
+			for name, p := range ptrs {
+				for range 20 {
+					if runtime.GC(); p.Value() == nil {
+						break
+					}
+					time.Sleep(time.Millisecond)
+				}
+				if p.Value() != nil {
+					t.Errorf("%s is kept", name)
+				}
+			}
+			if held != nil && held.ctx.Value(kit.CtxKey{}) != nil {
+				t.Error("unreachable")
+			}
+			runtime.KeepAlive(held)
+			runtime.KeepAlive(&g)
+		})
+	}
 }

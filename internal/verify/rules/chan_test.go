@@ -240,3 +240,51 @@ func TestDoChan_CannotLeaveNested(t *testing.T) {
 		}
 	})
 }
+
+// A stuckContext blocks whoever stops an AfterFunc of its.
+type stuckContext struct {
+	context.Context
+	stuck chan struct{}
+}
+
+// Value hides the standard context inside, whose AfterFunc is used otherwise.
+func (c stuckContext) Value(any) any { return nil }
+
+func (c stuckContext) AfterFunc(fn func()) func() bool {
+	stop := context.AfterFunc(c.Context, fn)
+	return func() bool { <-c.stuck; return stop() }
+}
+
+// TestDoChan_StuckStop: a receiver's context that blocks when it is told to
+// stop holds up neither the other receivers nor the successor nor Shutdown.
+func TestDoChan_StuckStop(t *testing.T) {
+	for _, lead := range kit.Forms {
+		t.Run(lead.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var g kit.Group
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				stuck := stuckContext{ctx, make(chan struct{})}
+				h := kit.Hold()
+				leader, _ := kit.Go(ctx, lead, &g, "k", h.CtxFn(1))
+				<-h.Started
+				for range 3 {
+					kit.Go(stuck, kit.Forms[3], &g, "k", kit.CtxValue(0))
+				}
+				synctest.Wait()
+				other, otherDone := kit.Go(ctx, kit.Forms[3], &g, "k", kit.CtxValue(0))
+				next, nextDone := kit.Go(ctx, kit.Forms[4], &g, "k", kit.CtxValue(2))
+				synctest.Wait()
+				close(h.Release)
+				synctest.Wait()
+				if leader.V != 1 || !kit.IsDone(otherDone) || other.V != 1 || !kit.IsDone(nextDone) || next.V != 2 {
+					t.Errorf("leader %+v, other %+v, next %+v", leader, other, next)
+				}
+				if err := g.Shutdown(t.Context()); err != nil {
+					t.Error(err)
+				}
+				close(stuck.stuck)
+			})
+		})
+	}
+}

@@ -313,3 +313,36 @@ func wantNoWatchers(t *testing.T) {
 		t.Error("a derived context has a goroutine that waits for its parent")
 	}
 }
+
+// TestG7_CauseThatPanics: fn is canceled though the context of the last caller
+// panics when it is asked for the cause.
+func TestG7_CauseThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g kit.Group
+		base, cancel := context.WithCancel(t.Context())
+		ctx := &panickingValue{Context: base}
+		a, done := kit.Go(ctx, kit.Forms[2], &g, "k", func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			return 0, context.Cause(ctx)
+		})
+		synctest.Wait()
+		ctx.panics.Store(true)
+		cancel()
+		synctest.Wait()
+		if !kit.IsDone(done) || a.Panic != kit.ErrTest || g.Len() != 0 {
+			t.Errorf("%+v, Len %d", a, g.Len())
+		}
+	})
+}
+
+type panickingValue struct {
+	context.Context
+	panics atomic.Bool
+}
+
+func (c *panickingValue) Value(key any) any {
+	if c.panics.Load() {
+		panic(kit.ErrTest)
+	}
+	return c.Context.Value(key)
+}

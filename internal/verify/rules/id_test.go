@@ -13,6 +13,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
+// This file holds what Flights yields of a flight: its ID and its age.
+
 // only returns the only flight of g that Flights yields.
 func only[K comparable, V any](t *testing.T, g *coalesce.Group[K, V]) coalesce.Flight[K] {
 	t.Helper()
@@ -275,5 +277,25 @@ func TestFlights_AtLeast(t *testing.T) {
 			}
 			close(next.Release)
 		})
+	})
+}
+
+// TestFlights_AgeCountsFromStart: the age of a successor that runs does not
+// include its time in the queue.
+func TestFlights_AgeCountsFromStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g kit.Group
+		h, next := kit.Lead(t, &g), kit.Hold()
+		kit.Go(t.Context(), kit.Forms[4], &g, "k", next.CtxFn(2))
+		time.Sleep(10 * time.Minute)
+		close(h.Release)
+		<-next.Started
+		time.Sleep(time.Second)
+		for f := range g.Flights() {
+			if f.Age != time.Second {
+				t.Errorf("%+v", f)
+			}
+		}
+		close(next.Release)
 	})
 }

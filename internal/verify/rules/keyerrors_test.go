@@ -19,6 +19,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
+// This file holds the outcomes of single keys of a batch.
+
 type keyErrors = coalesce.KeyErrors[string]
 
 // returns returns a fn for DoMulti that returns m and err, whatever its keys.

@@ -3,6 +3,7 @@ package rules_test
 import (
 	"context"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -139,5 +140,21 @@ func TestG11_NaNWithEverything(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestG11_UnhashableBehindNaN: the comparison of such a key with itself stops
+// at the NaN; it panics all the same, with a custom Hash too.
+func TestG11_UnhashableBehindNaN(t *testing.T) {
+	type key struct {
+		f float64
+		v any
+	}
+	for name, hash := range map[string]func(key) uint64{"default": nil, "constant": func(key) uint64 { return 0 }} {
+		g := coalesce.Group[key, int]{Hash: hash}
+		r, _ := panicOf(func() { g.Do(key{math.NaN(), []int{1}}, kit.Value(1)) }).(error)
+		if r == nil || !strings.Contains(r.Error(), "[]int") {
+			t.Errorf("%s hash: %v", name, r)
+		}
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
@@ -432,31 +435,6 @@ func (c *brokenContext) Err() error {
 	return c.Context.Err()
 }
 
-// TestPanicError_GoString: the verb %#v shows the value and not the bytes of the stack.
-func TestPanicError_GoString(t *testing.T) {
-	var e *coalesce.PanicError
-	for _, c := range []struct {
-		v    any
-		want string
-	}{
-		{&coalesce.PanicError{Value: "boom", Stack: make([]byte, 20_000)}, `&coalesce.PanicError{Value:"boom", Stack:[]byte{/* 20000 bytes */}}`},
-		{&coalesce.PanicError{}, `&coalesce.PanicError{Value:<nil>, Stack:[]byte{/* 0 bytes */}}`},
-		{&coalesce.PanicError{Value: e}, `&coalesce.PanicError{Value:(*coalesce.PanicError)(nil), Stack:[]byte{/* 0 bytes */}}`},
-		{&coalesce.PanicError{Value: &coalesce.PanicError{Value: 7}, Stack: []byte("s")}, `&coalesce.PanicError{Value:&coalesce.PanicError{Value:7, Stack:[]byte{/* 0 bytes */}}, Stack:[]byte{/* 1 bytes */}}`},
-		{e, "(*coalesce.PanicError)(nil)"},
-	} {
-		if got := fmt.Sprintf("%#v", c.v); got != c.want {
-			t.Errorf("got %s, want %s", got, c.want)
-		}
-	}
-	kit.CaptureLog(t)
-	var g kit.Group
-	r := <-g.DoChan(t.Context(), "k", func(context.Context) (int, error) { panic("boom") })
-	if got := fmt.Sprintf("%#v", r); len(got) > 200 || !strings.Contains(got, `Value:"boom"`) {
-		t.Errorf("got %s, want the value, and not the stack", got)
-	}
-}
-
 // TestG10_FinishExitsBeforeThePanic: the leader of a Do is about to panic as fn did, and
 // its Finish hook exits its goroutine. If no other call panics, the panic is logged, also
 // if the leader was queued before.
@@ -507,5 +485,148 @@ func TestG10_FinishExitsBeforeThePanic(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestG10_UntoldPanicIsLogged: all callers have left when fn panics; the
+// process goes on, the panic is logged with its stack, and counted.
+func TestG10_UntoldPanicIsLogged(t *testing.T) {
+	for _, f := range kit.Forms[2:] {
+		t.Run(f.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := kit.CaptureLog(t)
+				var g kit.Group
+				ctx, cancel := context.WithCancel(t.Context())
+				a, _ := kit.Go(ctx, f, &g, "k", func(ctx context.Context) (int, error) {
+					<-ctx.Done()
+					panic("no caller listens")
+				})
+				synctest.Wait()
+				cancel()
+				synctest.Wait()
+				if a.Err != context.Canceled {
+					t.Errorf("%+v", a)
+				}
+				for _, want := range []string{"level=ERROR", "no caller listens", "panics_test.go"} {
+					if !strings.Contains(log.String(), want) {
+						t.Errorf("no %q in the log: %s", want, log)
+					}
+				}
+				if st := g.Stats(); st.Panics != 1 || st.PanicsLogged != 1 {
+					t.Errorf("%+v", st)
+				}
+				wantUsable(t, &g)
+			})
+		})
+	}
+}
+
+// TestG10_LogHandlerPanics: a log handler that panics does not end the process
+// either.
+func TestG10_LogHandlerPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := slog.Default()
+		slog.SetDefault(slog.New(panickingHandler{slog.DiscardHandler}))
+		defer slog.SetDefault(old)
+		var g kit.Group
+		ctx, cancel := context.WithCancel(t.Context())
+		kit.Go(ctx, kit.Forms[2], &g, "k", func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			panic("no caller listens")
+		})
+		synctest.Wait()
+		cancel()
+		wantUsable(t, &g)
+	})
+}
+
+type panickingHandler struct{ slog.Handler }
+
+func (panickingHandler) Enabled(context.Context, slog.Level) bool { panic("no log") }
+
+// An exitingHandler is a log handler that exits the goroutine.
+type exitingHandler struct{ slog.Handler }
+
+func (exitingHandler) Handle(context.Context, slog.Record) error {
+	runtime.Goexit()
+	return nil
+}
+
+// TestG10_LogHandlerExits: a log handler that exits the goroutine on which a panic is
+// logged that nobody was told of does not keep the hook from being told of the end.
+func TestG10_LogHandlerExits(t *testing.T) {
+	kit.CaptureLog(t)
+	slog.SetDefault(slog.New(exitingHandler{slog.Default().Handler()}))
+	for _, f := range kit.Forms[2:] {
+		synctest.Test(t, func(t *testing.T) {
+			var told []coalesce.Event[string]
+			g := kit.Group{Hooks: coalesce.Hooks[string]{Finish: func(_ context.Context, e coalesce.Event[string]) { told = append(told, e) }}}
+			ctx, cancel := context.WithCancel(t.Context())
+			kit.Go(ctx, f, &g, "k", func(ctx context.Context) (int, error) {
+				<-ctx.Done()
+				panic("nobody listens")
+			})
+			synctest.Wait()
+			cancel()
+			synctest.Wait()
+			if len(told) != 1 || told[0].Outcome != coalesce.OutcomePanicked {
+				t.Errorf("%s: told of %+v", f.Name, told)
+			}
+		})
+	}
+}
+
+// TestG2_ClonePanics: a Clone that panics, or exits, harms the caller it was
+// to clone for and nobody else.
+func TestG2_ClonePanics(t *testing.T) {
+	kit.CaptureLog(t)
+	for _, exits := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var n atomic.Int32
+			g := coalesce.Group[string, int]{Clone: func(v int) int {
+				if n.Add(1)%2 == 0 {
+					if exits {
+						runtime.Goexit()
+					}
+					panic("no clone")
+				}
+				return v
+			}}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var answers [40]*kit.Answer
+			var panics, gone, good int
+			for i := range answers {
+				answers[i], _ = kit.Go(ctx, kit.Joining[i%len(kit.Joining)], &g, "k", func(context.Context) (int, error) {
+					time.Sleep(time.Second)
+					return 5, nil
+				})
+			}
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			for i, a := range answers {
+				var pe *coalesce.PanicError
+				e, _ := a.Panic.(error)
+				switch {
+				case errors.As(e, &pe), errors.As(a.Err, &pe):
+					panics++
+					if pe.Value != "no clone" || len(pe.Stack) == 0 {
+						t.Errorf("%s: %v", kit.Joining[i%len(kit.Joining)].Name, pe)
+					}
+				case a.Err != nil:
+					gone++ // ErrGoexit in a channel, or an exited goroutine
+				case a.V == 5:
+					good++
+				default:
+					t.Errorf("%s: %+v", kit.Joining[i%len(kit.Joining)].Name, a)
+				}
+			}
+			if good != 20 || exits && gone != 20 || !exits && panics != 20 {
+				t.Errorf("exits %v: %d good, %d panics, %d gone", exits, good, panics, gone)
+			}
+			if g.Len() != 0 {
+				t.Errorf("Len = %d", g.Len())
+			}
+		})
 	}
 }
