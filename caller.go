@@ -347,23 +347,6 @@ func (c *caller[K, V]) guard(code func()) {
 	normal = true
 }
 
-// forgo logs the panic of c's flight if c, whose goroutine is exiting, was the last
-// blocking call that was about to panic with it. It does nothing if there is no such
-// panic, or c is no such call. No lock may be held.
-func (c *caller[K, V]) forgo() {
-	f, s := c.flight, c.shard
-	if c.ofMulti || c.seat.done == nil {
-		return // its panic is a Result
-	}
-	s.mu.Lock()
-	logs := !c.gone && f.outcome == panicked && s.forgone(f)
-	c.gone = true // not again, if a Receive hook exits while the goroutine exits
-	s.mu.Unlock()
-	if logs {
-		logPanic(f.err.(*PanicError), f.key)
-	}
-}
-
 // await blocks until c's flight has finished or c's context has ended, and returns the
 // answer. It panics if fn or Clone did. No lock may be held.
 func (c *caller[K, V]) await() (v V, shared bool, err error) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"strings"
 	"unicode/utf8"
 )
@@ -73,104 +71,6 @@ func (e *DeadlockError) Error() string {
 
 // Is reports whether target is [ErrDeadlock].
 func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
-
-// A PanicError reports that fn, or Clone, panicked. Callers that block panic
-// with it in turn; receivers of [Group.DoChan] and callers of [Group.DoMulti]
-// find it in Result.Err. If fn panicked, all callers of the flight get the same
-// *PanicError. It is logged if none of them panics with it.
-//
-// A recover in a caller therefore yields the *PanicError, not the value. A handler
-// whose fn panics with [net/http.ErrAbortHandler], which net/http compares with ==,
-// has to restore it:
-//
-//	defer func() {
-//		r := recover()
-//		if e, ok := r.(*coalesce.PanicError); ok && errors.Is(e, http.ErrAbortHandler) {
-//			r = http.ErrAbortHandler
-//		}
-//		if r != nil {
-//			panic(r)
-//		}
-//	}()
-//
-// A *PanicError that fn returns as its error is an error like any other.
-//
-// If fn panics with a *PanicError, as it does if it called another group whose fn
-// panicked, callers get that very *PanicError, with the stack of the first panic.
-//
-// Under GODEBUG=panicnil=1, a panic(nil) cannot be distinguished from a call of
-// [runtime.Goexit]. There is no PanicError then, and nothing is logged or counted
-// as a panic: the callers get [ErrGoexit], also the one whose goroutine ran fn or
-// Clone. By default, Value is a *[runtime.PanicNilError].
-type PanicError struct {
-	// Value is the value that was passed to panic.
-	Value any
-
-	// Stack is the trace of the goroutine that panicked, taken during the
-	// panic, in the format of [runtime/debug.Stack].
-	Stack []byte
-}
-
-// Error returns the panic's value and its stack. The runtime prints this text
-// if the panic is not recovered.
-func (e *PanicError) Error() string {
-	return fmt.Sprintf("coalesce: panic: %v\n\n%s", e.Value, e.Stack)
-}
-
-// GoString returns e in Go syntax, as the verb %#v prints it, with the length of the
-// stack in place of its thousands of bytes.
-func (e *PanicError) GoString() string {
-	if e == nil {
-		return "(*coalesce.PanicError)(nil)"
-	}
-	return fmt.Sprintf("&coalesce.PanicError{Value:%#v, Stack:[]byte{/* %d bytes */}}", e.Value, len(e.Stack))
-}
-
-// Unwrap returns the value if it is an error, so that [errors.Is] and
-// [errors.As] see through the panic, and nil otherwise.
-func (e *PanicError) Unwrap() error {
-	if e == nil {
-		return nil // e may itself be the value that fn panicked with
-	}
-	err, _ := e.Value.(error)
-	return err
-}
-
-// newPanicError wraps a recovered value. It must be called by the deferred
-// function that recovered the value, while the stack still shows the panic's
-// origin. A panic that comes from a nested group keeps its first stack.
-func newPanicError(recovered any) *PanicError {
-	if e, ok := recovered.(*PanicError); ok && e != nil {
-		return e
-	}
-	return &PanicError{Value: recovered, Stack: debug.Stack()}
-}
-
-// maxLoggedKeys bounds the keys of a batch that are logged with its panic.
-const maxLoggedKeys = 16
-
-// logPanic logs a panic of fn, or of Clone, that no blocking call receives. keys are those
-// that the panic concerns. logPanic may run on a goroutine of the flight's own, where a
-// panic of the user's log handler would end the process. It must be called last, because
-// the handler, or a method of a key, may exit the goroutine.
-func logPanic[K any](e *PanicError, keys ...K) {
-	texts := make([]string, min(len(keys), maxLoggedKeys))
-	for i := range texts {
-		texts[i] = noText
-	}
-	defer func() { // also if a method of a key exits the goroutine
-		defer func() { _ = recover() }() // of the log handler
-		about := []any{"key", texts[0]}
-		if len(keys) > 1 {
-			about = []any{"keys", texts, "flights", len(keys)}
-		}
-		slog.Default().Error("coalesce: recovered a panic that no blocking call receives",
-			append(about, "panic", e.Value, "stack", string(e.Stack))...)
-	}()
-	for i := range texts {
-		texts[i] = keyText(keys[i])
-	}
-}
 
 const (
 	// maxKeyText bounds the bytes of a key that an error or the log contains.

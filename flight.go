@@ -266,18 +266,6 @@ func (s *shard[K, V]) unwind(f *flight[K, V], recovered any) {
 	}
 }
 
-// forgoLeader is forgo for the leader of f that has run fn itself, and whose Finish hook
-// exits its goroutine before it can panic. With hooks, a flight has a cold part and its
-// record is not used again. No lock may be held.
-func (s *shard[K, V]) forgoLeader(f *flight[K, V]) {
-	s.mu.Lock()
-	logs := f.outcome == panicked && s.forgone(f)
-	s.mu.Unlock()
-	if logs {
-		logPanic(f.err.(*PanicError), f.key)
-	}
-}
-
 // unwindOwn is unwind for a flight's own goroutine. It does not panic, because no
 // caller could recover that and the process would end. It returns the *PanicError, or
 // nil after a Goexit.
@@ -423,56 +411,6 @@ func (s *shard[K, V]) end(f *flight[K, V], how outcome, v V, err error) ending[K
 	return e
 }
 
-// panickers returns the number of calls that take part in f and, if fn panics, panic with
-// it: those that wait on a seat, except keys of DoMultis, and a leader that runs fn
-// itself. f must be unfinished, and fn must have started. The shard's lock must be held.
-func (f *flight[K, V]) panickers() int {
-	n := int(f.seated - f.silent)
-	if f.context() == nil {
-		n++ // its leader has run fn from the beginning, and has no seat
-	}
-	if f.cold != nil {
-		for b := f.cold.blocks.last; b != nil; b = b.prev {
-			n += int(b.n - b.silent)
-		}
-	}
-	return n
-}
-
-// expect keeps n, the number of calls in f, whose fn has panicked, that are about to panic
-// with it. It reports whether the panic is to be logged, which it counts in that case: if
-// n is 0. It reports false for a flight of a batch, which logs a panic once. Mostly, that
-// is all. But user code may exit the goroutine of such a call before it can panic: then
-// forgo counts it out, and logs the panic if it was the last. s.mu must be held.
-func (s *shard[K, V]) expect(f *flight[K, V], n int) (logs bool) {
-	switch b := f.batch(); {
-	case b != nil:
-		b.expect(n)
-		return false
-	case n == 0:
-		s.note(panicLogged, f, nil)
-		return true
-	case f.cold != nil: // otherwise there are no hooks, and only the leader, which cannot exit before
-		f.cold.panickers = int32(n)
-	}
-	return false
-}
-
-// forgone counts out one of the calls that expect has counted in. It reports whether the
-// panic is to be logged, which it counts in that case. s.mu must be held.
-func (s *shard[K, V]) forgone(f *flight[K, V]) (logs bool) {
-	if b := f.batch(); b != nil {
-		logs = b.forgone()
-	} else {
-		f.cold.panickers--
-		logs = f.cold.panickers == 0
-	}
-	if logs {
-		s.note(panicLogged, f, nil)
-	}
-	return logs
-}
-
 // takeOut takes f, which is unfinished, out of the table, off the list of forgotten
 // flights or from behind its predecessor. If f was registered, its successor takes its
 // place and is promoted: takeOut returns the caller to notify once the lock is released.
@@ -502,47 +440,6 @@ func (f *flight[K, V]) result(clone func(V) V) (v V, shared bool, err error) {
 	}
 	if f.outcome == panicked {
 		panic(f.err)
-	}
-	return r.Val, r.Shared, r.Err
-}
-
-// clones reports whether a call that stayed to the end of f gets a clone: the value is
-// shared with other calls, or with those that it answers as it lingers. f must be
-// finished.
-func (f *flight[K, V]) clones(clone func(V) V) bool {
-	return clone != nil && (f.outcome == kept || f.outcome == returned && f.joined)
-}
-
-// cloned returns r with a clone of its value. If clone panics, cloned returns the
-// *PanicError, and a Result without a value whose Err it is. If clone calls Goexit, the
-// goroutine exits. No lock may be held.
-func cloned[V any](clone func(V) V, r Result[V]) (c Result[V], panicked *PanicError) {
-	c = Result[V]{Err: ErrGoexit, Shared: r.Shared} // for panic(nil), as in runInline
-	defer func() {
-		if v := recover(); v != nil {
-			panicked = newPanicError(v)
-			c.Err = panicked
-		}
-	}()
-	c.Val = clone(r.Val)
-	c.Err = r.Err
-	return c, nil
-}
-
-// logClone counts and logs a panic of Clone that a receiver or a key of a DoMulti gets.
-// key belongs to s. No lock may be held.
-func (s *shard[K, V]) logClone(e *PanicError, key K) {
-	s.mu.Lock()
-	s.note(panicLogged, nil, nil)
-	s.mu.Unlock()
-	logPanic(e, key)
-}
-
-// mustClone is cloned for a call that blocks: it panics if clone has panicked.
-func mustClone[V any](clone func(V) V, r Result[V]) (v V, shared bool, err error) {
-	r, panicked := cloned(clone, r)
-	if panicked != nil {
-		panic(panicked)
 	}
 	return r.Val, r.Shared, r.Err
 }

@@ -464,13 +464,3 @@ func (m *multi[K, V]) answer(p *part[K, V]) Result[V] {
 	}
 	return r
 }
-
-// cloned returns r, the result for the key of p, with a clone of its value. If Clone
-// panics, that is logged. No lock may be held.
-func (m *multi[K, V]) cloned(p *part[K, V], r Result[V]) Result[V] {
-	r, e := cloned(m.group.clone, r)
-	if e != nil {
-		m.group.shard(p.hash).logClone(e, p.key)
-	}
-	return r
-}
