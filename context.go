@@ -10,7 +10,7 @@ import (
 // This file holds the context that fn gets when it runs on a goroutine of the flight's
 // own. It ends in two steps:
 //
-//	mark       sets canceled. A shard's lock may be held. From here on Done, Err and
+//	mark       sets end. A shard's lock may be held. From here on Done, Err and
 //	           Value report the end. Each of them first closes the Done channel, if there
 //	           is one (settle), so that no goroutine can learn of the end and find it open.
 //	propagate  closes the Done channel and calls the functions that AfterFunc registered,
@@ -36,6 +36,8 @@ type flightContext struct {
 	// the Start hook returns.
 	values context.Context
 
+	settling sched.Mutex // held to close the Done channel; no other lock is taken under it
+
 	mu    sched.Mutex      // guards the fields from done to gone, and edges
 	done  sched.Completion // nil until Done is called
 	end   context.Context  // has ended, with the cause of c's end; nil until mark
@@ -49,12 +51,13 @@ type flightContext struct {
 
 	// The fields below serve the detection of deadlocks (deadlock.go), as finished does.
 
+	awaited sched.Bool // an edge has led to this flight, or to one queued behind it
+
 	// ahead is the context of the flight that this one is queued behind; nil if that has
 	// none, or if this one is not queued. It is written under the shard's lock.
 	ahead sched.Pointer[flightContext]
 
-	edges   list[*edge] // from this flight: of calls that fn has made; guarded by mu
-	awaited sched.Bool  // an edge has led to this flight, or to one queued behind it
+	edges list[*edge] // from this flight: of calls that fn has made; guarded by mu
 }
 
 // An afterFunc is a function to be called when a flightContext ends. A context that is
@@ -97,12 +100,15 @@ func (c *flightContext) Deadline() (deadline time.Time, ok bool) {
 // Done implements [context.Context]. The channel is made at the first call.
 func (c *flightContext) Done() <-chan struct{} {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.done == nil {
 		c.done = sched.NewCompletion()
 	}
-	c.settle()
-	return c.done
+	done, end := c.done, c.end
+	c.mu.Unlock()
+	if end != nil {
+		c.settle(done)
+	}
+	return done
 }
 
 // Err implements [context.Context]. It returns [context.Canceled] once c has ended, and
@@ -138,16 +144,26 @@ func (c *flightContext) String() string { return "coalesce.Flight" }
 // ended. c.mu must not be held.
 func (c *flightContext) endedAs() context.Context {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.settle()
-	return c.end
+	done, end := c.done, c.end
+	c.mu.Unlock()
+	if end != nil {
+		c.settle(done)
+	}
+	return end
 }
 
-// settle closes the Done channel, if there is one and c has been marked. The goroutine
-// that has marked c may not have come to that. c.mu must be held.
-func (c *flightContext) settle() {
-	if c.end != nil && c.done != nil && !sched.IsComplete(c.done) {
-		sched.Complete(c.done)
+// settle closes done, the Done channel of c, which has been marked, unless done is nil or
+// closed. The goroutine that has marked c may not have come to that. c.mu must not be
+// held: it takes long to close a channel on which many goroutines wait, and calls that fn
+// has made take c.mu under the lock of a shard.
+func (c *flightContext) settle(done sched.Completion) {
+	if done == nil || sched.IsComplete(done) {
+		return
+	}
+	c.settling.Lock()
+	defer c.settling.Unlock()
+	if !sched.IsComplete(done) {
+		sched.Complete(done)
 	}
 }
 
@@ -251,10 +267,10 @@ func (c *flightContext) markUnfinished(end context.Context) bool {
 // held.
 func (c *flightContext) propagate() {
 	c.mu.Lock()
-	c.settle()
-	a := c.after.first
+	done, a := c.done, c.after.first
 	c.after = list[*afterFunc]{}
 	c.mu.Unlock()
+	c.settle(done)
 	for a != nil {
 		fn, next := a.fn, a.next
 		*a = afterFunc{} // a derived context may keep a, and must keep nothing with it

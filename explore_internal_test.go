@@ -140,7 +140,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		"tell": func() guard {
 			c := new(flightContext)
 			done := c.Done()
-			return guard{&c.mu, func() any { return sched.IsComplete(done) }, func() { c.cancel(ErrClosed) }}
+			return guard{&c.settling, func() any { return sched.IsComplete(done) }, func() { c.cancel(ErrClosed) }}
 		},
 		"count a batch": func() guard {
 			_, l, _ := batched()

@@ -94,9 +94,8 @@ func (c *flightContext) abandon() bool {
 	return true
 }
 
-// abandoned reports whether the flight of c, or the batch, is abandoned. It takes no lock:
-// c.mu is held while the Done channel of c is closed, which takes long if many goroutines
-// wait on it, and newcomers ask this under the lock of their shard.
+// abandoned reports whether the flight of c, or the batch, is abandoned. It takes no lock,
+// as newcomers ask this under the lock of their shard.
 func (c *flightContext) abandoned() bool { return c.gone.Load() }
 
 // lost returns fn's context if no call gets the outcome of f, which is finishing, though

@@ -69,8 +69,9 @@ import (
 //
 // Locks are taken in this order: closing (shutdown.go), a shard's, a batch's (batch.go) or
 // that of lingerers (expiry.go), a context's (context.go). looking (deadlock.go) is taken
-// with no lock held, and no other than a context's is taken under it. The locks of xsync's
-// buckets come last.
+// with no lock held, and no other than a context's is taken under it. settling (context.go)
+// is taken with no lock held, and none is taken under it. The locks of xsync's buckets come
+// last.
 //
 // Why a lone flight: a Do takes 25.2 ns on one goroutine. It takes 27.3 ns if it takes a
 // record from the free list, links it and unlinks it. If two cores use a shard in turn,

@@ -289,3 +289,64 @@ func slowestBesideGrowth(outcomes int) (slowest time.Duration) {
 	wg.Wait()
 	return slowest
 }
+
+// TestG16_CancelOfManyNestedCalls: the end of the context of an fn that has made a hundred
+// thousand calls, which all leave then, does not keep calls for other keys waiting. With a
+// Done channel that is closed under the lock which these calls take to leave, they waited
+// for a third of a second and more.
+func TestG16_CancelOfManyNestedCalls(t *testing.T) {
+	const limit = 100 * time.Millisecond
+	if kit.RaceEnabled {
+		t.Skip("the race detector takes more time than the limit")
+	}
+	var slowest time.Duration
+	for try := range 5 { // as in TestG16_GrowthOfWhatLingers
+		if slowest = slowestBesideCancel(t, 100_000); slowest <= limit {
+			t.Logf("try %d: %v", try, slowest)
+			return
+		}
+	}
+	t.Errorf("the slowest call took %v, want at most %v", slowest, limit)
+}
+
+// slowestBesideCancel cancels the context of an fn that has made so many calls, and returns
+// how long the slowest call for another key takes until they have left.
+func slowestBesideCancel(t *testing.T, calls int) (slowest time.Duration) {
+	var g coalesce.Group[int, int]
+	untilEnd := func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, nil }
+	ctx, leave := context.WithCancel(t.Context())
+	var made, left sync.WaitGroup
+	made.Add(calls)
+	left.Go(func() {
+		_, _, _ = g.DoContext(ctx, -1, func(ctx context.Context) (int, error) {
+			for key := range calls {
+				left.Go(func() {
+					_, _, _ = g.DoContext(ctx, key, func(ctx context.Context) (int, error) {
+						made.Done()
+						return untilEnd(ctx)
+					})
+				})
+			}
+			return untilEnd(ctx)
+		})
+	})
+	made.Wait()
+	time.Sleep(50 * time.Millisecond) // all are parked by now
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		left.Wait()
+	}()
+	leave()
+	for key := -2; ; key-- {
+		select {
+		case <-over:
+			return slowest
+		default:
+		}
+		began := time.Now()
+		g.Do(key, kit.Value(0))
+		slowest = max(slowest, time.Since(began))
+		time.Sleep(20 * time.Microsecond)
+	}
+}
