@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
 // TestOrder_FirstToExpire: whatever is put in and taken out, the first is the one that ends
@@ -32,6 +34,11 @@ func TestOrder_FirstToExpire(t *testing.T) {
 		}
 		if spare := len(o.chunks)*orderChunk - o.n; spare > 2*orderChunk {
 			t.Fatalf("%d chunks for %d elements", len(o.chunks), o.n)
+		}
+		for _, chunk := range o.chunks[len(o.chunks):cap(o.chunks)] {
+			if chunk != nil {
+				t.Fatalf("got a chunk behind the last of %d, want none kept", len(o.chunks))
+			}
 		}
 	}
 	for _, want := range []int{10, 0, 3*orderChunk + 7, orderChunk - 1, 2*orderChunk + 1, 1, 0} {
@@ -60,6 +67,24 @@ func TestOrder_FirstToExpire(t *testing.T) {
 	}
 	if o.at(orderChunk) != second {
 		t.Error("an element has moved")
+	}
+}
+
+// TestOrder_KeepsAnEmptyChunk: an order that changes by a few elements allocates nothing, also
+// where that takes the last element of a chunk and puts it back.
+func TestOrder_KeepsAnEmptyChunk(t *testing.T) {
+	var o order[int, int]
+	for range 2*orderChunk + 1 {
+		heap.Push(&o, new(lingerer[int, int]))
+	}
+	if n := testing.AllocsPerRun(10, func() {
+		p, q := o.first(), o.at(1).lingerer
+		heap.Remove(&o, int(p.place))
+		heap.Remove(&o, int(q.place))
+		heap.Push(&o, p)
+		heap.Push(&o, q)
+	}); n != 0 {
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 
@@ -110,6 +135,36 @@ func TestSweep_FewTimers(t *testing.T) {
 	})
 }
 
+// TestSweep_SoonEnough: an outcome gets no sweep of its own if the next one comes soon after
+// its end, that is after a sixteenth of its life at most.
+func TestSweep_SoonEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := Group[int, time.Duration]{LingerFor: lifeIsTheValue}
+		l, start := g.use().lingering, sched.Now()
+		for i, c := range []struct {
+			life time.Duration
+			want []time.Duration // when sweeps are due
+		}{
+			{1600, []time.Duration{1600}},
+			{1550, []time.Duration{1600}},
+			{1500, []time.Duration{1600, 1500}},
+			{1480, []time.Duration{1600, 1500}},
+			{160, []time.Duration{1600, 1500, 160}},
+		} {
+			keepFor(&g, i, c.life*time.Millisecond)
+			l.mu.Lock()
+			var got []time.Duration
+			for _, due := range l.sweeps {
+				got = append(got, time.Duration(due-start)/time.Millisecond)
+			}
+			l.mu.Unlock()
+			if !slices.Equal(got, c.want) {
+				t.Errorf("after a life of %d ms: got sweeps due at %d, want %d", c.life, got, c.want)
+			}
+		}
+	})
+}
+
 // TestSweep_EarlierOne: an outcome that expires before all others gets a sweep of its own,
 // and the later ones are not lost.
 func TestSweep_EarlierOne(t *testing.T) {
@@ -134,9 +189,16 @@ func TestSweep_EarlierOne(t *testing.T) {
 // TestSweep_Strays: what was kept by another clock is freed when the next outcome begins to
 // linger, also if it does not expire by its own clock for long; what never expires stays.
 func TestSweep_Strays(t *testing.T) {
+	testStrays(t, time.Hour)
+	testStrays(t, time.Nanosecond)
+}
+
+// testStrays is TestSweep_Strays for a clock that was so far ahead.
+func testStrays(t *testing.T, ahead time.Duration) {
+	t.Helper()
 	g := Group[int, time.Duration]{LingerFor: lifeIsTheValue, LingerMax: 3000}
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Hour)
+		time.Sleep(ahead)
 		for key := range 2*orderChunk + 10 {
 			keepFor(&g, key, time.Hour)
 		}
