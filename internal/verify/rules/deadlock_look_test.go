@@ -236,6 +236,39 @@ func TestDeadlock_RefusedInJoin(t *testing.T) {
 	}
 }
 
+// TestDeadlock_BesideACallThatIsAboutToLeave: fn of a has made two calls for b. The context
+// of the first has ended, but its Join hook keeps it. The second waits, so the call of b's
+// fn for a waits for itself.
+func TestDeadlock_BesideACallThatIsAboutToLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		unblock := make(chan struct{})
+		g := kit.Group{Hooks: coalesce.Hooks[string]{Join: func(ctx context.Context, _ coalesce.Event[string]) {
+			if ctx.Value(kit.CtxKey{}) != nil {
+				<-unblock
+			}
+		}}}
+		inside := make(chan context.Context, 2)
+		h := kit.Hold()
+		for _, key := range []string{"a", "b"} {
+			kit.Go(contextThatCanEnd(t), kit.Forms[2], &g, key, func(ctx context.Context) (int, error) { inside <- ctx; <-h.Release; return 0, nil })
+			synctest.Wait()
+		}
+		inA, inB := <-inside, <-inside
+		leaver, leave := context.WithCancel(context.WithValue(inA, kit.CtxKey{}, true))
+		kit.Go(leaver, kit.Forms[2], &g, "b", kit.CtxValue(0))
+		synctest.Wait()
+		kit.Go(inA, kit.Forms[2], &g, "b", kit.CtxValue(0))
+		leave()
+		time.Sleep(2 * lookAfter) // these two have looked
+		ctx, cancel := context.WithTimeout(inB, time.Second)
+		defer cancel()
+		a := kit.Forms[2].Call(ctx, &g, "a", kit.CtxValue(0))
+		wantCycle(t, a.Err, "b", "a", "b")
+		close(unblock)
+		close(h.Release)
+	})
+}
+
 // TestDeadlock_OneKeyOfMany: a DoMulti that waits for itself for one key gets the error
 // for that key alone.
 func TestDeadlock_OneKeyOfMany(t *testing.T) {

@@ -435,6 +435,34 @@ func (c *brokenContext) Err() error {
 	return c.Context.Err()
 }
 
+// TestG10_ExitOfACallThatDoesNotPanic: a receiver and a key of a DoMulti have a panic as
+// their Result. If the Receive hook of one exits its goroutine, that makes no difference to
+// whether a blocking call panics: the panic is not logged.
+func TestG10_ExitOfACallThatDoesNotPanic(t *testing.T) {
+	for _, leader := range []kit.Form{kit.Forms[0], kit.Forms[2]} {
+		for _, f := range []kit.Form{kit.Forms[3], kit.Forms[5]} {
+			t.Run(f.Name+" in "+leader.Name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					log := kit.CaptureLog(t)
+					exited := 0
+					g := kit.Group{Hooks: coalesce.Hooks[string]{Receive: func(context.Context, coalesce.Event[string]) { exited++; runtime.Goexit() }}}
+					h := kit.Hold()
+					a, _ := kit.Go(contextThatCanEnd(t), leader, &g, "k", func(context.Context) (int, error) { <-h.Release; panic(kit.ErrTest) })
+					synctest.Wait()
+					kit.Go(contextThatCanEnd(t), f, &g, "k", kit.CtxValue(0))
+					synctest.Wait()
+					close(h.Release)
+					synctest.Wait()
+					if e, ok := a.Panic.(*coalesce.PanicError); !ok || e.Value != kit.ErrTest || exited != 1 {
+						t.Errorf("got %+v and %d calls of Receive, want the panic of fn and 1", a, exited)
+					}
+					wantLogged(t, &g, log, 0)
+				})
+			})
+		}
+	}
+}
+
 // TestG10_FinishExitsBeforeThePanic: the leader of a Do is about to panic as fn did, and
 // its Finish hook exits its goroutine. If no other call panics, the panic is logged, also
 // if the leader was queued before.
