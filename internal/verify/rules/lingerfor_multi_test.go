@@ -70,6 +70,34 @@ func TestLingerFor_DoMulti(t *testing.T) {
 	})
 }
 
+// TestLingerFor_AbsentIsNotCloned: a key that is absent has no value to clone, for the calls of
+// its flight and for those that it answers later.
+func TestLingerFor_AbsentIsNotCloned(t *testing.T) {
+	for _, f := range kit.Joining {
+		t.Run(f.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := kit.CaptureLog(t)
+				g := kit.Group{LingerFor: livesFor(60, 60), Clone: func(int) int { panic("a clone of nothing") }}
+				many, _ := goMulti(t.Context(), &g, func(context.Context, []string) (map[string]int, error) {
+					time.Sleep(time.Second)
+					return nil, nil
+				}, "j", "k")
+				synctest.Wait()
+				joined, _ := kit.Go(t.Context(), f, &g, "k", kit.CtxValue(1))
+				time.Sleep(time.Second)
+				synctest.Wait()
+				wantResults(t, "DoMulti", many.results, results{"j": {Err: coalesce.ErrAbsent}, "k": {Err: coalesce.ErrAbsent, Shared: true}})
+				for _, a := range []kit.Answer{*joined, f.Call(t.Context(), &g, "k", kit.CtxValue(1))} {
+					if a.V != 0 || !a.Shared || a.Err != coalesce.ErrAbsent || a.Panic != nil {
+						t.Errorf("got %+v, want ErrAbsent, shared", a)
+					}
+				}
+				wantLogged(t, &g, log, 0)
+			})
+		})
+	}
+}
+
 // TestLingerFor_DoMultiError: an error of all keys lingers for each of them, with the values
 // that the map holds.
 func TestLingerFor_DoMultiError(t *testing.T) {
