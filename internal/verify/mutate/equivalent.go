@@ -3,16 +3,23 @@ package mutate
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 )
 
 // This file holds the list of the mutants that no test can find, or should.
 
-// ReadEquivalent reads a list of mutants and why each is no fault. A mutant's
-// key stands on a line of its own, one or several of them before the reason,
-// which is indented; an empty line ends it, and # begins a comment. A file that does
-// not exist is empty.
-func ReadEquivalent(path string) (map[string]string, error) {
+// A List says of mutants, by key, why each of them is no fault.
+type List map[string]string
+
+// entry is the form of an entry of a List: a key, as Mutant.Key returns it.
+var entry = regexp.MustCompile(`^(\S+) (\S+) ([1-9]\d*)/([1-9]\d*)$`)
+
+// ReadList reads a list of mutants and why each is no fault. A mutant's key stands on a
+// line of its own, one or several of them before the reason, which is indented; an empty
+// line ends it, and # begins a comment. A file that does not exist is empty.
+func ReadList(path string) (List, error) {
 	text, err := os.ReadFile(path)
 	if os.IsNotExist(err) {
 		return nil, nil
@@ -20,7 +27,7 @@ func ReadEquivalent(path string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	reasons := map[string]string{}
+	list := List{}
 	var keys []string // of the entry that is being read
 	complete := true
 	for i, line := range strings.Split(string(text), "\n") {
@@ -35,10 +42,13 @@ func ReadEquivalent(path string) (map[string]string, error) {
 			if complete {
 				keys = nil
 			}
-			if _, ok := reasons[line]; ok {
+			if found := entry.FindStringSubmatch(line); found == nil || !slices.Contains(Kinds, Kind(found[2])) {
+				return nil, fmt.Errorf("%s:%d: got %q, want a function, a kind, and a place such as 1/2", path, i+1, line)
+			}
+			if _, ok := list[line]; ok {
 				return nil, fmt.Errorf("%s:%d: listed twice: %s", path, i+1, line)
 			}
-			reasons[line] = ""
+			list[line] = ""
 			keys = append(keys, line)
 			complete = false
 		default:
@@ -46,7 +56,7 @@ func ReadEquivalent(path string) (map[string]string, error) {
 				return nil, fmt.Errorf("%s:%d: a reason without a mutant", path, i+1)
 			}
 			for _, key := range keys {
-				reasons[key] = strings.TrimSpace(reasons[key] + " " + trimmed)
+				list[key] = strings.TrimSpace(list[key] + " " + trimmed)
 			}
 			complete = true
 		}
@@ -54,5 +64,27 @@ func ReadEquivalent(path string) (map[string]string, error) {
 	if !complete {
 		return nil, fmt.Errorf("%s: no reason for %s", path, keys[0])
 	}
-	return reasons, nil
+	return list, nil
+}
+
+// Strangers returns the keys in l that are those of no mutant, sorted, each with what
+// there is in its place: another number of such mutants of its function, or none. all are
+// the mutants of the package, whether they compile or not.
+func (l List) Strangers(all []*Mutant) []string {
+	known := map[string]bool{}
+	of := map[string]int{} // by function and kind
+	for _, m := range all {
+		known[m.Key()] = true
+		of[fmt.Sprint(m.Func, " ", m.Kind)] = m.Of
+	}
+	var strangers []string
+	for key := range l {
+		if !known[key] {
+			such, _, _ := strings.Cut(key, "/")
+			such = such[:strings.LastIndex(such, " ")]
+			strangers = append(strangers, fmt.Sprintf("%s (there are %d)", key, of[such]))
+		}
+	}
+	slices.Sort(strangers)
+	return strangers
 }

@@ -67,6 +67,7 @@ func parse(paths []string, read func(string) (string, error)) ([]*source, error)
 			consts: consts, skipped: map[string]int{}, conds: map[ast.Node]bool{}, next: &next,
 		})
 	}
+	var all []*Mutant
 	for i, s := range sources {
 		for _, d := range files[i].Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
@@ -74,8 +75,11 @@ func parse(paths []string, read func(string) (string, error)) ([]*source, error)
 				ast.Inspect(fn.Body, s.visit)
 			}
 		}
-		number(s.mutants)
+		// The walk comes to a whole list of statements before it comes to their parts.
+		slices.SortStableFunc(s.mutants, func(a, b *Mutant) int { return a.offset - b.offset })
+		all = append(all, s.mutants...)
 	}
+	number(all)
 	return sources, nil
 }
 
@@ -140,7 +144,7 @@ func (s *source) add(n ast.Node, kind Kind, text string) int {
 	id := *s.next
 	*s.next++
 	s.mutants = append(s.mutants, &Mutant{
-		ID: id, File: s.name, Line: s.tokens.Line(n.Pos()), Func: s.fn, Kind: kind, Text: oneLine(text),
+		ID: id, File: s.name, Line: s.tokens.Line(n.Pos()), Func: s.fn, Kind: kind, Text: oneLine(text), offset: s.offset(n.Pos()),
 	})
 	return id
 }
@@ -213,8 +217,8 @@ func (s *source) swap(a, b ast.Stmt) {
 		s.skipped["swap with a declaration"]++
 		return
 	}
-	if !calls(a) && !calls(b) && !s.depend(a, b) {
-		s.skipped["swap of independent assignments"]++
+	if s.independent(a, b) {
+		s.skipped["swap of independent statements"]++
 		return
 	}
 	raw := s.raw(b)
@@ -272,11 +276,32 @@ func mentions(n ast.Node, names []ast.Expr) (found bool) {
 	return found
 }
 
-// depend reports whether what one of two assignments sets occurs in the other.
-func (s *source) depend(a, b ast.Stmt) bool {
-	return s.sets(a, b) || s.sets(b, a)
+// independent reports whether the order of two statements certainly makes no difference:
+// two assignments, or an assignment and a defer, or a lock and the defer that unlocks it. It
+// counts on assignments and locks not to panic.
+func (s *source) independent(a, b ast.Stmt) bool {
+	lock, locks := a.(*ast.ExprStmt)
+	deferred, ok := b.(*ast.DeferStmt)
+	if locks && ok && strings.Replace(s.raw(lock), "Lock()", "Unlock()", 1) == s.raw(deferred.Call) {
+		return true
+	}
+	_, both := a.(*ast.DeferStmt)
+	both = both && ok
+	return !both && !effective(a) && !effective(b) && !s.sets(a, b) && !s.sets(b, a)
 }
 
+// effective reports whether stmt, where it stands, has an effect beyond what it sets or
+// defers.
+func effective(stmt ast.Stmt) bool {
+	x, ok := stmt.(*ast.DeferStmt)
+	if !ok {
+		return calls(stmt)
+	}
+	_, literal := x.Call.Fun.(*ast.FuncLit)
+	return !literal && calls(x.Call.Fun) || slices.ContainsFunc(x.Call.Args, func(arg ast.Expr) bool { return calls(arg) })
+}
+
+// sets reports whether what a sets, if it is an assignment, occurs in b.
 func (s *source) sets(a, b ast.Stmt) bool {
 	var targets []ast.Expr
 	switch x := a.(type) {
@@ -354,10 +379,10 @@ func (s *source) constant(x ast.Expr) bool {
 	return ok && lit.Kind == token.INT || s.named(x)
 }
 
-// named reports whether x is a constant of the package.
+// named reports whether x is a constant of the package, and no variable of its name.
 func (s *source) named(x ast.Expr) bool {
 	id, ok := x.(*ast.Ident)
-	return ok && s.consts[id.Name]
+	return ok && s.consts[id.Name] && (id.Obj == nil || id.Obj.Kind == ast.Con)
 }
 
 // replace adds a mutant with another comparison in the place of x.

@@ -41,22 +41,46 @@ type Mutant struct {
 	Line int
 	Func string // Type.Method or Func
 	Kind Kind
-	Text string // what is changed, on one line; " #2" follows the second of its kind in Func
+	Nth  int    // it is the nth of its kind in Func; from 1
+	Of   int    // how many of its kind Func has
+	Text string // what is changed, on one line
+
+	offset int // of what is changed, in the file
 }
 
-// Key identifies the mutant across changes elsewhere in its file.
+// Key identifies the mutant by its function, its kind, and its place among those of its
+// kind in the function, as in "Box.Put delete 2/4". So neither the name of a variable nor
+// a change elsewhere changes the key of a mutant. If its function gets another statement
+// or condition, the key of no mutant of that kind remains, and none is taken for another.
 func (m Mutant) Key() string {
-	return fmt.Sprintf("%s %s %s %s", m.File, m.Func, m.Kind, m.Text)
+	return fmt.Sprintf("%s %s %d/%d", m.Func, m.Kind, m.Nth, m.Of)
 }
 
-// number gives mutants with the same key different ones.
+// String returns the place of the mutant, its key, and the beginning of what it changes.
+func (m Mutant) String() string {
+	const most = 100
+	text := []rune(m.Text)
+	if len(text) > most {
+		text = append(text[:most:most], '…')
+	}
+	return fmt.Sprintf("%s:%d %s: %s", m.File, m.Line, m.Key(), string(text))
+}
+
+// number sets the places of the mutants of a package, which must be in the order of the
+// source.
 func number(mutants []*Mutant) {
-	seen := map[string]int{}
+	type place struct {
+		fn   string
+		kind Kind
+	}
+	n := map[place]int{}
 	for _, m := range mutants {
-		key := m.Key()
-		if seen[key]++; seen[key] > 1 {
-			m.Text = fmt.Sprintf("%s #%d", m.Text, seen[key])
-		}
+		at := place{m.Func, m.Kind}
+		n[at]++
+		m.Nth = n[at]
+	}
+	for _, m := range mutants {
+		m.Of = n[place{m.Func, m.Kind}]
 	}
 }
 

@@ -1,6 +1,7 @@
 package mutate
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,31 +13,31 @@ import (
 
 // This file holds the tests of the mutator, on a small package.
 
-// want says what becomes of the fixture's mutants.
+// want says what becomes of the fixture's mutants, by function, kind and text.
 var want = map[string]string{
-	"fixture.go Box.Put delete b.mu.Lock()":                    "killed", // unlock of unlocked mutex
-	"fixture.go Box.Put delete defer b.mu.Unlock()":            "killed", // deadlock
-	"fixture.go Box.Put undefer defer b.mu.Unlock()":           "survived",
-	"fixture.go Box.Put delete b.n++":                          "killed",
-	"fixture.go Box.Put delete b.spare = 1":                    "survived",
-	"fixture.go Box.Put boundary b.n >= limit":                 "killed",
-	"fixture.go Box.Put plus-one b.n >= limit":                 "killed",
-	"fixture.go Either logic a || b":                           "killed",
-	"fixture.go Same equality a == b":                          "killed",
-	"fixture.go Small boundary x < 5":                          "survived",
-	"fixture.go Small plus-one x < 5":                          "survived",
-	"fixture.go Small minus-one x < 5":                         "killed",
-	"fixture.go Count true i < n":                              "hang",
-	"fixture.go Count delete continue":                         "killed",
-	"fixture.go Count plus-one i == 2":                         "survived",
-	"fixture.go Count delete sum /= 1":                         "survived",
-	"fixture.go Kind negate x > 0":                             "killed",
-	"fixture.go Kind true x > 0":                               "killed",
-	"fixture.go Kind false x > 0":                              "killed",
-	"fixture.go Must true x > 0":                               "survived",
-	"fixture.go Order swap tell(\"first\") ; tell(\"second\")": "killed",
-	"fixture.go Order delete tell(\"second\")":                 "killed",
-	"fixture.go one.ask delete n = 1":                          "killed", // before main
+	"Box.Put delete b.mu.Lock()":                    "killed", // unlock of unlocked mutex
+	"Box.Put delete defer b.mu.Unlock()":            "killed", // deadlock
+	"Box.Put undefer defer b.mu.Unlock()":           "survived",
+	"Box.Put delete b.n++":                          "killed",
+	"Box.Put delete b.spare = 1":                    "survived",
+	"Box.Put boundary b.n >= limit":                 "killed",
+	"Box.Put plus-one b.n >= limit":                 "killed",
+	"Either logic a || b":                           "killed",
+	"Same equality a == b":                          "killed",
+	"Small boundary x < 5":                          "survived",
+	"Small plus-one x < 5":                          "survived",
+	"Small minus-one x < 5":                         "killed",
+	"Count true i < n":                              "hang",
+	"Count delete continue":                         "killed",
+	"Count plus-one i == 2":                         "survived",
+	"Count delete sum /= 1":                         "survived",
+	"Kind negate x > 0":                             "killed",
+	"Kind true x > 0":                               "killed",
+	"Kind false x > 0":                              "killed",
+	"Must true x > 0":                               "survived",
+	"Order swap tell(\"first\") ; tell(\"second\")": "killed",
+	"Order delete tell(\"second\")":                 "killed",
+	"one.ask delete n = 1":                          "killed", // before main
 }
 
 func TestFixture(t *testing.T) {
@@ -56,11 +57,12 @@ func TestFixture(t *testing.T) {
 	left := maps.Clone(want)
 	for _, m := range b.Mutants {
 		kinds[m.Kind] = true
-		want, ok := left[m.Key()]
+		name := fmt.Sprint(m.Func, " ", m.Kind, " ", m.Text)
+		want, ok := left[name]
 		if !ok {
 			continue
 		}
-		delete(left, m.Key())
+		delete(left, name)
 		got := "killed"
 		by := b.Run(m.ID, stages)
 		switch {
@@ -70,7 +72,7 @@ func TestFixture(t *testing.T) {
 			got = "hang"
 		}
 		if got != want {
-			t.Errorf("%s: %s (%s), want %s", m.Key(), got, by, want)
+			t.Errorf("%s: got %s (%s), want %s", m, got, by, want)
 		}
 	}
 	for key := range left {
@@ -89,40 +91,120 @@ func TestFixture(t *testing.T) {
 	}
 }
 
-func TestSecondOfItsKindIsNumbered(t *testing.T) {
-	a := &Mutant{File: "f.go", Func: "F", Kind: Delete, Text: "x++"}
-	b := &Mutant{File: "f.go", Func: "F", Kind: Delete, Text: "x++"}
-	c := &Mutant{File: "f.go", Func: "G", Kind: Delete, Text: "x++"}
-	number([]*Mutant{a, b, c})
-	if got := []string{a.Text, b.Text, c.Text}; !slices.Equal(got, []string{"x++", "x++ #2", "x++"}) {
-		t.Errorf("texts are %q", got)
+// TestKeys: they are of the order in the source, and of nothing that has a name there
+// but the function.
+func TestKeys(t *testing.T) {
+	const before = `package p
+func F(x int) {
+	if x > 0 { x++ }
+	x--
+}
+func (b *Box[T]) G() { b.n++ }
+`
+	renamed := strings.NewReplacer("F(x", "F(size", "x >", "size >", "x++", "size++", "x--", "size--", "b.n", "b.count").Replace(before)
+	longer := strings.Replace(before, "x--", "x--; x *= 2", 1)
+	keys := func(text string) (deletes []string) {
+		t.Helper()
+		sources, err := parse([]string{"f.go"}, func(string) (string, error) { return text, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range sources[0].mutants {
+			if m.Kind == Delete {
+				deletes = append(deletes, m.Key()+": "+m.Text)
+			}
+		}
+		return deletes
+	}
+	for text, want := range map[string][]string{
+		before:  {"F delete 1/2: x++", "F delete 2/2: x--", "Box.G delete 1/1: b.n++"},
+		renamed: {"F delete 1/2: size++", "F delete 2/2: size--", "Box.G delete 1/1: b.count++"},
+		longer:  {"F delete 1/3: x++", "F delete 2/3: x--", "F delete 3/3: x *= 2", "Box.G delete 1/1: b.n++"},
+	} {
+		if got := keys(text); !slices.Equal(got, want) {
+			t.Errorf("keys of %s: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestIndependentStatementsAreNotSwapped: no test could find that.
+func TestIndependentStatementsAreNotSwapped(t *testing.T) {
+	for body, want := range map[string]int{
+		"mu.Lock(); defer mu.Unlock()":    0,
+		"mu.RLock(); defer mu.RUnlock()":  0,
+		"mu.Lock(); defer other.Unlock()": 1,
+		"mu.Lock(); defer mu.RUnlock()":   1,
+		"mu.Lock(); mu.Unlock()":          1,
+		"defer mu.Unlock(); x = 1":        0,
+		"defer mu.Unlock(); x++":          0,
+		"defer mu.Unlock(); f()":          1,
+		"defer f(x); x = 1":               1,
+		"defer f(g()); x = 1":             1,
+		"defer g().f(); x = 1":            1,
+		"defer func() { f() }(); x = 1":   0,
+		"defer func() { f(x) }(); x = 1":  1,
+		"x = 1; defer mu.Unlock()":        0,
+		"defer f(); defer g()":            1,
+		"x = 1; y = 2":                    0,
+		"x = 1; y = x":                    1,
+		"x = 1; y = f()":                  1,
+		"x = 1; y++":                      0,
+		"x = len(s); y = uint64(x)":       1,
+		"x = len(s); z = uint64(y)":       0,
+	} {
+		sources, err := parse([]string{"f.go"}, func(string) (string, error) { return "package p\nfunc F() { " + body + " }", nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, m := range sources[0].mutants {
+			if m.Kind == Swap {
+				got++
+			}
+		}
+		if got != want || sources[0].skipped["swap of independent statements"] != 1-want {
+			t.Errorf("%s: got %d swaps and %v, want %d", body, got, sources[0].skipped, want)
+		}
+	}
+}
+
+func TestString(t *testing.T) {
+	m := &Mutant{File: "f.go", Line: 7, Func: "Box.Put", Kind: Delete, Nth: 2, Of: 4, Text: "b.n++"}
+	if got, want := m.String(), "f.go:7 Box.Put delete 2/4: b.n++"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	m.Text = strings.Repeat("ö", 101)
+	if got, want := m.String(), "f.go:7 Box.Put delete 2/4: "+strings.Repeat("ö", 100)+"…"; got != want {
+		t.Errorf("of a long text: got %q, want %q", got, want)
 	}
 }
 
 func TestReportHoldsSurvivorsAgainstTheList(t *testing.T) {
-	m := func(text string) *Mutant { return &Mutant{File: "f.go", Func: "F", Kind: Delete, Text: text} }
-	killed, stale, listed, survivor := m("killed"), m("stale"), m("listed"), m("survivor")
+	m := func(nth int, text string) *Mutant {
+		return &Mutant{File: "f.go", Func: "F", Kind: Delete, Nth: nth, Of: 4, Text: text}
+	}
+	killed, stale, listed, survivor := m(1, "killed"), m(2, "stale"), m(3, "listed"), m(4, "survivor")
 	results := map[string]string{killed.Key(): "T", stale.Key(): "T"}
-	reasons := map[string]string{stale.Key(): "why", listed.Key(): "why"}
-	r := NewReport([]*Mutant{killed, stale, listed, survivor}, results, reasons)
+	list := List{stale.Key(): "why", listed.Key(): "why"}
+	r := NewReport([]*Mutant{killed, stale, listed, survivor}, results, list)
 	if !slices.Equal(r.Stale, []*Mutant{stale}) || !slices.Equal(r.Unlisted, []*Mutant{survivor}) || r.OK() {
 		t.Errorf("stale %v, unlisted %v, OK %v", r.Stale, r.Unlisted, r.OK())
 	}
 	if row := "| all | 4 | 2 | 1 | 1 | 66.7 % |"; !strings.Contains(r.Summary(), row) {
 		t.Errorf("no row %q in\n%s", row, r.Summary())
 	}
-	if line := "killed     f.go:0 F delete: killed (T)\n"; !strings.Contains(r.String(), line) {
+	if line := "killed     f.go:0 F delete 1/4: killed (T)\n"; !strings.Contains(r.String(), line) {
 		t.Errorf("no line %q in\n%s", line, r)
 	}
-	if r := NewReport([]*Mutant{killed, listed}, results, reasons); !r.OK() {
+	if r := NewReport([]*Mutant{killed, listed}, results, list); !r.OK() {
 		t.Error("a report without wrong entries is not OK")
 	}
 }
 
 func TestJournalGoesOn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
-	killed := &Mutant{File: "f.go", Func: "F", Kind: Delete, Text: "killed"}
-	survivor := &Mutant{File: "f.go", Func: "F", Kind: Delete, Text: "survivor"}
+	killed := &Mutant{File: "f.go", Func: "F", Kind: Delete, Nth: 1, Of: 2}
+	survivor := &Mutant{File: "f.go", Func: "F", Kind: Delete, Nth: 2, Of: 2}
 	open := func(sum string) *Journal {
 		j, err := OpenJournal(path, sum)
 		if err != nil {
@@ -150,28 +232,50 @@ func TestJournalGoesOn(t *testing.T) {
 	}
 }
 
-func TestEquivalentNeedsAReason(t *testing.T) {
-	read := func(text string) (map[string]string, error) {
+func TestListNeedsAReason(t *testing.T) {
+	read := func(text string) (List, error) {
 		path := filepath.Join(t.TempDir(), "list")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return ReadEquivalent(path)
+		return ReadList(path)
 	}
-	got, err := read("# comment\n\nf.go F delete x++\nf.go G delete x++\n\tnobody\n\treads x\nf.go H delete y++\n\tnor y\n")
-	want := map[string]string{"f.go F delete x++": "nobody reads x", "f.go G delete x++": "nobody reads x", "f.go H delete y++": "nor y"}
+	got, err := read("# comment\n\nF delete 1/2\nBox.G plus-one 2/2\n\tnothing\n\treads x\nH swap 10/12\n\tnor y\n")
+	want := List{"F delete 1/2": "nothing reads x", "Box.G plus-one 2/2": "nothing reads x", "H swap 10/12": "nor y"}
 	if err != nil || !maps.Equal(got, want) {
-		t.Errorf("read %v, %v; want %v", got, err, want)
+		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 	for _, bad := range []string{
-		"f.go F delete x++\n",
+		"F delete 1/2\n",
 		"\twhy\n",
-		"f.go F delete x++\n\twhy\n\n\twhy else\n",
-		"f.go F delete x++\n\twhy\nf.go F delete x++\n\twhy\n",
+		"F delete 1/2\n\twhy\n\n\twhy else\n",
+		"F delete 1/2\n\twhy\nF delete 1/2\n\twhy\n",
+		"F delete\n\twhy\n",
+		"F delete 1\n\twhy\n",
+		"F delete 0/2\n\twhy\n",
+		"F forget 1/2\n\twhy\n",
+		"f.go F delete 1/2\n\twhy\n",
 	} {
 		if got, err := read(bad); err == nil {
-			t.Errorf("read %q as %v", bad, got)
+			t.Errorf("%q: got %v, want an error", bad, got)
 		}
+	}
+}
+
+func TestStrangersAreNoMutants(t *testing.T) {
+	all := []*Mutant{
+		{Func: "F", Kind: Delete, Nth: 1, Of: 2},
+		{Func: "F", Kind: Delete, Nth: 2, Of: 2},
+		{Func: "F", Kind: Swap, Nth: 1, Of: 1},
+	}
+	list := List{"F delete 2/2": "", "F swap 1/1": "", "F delete 1/3": "", "F negate 1/1": "", "Old.F delete 1/1": ""}
+	got := list.Strangers(all)
+	want := []string{"F delete 1/3 (there are 2)", "F negate 1/1 (there are 0)", "Old.F delete 1/1 (there are 0)"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := List(nil).Strangers(all); got != nil {
+		t.Errorf("of no list: got %q, want none", got)
 	}
 }
 

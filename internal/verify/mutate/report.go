@@ -14,16 +14,16 @@ import (
 type Report struct {
 	mutants  []*Mutant
 	results  map[string]string // what killed a mutant, by key
-	reasons  map[string]string // why a mutant is equivalent, by key
+	list     List              // of those that are equivalent
 	Unlisted []*Mutant         // survivors that are not listed as equivalent
 	Stale    []*Mutant         // killed, but listed
 }
 
 // NewReport returns the report of what ran.
-func NewReport(mutants []*Mutant, results, reasons map[string]string) *Report {
-	r := &Report{mutants: mutants, results: results, reasons: reasons}
+func NewReport(mutants []*Mutant, results map[string]string, list List) *Report {
+	r := &Report{mutants: mutants, results: results, list: list}
 	for _, m := range mutants {
-		_, listed := reasons[m.Key()]
+		_, listed := list[m.Key()]
 		killed := results[m.Key()] != ""
 		switch {
 		case killed && listed:
@@ -45,10 +45,10 @@ func (r *Report) String() string {
 		result, by := "survived", r.results[m.Key()]
 		if by != "" {
 			result, by = "killed", " ("+by+")"
-		} else if _, ok := r.reasons[m.Key()]; ok {
+		} else if _, ok := r.list[m.Key()]; ok {
 			result = "equivalent"
 		}
-		fmt.Fprintf(&b, "%-10s %s:%d %s %s: %s%s\n", result, m.File, m.Line, m.Func, m.Kind, m.Text, by)
+		fmt.Fprintf(&b, "%-10s %s%s\n", result, m, by)
 	}
 	return b.String()
 }
@@ -65,7 +65,7 @@ func (r *Report) Summary() string {
 		one := score{all: 1}
 		if r.results[m.Key()] != "" {
 			one.killed = 1
-		} else if _, ok := r.reasons[m.Key()]; ok {
+		} else if _, ok := r.list[m.Key()]; ok {
 			one.equivalent = 1
 		}
 		f := files[m.File]
@@ -85,10 +85,10 @@ func (r *Report) Summary() string {
 	}
 	row("all", total)
 	for _, m := range slices.SortedFunc(slices.Values(r.Unlisted), byPlace) {
-		fmt.Fprintf(&b, "survived: %d: %s\n", m.Line, m.Key())
+		fmt.Fprintf(&b, "survived: %s\n", m)
 	}
 	for _, m := range slices.SortedFunc(slices.Values(r.Stale), byPlace) {
-		fmt.Fprintf(&b, "listed as equivalent, but killed (%s): %s\n", r.results[m.Key()], m.Key())
+		fmt.Fprintf(&b, "listed as equivalent, but killed (%s): %s\n", r.results[m.Key()], m)
 	}
 	return b.String()
 }

@@ -25,7 +25,7 @@ import (
 var (
 	module     = flag.String("module", "../../..", "the `directory` of the package")
 	file       = flag.String("file", "", "only mutants of these files, separated by `commas`")
-	only       = flag.String("only", "", "only mutants whose name this `pattern` matches")
+	only       = flag.String("only", "", "only mutants whose line in -list this `pattern` matches")
 	sample     = flag.Int("sample", 0, "only `n` mutants, drawn by -seed")
 	seed       = flag.Uint64("seed", 1, "draws the sample")
 	tests      = flag.String("tests", ".,./internal/verify/rules,./internal/verify/costs,./internal/verify/storm", "the `packages` whose tests are run, in this order")
@@ -100,7 +100,7 @@ func run(w io.Writer) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	reasons, err := mutate.ReadEquivalent(*equivalent)
+	equivalents, err := mutate.ReadList(*equivalent)
 	if err != nil {
 		return false, err
 	}
@@ -118,9 +118,13 @@ func run(w io.Writer) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	strangers := equivalents.Strangers(slices.Concat(b.Mutants, b.Dropped))
+	for _, key := range strangers {
+		fmt.Fprintln(w, "listed as equivalent, but no mutant:", key)
+	}
 	if *list {
 		for _, m := range chosen {
-			fmt.Fprintf(w, "%d\t%s\n", m.Line, m.Key())
+			fmt.Fprintln(w, m)
 		}
 		return true, nil
 	}
@@ -128,7 +132,7 @@ func run(w io.Writer) (ok bool, err error) {
 		return false, fmt.Errorf("the tests fail without a mutant: %s", by)
 	}
 	results, err := runAll(w, b, chosen, func(m *mutate.Mutant) []mutate.Stage {
-		if _, listed := reasons[m.Key()]; listed {
+		if _, listed := equivalents[m.Key()]; listed {
 			return quick
 		}
 		return slices.Concat(quick, thorough)
@@ -136,14 +140,14 @@ func run(w io.Writer) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	r := mutate.NewReport(chosen, results, reasons)
+	r := mutate.NewReport(chosen, results, equivalents)
 	if *output != "" {
 		if err := os.WriteFile(*output, []byte(r.String()), 0o644); err != nil {
 			return false, err
 		}
 	}
 	fmt.Fprint(w, r.Summary())
-	return r.OK(), nil
+	return r.OK() && len(strangers) == 0, nil
 }
 
 // stages returns the stages that the flags ask for: the quick ones, and those for
@@ -202,7 +206,7 @@ func choose(all []*mutate.Mutant) ([]*mutate.Mutant, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen := slices.DeleteFunc(slices.Clone(all), func(m *mutate.Mutant) bool { return !pattern.MatchString(m.Key()) })
+	chosen := slices.DeleteFunc(slices.Clone(all), func(m *mutate.Mutant) bool { return !pattern.MatchString(m.String()) })
 	if *file != "" {
 		files := strings.Split(*file, ",")
 		chosen = slices.DeleteFunc(chosen, func(m *mutate.Mutant) bool { return !slices.Contains(files, m.File) })
@@ -256,7 +260,7 @@ func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages func(*
 				if by == "" {
 					alive++
 					if *survivors {
-						fmt.Fprintf(w, "survived\t%d\t%s\n", m.Line, m.Key())
+						fmt.Fprintf(w, "survived: %s\n", m)
 					}
 				}
 				if !known {
