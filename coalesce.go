@@ -152,7 +152,7 @@ type Group[K comparable, V any] struct {
 	// nil, they cost nothing.
 	Hooks Hooks[K]
 
-	state sched.SetOnce[groupState[K, V]] // set once, by useSlow; read by use and Do
+	state sched.SetOnce[groupState[K, V]] `rest:"stays"` // set once, by useSlow; read by use and Do
 }
 
 // A Result is the answer to one call. [Group.DoChan] sends one to its channel,

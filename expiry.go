@@ -60,7 +60,7 @@ type lingerers[K comparable, V any] struct {
 
 	// mu guards the fields below, and those of lingerers that name it. It may be taken
 	// under a shard's lock, and no lock may be taken under it.
-	mu      sched.Mutex
+	mu      sched.Mutex `rest:"lock"`
 	order   order[K, V]
 	evicted uint64  // how many were dropped before their time, because of LingerMax
 	sweeps  []int64 // when those to come are due, each before the one in front of it
@@ -240,9 +240,9 @@ type order[K comparable, V any] struct {
 // An element of an order is a lingerer with its rank. The rank is here so that a
 // comparison need not touch the lingerer.
 type element[K comparable, V any] struct {
-	end      int64  // the lingerer's
-	number   uint64 // counts them, in the order in which they were kept
-	lingerer *lingerer[K, V]
+	end      int64           // the lingerer's
+	number   uint64          // counts them, in the order in which they were kept
+	lingerer *lingerer[K, V] `rest:"stays"`
 }
 
 // at returns the element at place i.

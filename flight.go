@@ -81,7 +81,7 @@ func (how outcome) lingers() bool { return how == kept || how == keptAbsent }
 // change until the record is used again (R1), and are read without the lock. The
 // critical section that finishes a flight also clears cold.fn and the lists in cold.
 type flight[K comparable, V any] struct {
-	next *flight[K, V] // the next flight in the bucket, or the next free record
+	next *flight[K, V] `rest:"next"` // the next flight in the bucket, or the next free record
 
 	// born is sched.Now when a call led f or, until then, when the first call was queued
 	// in f. The flights of a batch share the time of the first. A flight that its leader
@@ -89,19 +89,19 @@ type flight[K comparable, V any] struct {
 	// unless MaxAge or Hooks is set.
 	born  int64
 	key   K      // a lone flight has it, and hash, only once it is revealed (S4)
-	hash  uint32 // the low bits of the key's hash, which pick the bucket
+	hash  uint32 `rest:"used"` // the low bits of the key's hash, which pick the bucket
 	state state
 	known bool // goroutines other than the leader's and fn's know the record (R1)
 
 	joined   bool // a second call has taken part; never reset
-	leading  bool // the leader is among callers; false until fn is to start
+	leading  bool `rest:"used"` // the leader is among callers; false until fn is to start
 	detached bool // forgotten: in the shard's list, not in its table
 	outcome  outcome
 	seated   uint8            // how many calls wait on done, at most perCompletion
 	silent   uint8            // how many of these are keys of DoMultis, which do not panic
-	callers  int32            // see F3
+	callers  int32            `rest:"used"` // see F3
 	done     sched.Completion // where the first calls wait; made by the first of them
-	cold     *cold[K, V]      // nil until it is needed; then it stays with the record
+	cold     *cold[K, V]      `rest:"own"` // nil until it is needed; then it stays with the record
 
 	val V     // see F2
 	err error // see F2

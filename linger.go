@@ -57,9 +57,9 @@ type lingerer[K comparable, V any] struct {
 	absent bool   // the map of a DoMulti lacked the key: val is no value of fn's
 	val    V
 	err    error
-	since  int64 // sched.Now just before LingerFor was asked; 0 if end is never
-	end    int64 // the time from which on it does not answer; or never
-	shard  *shard[K, V]
+	since  int64        // sched.Now just before LingerFor was asked; 0 if end is never
+	end    int64        // the time from which on it does not answer; or never
+	shard  *shard[K, V] `rest:"stays"`
 
 	answers sched.Bool // it is in the order; changed under the lock of lingerers
 	place   int32      // where it is in the order, or -1; guarded by the lock of lingerers

@@ -94,7 +94,7 @@ type cold[K comparable, V any] struct {
 
 	// run calls runOwn for this record. spawn makes it the first time, without the lock,
 	// as only the leader calls spawn. It stays when the record is used again.
-	run func()
+	run func() `rest:"own"`
 
 	// batch is the batch that the flight belongs to, or nil. common is set if this is the
 	// cold part that the flights of the batch have in common (M5).

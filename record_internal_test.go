@@ -136,6 +136,14 @@ func (s *shard[K, V]) kept() (n int, size uintptr) {
 	return n, size
 }
 
+// records returns the number of records in a free list.
+func records[K comparable, V any](f *flight[K, V]) (n int) {
+	for ; f != nil; f = f.next {
+		n++
+	}
+	return n
+}
+
 // TestRecord_Kept: a shard keeps few records, and little memory if it keeps more than one,
 // whatever has happened, and whatever the size of V (R3). It keeps one of the kind that
 // was used last.
@@ -192,6 +200,9 @@ func testKept[V any](t *testing.T, most int) {
 				kept, size := s.kept()
 				if kept > 4 || kept > 1 && size > 512 {
 					t.Errorf("%d at once in %s: got %d records of %d bytes kept, want 4 of 512 bytes at most, or one", n, name, kept, size)
+				}
+				if free, own := records(s.free), records(s.freeOwn); free != int(s.nfree) || own != int(s.nfreeOwn) {
+					t.Errorf("%d at once in %s: got counts %d and %d, want %d and %d", n, name, s.nfree, s.nfreeOwn, free, own)
 				}
 				own, plain := s.freeOwn != nil, s.free != nil
 				if s.alone || name == "Do" && s.lone == nil || name == "DoMulti" && !plain || name == "DoContext" && !own {

@@ -73,6 +73,9 @@ import (
 // is taken with no lock held, and none is taken under it. The locks of xsync's buckets come
 // last.
 //
+// The tag rest of a field says what it may refer to while no call is under way, for a check
+// that nothing is kept (internal/verify/storm/atrest.go).
+//
 // Why a lone flight: a Do takes 25.2 ns on one goroutine. It takes 27.3 ns if it takes a
 // record from the free list, links it and unlinks it. If two cores use a shard in turn,
 // a record that is written is one more cache line that moves between them: 25 ns with
@@ -115,14 +118,14 @@ type groupState[K comparable, V any] struct {
 	clone      func(V) V        // nil without Clone
 	maxWaiters int              // maxFollowers without MaxWaiters
 	maxAge     time.Duration    // 0: no limit
-	lingering  *lingerers[K, V] // nil without Linger and LingerFor
-	hooks      *hooks[K]        // nil without Hooks
+	lingering  *lingerers[K, V] `rest:"stays"` // nil without Linger and LingerFor
+	hooks      *hooks[K]        `rest:"stays"` // nil without Hooks
 
 	plain        bool                         // its shards begin plain
 	seed         maphash.Seed                 // for maphash.Comparable
 	mix          uint64                       // the secret that the results of userHash are mixed with
 	shift        uint                         // 64 - log2(len(shards)): leaves the bits that pick a shard
-	shards       []sched.SetOnce[shard[K, V]] // see S6; each allocated by itself, for its alignment
+	shards       []sched.SetOnce[shard[K, V]] `rest:"stays"` // see S6; each allocated by itself, for its alignment
 	endedOnEntry counter                      // calls whose context had ended on entry
 
 	// closing is held while Shutdown closes the shards. Shards' locks are taken under
@@ -136,24 +139,24 @@ type shard[K comparable, V any] struct {
 
 	// A Do that leads a lone flight writes only these fields, and of counts only the
 	// first, callLed. They share the cache line of the lock, unless keys are long.
-	lone     *flight[K, V] // see S4
-	alone    bool
-	plain    bool // flights may be alone: no MaxAge, Linger or Hooks, and not closed
-	closed   bool // by Shutdown; never reset
-	standIn  bool // Shutdown's, for all shards that had not been made; it has no flight
+	lone     *flight[K, V] `rest:"spare,used"` // see S4
+	alone    bool          `rest:"zero"`
+	plain    bool          // flights may be alone: no MaxAge, Linger or Hooks, and not closed
+	closed   bool          // by Shutdown; never reset
+	standIn  bool          // Shutdown's, for all shards that had not been made; it has no flight
 	loneHash uint32
 	loneKey  K
 	counts   [steps]uint64 // how often each step was taken
 
-	group    *groupState[K, V]
-	outcomes sched.SetOnce[index[K, V]] // of what lingers; made by makeIndex, under mu
+	group    *groupState[K, V]          `rest:"stays"`
+	outcomes sched.SetOnce[index[K, V]] `rest:"stays"` // of what lingers; made by makeIndex, under mu
 	table[K, V]
 
 	// events is the last number that an event or a flight got. It grows by the number of
 	// shards and begins with the shard's index, so that no two shards use the same.
 	events   uint64
-	free     *flight[K, V]       // records to use again without a cold part, linked by next
-	freeOwn  *flight[K, V]       // and those with one
+	free     *flight[K, V]       `rest:"spare,used,next"` // records to use again without a cold part, linked by next
+	freeOwn  *flight[K, V]       `rest:"spare,own,next"`  // and those with one
 	nfree    uint8               // how many are in free (R3)
 	nfreeOwn uint8               // how many are in freeOwn
 	detached list[*flight[K, V]] // forgotten flights that have not finished

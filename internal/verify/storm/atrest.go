@@ -16,16 +16,20 @@ import (
 // not in a free list, one in there that refers to anything, an entry, a block of
 // waiters, an edge, a batch. It goes through all that the package's types refer to; what
 // only a function, a channel or another package's struct refers to, it does not see.
+//
+// It knows no field and no type by its name. A pointer to a struct of the package is what a
+// call has left, unless the tag of its field, rest, says otherwise:
+//
+//	stays        what it points to belongs to the group
+//	spare,A,B    a record to use again, or a list of them, zero but for fields with tag A or B
+//	zero         no pointer, but has to be zero, too
+//	lock         a mutex that is taken while AtRest looks at the other fields of the struct
+//
+// In a record, the list's link is the field with the tag next.
 func AtRest(g any) error {
 	w := walk{seen: map[visit]bool{}}
-	w.value(reflect.ValueOf(g))
+	w.value(reflect.ValueOf(g), true)
 	return w.err
-}
-
-// permanent are the types of the package that a group may point to at any time.
-// What else it points to are records of calls.
-var permanent = map[string]bool{
-	"Group": true, "groupState": true, "shard": true, "lingerers": true, "lingerer": true, "hooks": true,
 }
 
 // A visit is a place that a walk has been to.
@@ -56,77 +60,79 @@ func (w *walk) fail(format string, args ...any) {
 	w.err = fmt.Errorf("g%s %s", &at, fmt.Sprintf(format, args...))
 }
 
-// into walks through v, which a field or an index leads to.
-func (w *walk) into(v reflect.Value, by any) {
+// into walks through v, which a field or an index leads to. stays is for the pointers
+// that are v, or in it without another field.
+func (w *walk) into(v reflect.Value, by any, stays bool) {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface, reflect.Array, reflect.Slice, reflect.Struct:
 		w.path = append(w.path, by)
-		w.value(v)
+		w.value(v, stays)
 		w.path = w.path[:len(w.path)-1]
 	}
 }
 
-func (w *walk) value(v reflect.Value) {
+func (w *walk) value(v reflect.Value, stays bool) {
 	switch v.Kind() {
 	case reflect.Pointer:
-		w.pointer(v)
+		w.pointer(v, stays)
 	case reflect.Interface:
 		if !v.IsNil() {
-			w.value(v.Elem())
+			w.value(v.Elem(), stays)
 		}
 	case reflect.Array, reflect.Slice:
 		for i := range v.Len() {
-			w.into(v.Index(i), i)
+			w.into(v.Index(i), i, stays)
 		}
 	case reflect.Struct:
-		w.fields(v)
+		if p, ok := atomicPointer(v); ok {
+			w.pointer(p, stays)
+		} else if isOurs(v.Type()) {
+			w.fields(v)
+		}
 	}
 }
 
 // pointer walks through what v points to.
-func (w *walk) pointer(v reflect.Value) {
+func (w *walk) pointer(v reflect.Value, stays bool) {
 	if v.IsNil() || w.seen[visit{v.Pointer(), v.Type()}] {
 		return
 	}
 	w.seen[visit{v.Pointer(), v.Type()}] = true
-	if typ := about(v.Type().Elem()).name; typ != "" && !permanent[typ] {
-		w.fail("is a %s: %v", typ, v.Elem())
+	if isOurs(v.Type().Elem()) && !stays {
+		name, _, _ := strings.Cut(v.Type().Elem().Name(), "[")
+		w.fail("is a %s: %v", name, v.Elem())
 		return
 	}
-	w.value(v.Elem())
+	w.value(v.Elem(), stays)
 }
 
 // fields walks through the fields of a struct of the package.
 func (w *walk) fields(v reflect.Value) {
-	if p, ok := atomicPointer(v); ok {
-		w.value(p)
-		return
-	}
-	typ := about(v.Type())
-	if typ.name == "" {
-		return // another package's
-	}
-	if mu := v.FieldByName("mu"); typ.name == "lingerers" {
+	fields := fieldsOf(v.Type())
+	for i, f := range fields {
+		if f.rest != "lock" {
+			continue
+		}
 		// A sweep may come at any time. (An explorer's lock has another type. Nothing runs
 		// beside it.)
-		if mu, ok := reflect.NewAt(mu.Type(), mu.Addr().UnsafePointer()).Interface().(*sync.Mutex); ok {
+		if mu, ok := reflect.NewAt(v.Field(i).Type(), v.Field(i).Addr().UnsafePointer()).Interface().(*sync.Mutex); ok {
 			mu.Lock()
 			defer mu.Unlock()
 		}
 	}
-	kept := []string{} // records to use again
-	if typ.name == "shard" {
-		kept = []string{"lone", "free", "freeOwn"}
-	}
-	for i, field := range typ.fields {
-		if !slices.Contains(kept, field) {
-			w.into(v.Field(i), field)
+	for i, f := range fields {
+		switch f.rest {
+		case "spare":
+			w.path = append(w.path, f.name)
+			w.spare(v.Field(i), f.but)
+			w.path = w.path[:len(w.path)-1]
+		case "zero":
+			if !v.Field(i).IsZero() {
+				w.fail("has %s = %v", f.name, v.Field(i))
+			}
+		default:
+			w.into(v.Field(i), f.name, f.rest == "stays")
 		}
-	}
-	if typ.name == "shard" {
-		w.lone(v)
-		w.free(v)
-		w.freeOwn(v)
 	}
 }
 
@@ -143,69 +149,49 @@ func atomicPointer(v reflect.Value) (p reflect.Value, ok bool) {
 	return reflect.NewAt(v.Type().Field(0).Type.Elem().Elem(), v.FieldByName("v").UnsafePointer()), true
 }
 
-// lone checks the record that a shard keeps for a flight that is alone.
-func (w *walk) lone(shard reflect.Value) {
-	if shard.FieldByName("alone").Bool() {
-		w.fail("has a lone flight")
-	} else if f := shard.FieldByName("lone"); !f.IsNil() {
-		w.clean(f.Elem(), "lone flight", "hash", "callers", "leading")
-	}
-}
-
-// free checks the free list of a shard.
-func (w *walk) free(shard reflect.Value) {
-	var n uint64
-	for f := shard.FieldByName("free"); !f.IsNil(); f = f.Elem().FieldByName("next") {
-		n++
-		w.clean(f.Elem(), "free list", "next", "hash", "callers", "leading") // refer to nothing, but next
-	}
-	if kept := shard.FieldByName("nfree").Uint(); n != kept {
-		w.fail("has %d records in its free list, and counts %d", n, kept)
-	}
-}
-
-// freeOwn checks the records that leaders have given back.
-func (w *walk) freeOwn(shard reflect.Value) {
-	var n uint64
-	for f := shard.FieldByName("freeOwn"); !f.IsNil(); f = f.Elem().FieldByName("next") {
-		n++
-		w.clean(f.Elem(), "list of given back", "next", "cold")
-		w.clean(f.Elem().FieldByName("cold").Elem(), "list of given back", "run") // which refers to the record
-	}
-	if kept := shard.FieldByName("nfreeOwn").Uint(); n != kept {
-		w.fail("has %d records that were given back, and counts %d", n, kept)
-	}
-}
-
-// clean checks that a record that is to be used again, or a part of it, has nothing in
-// it but the fields named.
-func (w *walk) clean(record reflect.Value, where string, but ...string) {
-	for i, field := range about(record.Type()).fields {
-		if !slices.Contains(but, field) && !record.Field(i).IsZero() {
-			w.fail("has %s = %v in a record of its %s", field, record.Field(i), where)
+// spare checks a record that is to be used again, or a list of them, which may be nil.
+func (w *walk) spare(record reflect.Value, but []string) {
+	for !record.IsNil() {
+		r := record.Elem()
+		record = reflect.Zero(record.Type())
+		for i, f := range fieldsOf(r.Type()) {
+			switch allowed := slices.Contains(but, f.rest); {
+			case allowed && f.rest == "next":
+				record = r.Field(i)
+			case allowed && r.Field(i).Kind() == reflect.Pointer:
+				w.spare(r.Field(i), but)
+			case !allowed && !r.Field(i).IsZero():
+				w.fail("has %s = %v", f.name, r.Field(i))
+			}
 		}
 	}
 }
 
-// A structure is what a walk needs to know of a struct type.
-type structure struct {
-	name   string // without parameters; "" if it is not the package's
-	fields []string
+// A field is what a walk needs to know of a field of the package's structs.
+type field struct {
+	name string
+	rest string   // the tag, to its first comma
+	but  []string // and after it
 }
 
-var structures sync.Map // of structure, by reflect.Type
+var known sync.Map // of []field, by reflect.Type
 
-func about(t reflect.Type) structure {
-	if s, ok := structures.Load(t); ok {
-		return s.(structure)
+// fieldsOf returns the fields of a struct.
+func fieldsOf(t reflect.Type) []field {
+	if s, ok := known.Load(t); ok {
+		return s.([]field)
 	}
-	var s structure
-	if t.Kind() == reflect.Struct && path.Base(t.PkgPath()) == "coalesce" {
-		s.name, _, _ = strings.Cut(t.Name(), "[")
-		for i := range t.NumField() {
-			s.fields = append(s.fields, t.Field(i).Name)
-		}
+	var fields []field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tags := strings.Split(f.Tag.Get("rest"), ",")
+		fields = append(fields, field{f.Name, tags[0], tags[1:]})
 	}
-	structures.Store(t, s)
-	return s
+	known.Store(t, fields)
+	return fields
+}
+
+// isOurs reports whether t is a struct of the package.
+func isOurs(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && path.Base(t.PkgPath()) == "coalesce"
 }
