@@ -13,10 +13,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// This file holds what is particular to receivers that cannot leave: a flight that runs
-// keeps no more of them than their channels.
+// This file holds the rules for receivers that cannot leave: a flight that runs keeps no
+// more of them than their channels.
 
-// receive takes the Result from a channel, which must be there by now.
+// receive takes the Result from a channel, where it must be by now.
 func receive[V any](t *testing.T, ch <-chan coalesce.Result[V]) (r coalesce.Result[V]) {
 	t.Helper()
 	select {
@@ -30,8 +30,8 @@ func receive[V any](t *testing.T, ch <-chan coalesce.Result[V]) (r coalesce.Resu
 	return r
 }
 
-// TestDoChan_CannotLeave: however fn ends and whatever form leads, all receivers get the
-// one result, are counted, and leave nothing behind.
+// TestDoChan_CannotLeave: whichever way fn ends and whichever form leads, all receivers
+// get the one result, are counted, and leave nothing behind.
 func TestDoChan_CannotLeave(t *testing.T) {
 	for _, lead := range kit.Forms {
 		for _, e := range endings {
@@ -58,11 +58,11 @@ func TestDoChan_CannotLeave(t *testing.T) {
 						for _, ch := range channels {
 							r := receive(t, ch)
 							if a := (kit.Answer{V: r.Val, Err: r.Err}); !e.is(&a) || !r.Shared {
-								t.Errorf("got %+v, want what fn ended with", r)
+								t.Errorf("got %+v, want the result of fn, shared", r)
 							}
 						}
 						if st := g.Stats(); st.Led != 1 || st.Joined != uint64(n) || st.Left != 0 {
-							t.Errorf("got %+v, want %d joined", st, n)
+							t.Errorf("got %+v, want 1 led, %d joined, none left", st, n)
 						}
 						wantUsable(t, &g)
 						if err := storm.AtRest(&g); err != nil {
@@ -130,7 +130,7 @@ func TestDoChan_CannotLeaveOtherwise(t *testing.T) {
 			}
 		}
 		if err := g.Shutdown(ctx); err != nil {
-			t.Errorf("Shutdown: %v", err)
+			t.Errorf("Shutdown: got %v, want nil", err)
 		}
 		if r := receive(t, g.DoChan(ctx, "k", kit.CtxValue(0))); r.Err != coalesce.ErrClosed {
 			t.Errorf("got %+v, want ErrClosed", r)
@@ -203,7 +203,7 @@ func TestDoChan_CannotLeaveClone(t *testing.T) {
 	})
 }
 
-// TestDoChan_CannotLeaveHooks: with hooks, Join and Receive are called for it.
+// TestDoChan_CannotLeaveHooks: the Join and Receive hooks are called for such a receiver.
 func TestDoChan_CannotLeaveHooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var joined, received int
@@ -236,18 +236,19 @@ func TestDoChan_CannotLeaveNested(t *testing.T) {
 			return 1, nil
 		})
 		if v != 1 || err != nil || inner.Err == nil {
-			t.Errorf("got %v, %v, inside %+v, want a deadlock inside", v, err, inner)
+			t.Errorf("got %v, %v, and %+v from the nested call, want 1, nil and a deadlock", v, err, inner)
 		}
 	})
 }
 
-// A stuckContext blocks whoever stops an AfterFunc of its.
+// A stuckContext blocks any goroutine that stops one of its AfterFuncs.
 type stuckContext struct {
 	context.Context
 	stuck chan struct{}
 }
 
-// Value hides the standard context inside, whose AfterFunc is used otherwise.
+// Value hides the standard context inside, so that package context does not bypass
+// AfterFunc.
 func (c stuckContext) Value(any) any { return nil }
 
 func (c stuckContext) AfterFunc(fn func()) func() bool {
@@ -255,8 +256,8 @@ func (c stuckContext) AfterFunc(fn func()) func() bool {
 	return func() bool { <-c.stuck; return stop() }
 }
 
-// TestDoChan_StuckStop: a receiver's context that blocks when it is told to
-// stop holds up neither the other receivers nor the successor nor Shutdown.
+// TestDoChan_StuckStop: a receiver's context that blocks when its AfterFunc is stopped
+// holds up neither the other receivers nor the successor nor Shutdown.
 func TestDoChan_StuckStop(t *testing.T) {
 	for _, lead := range kit.Forms {
 		t.Run(lead.Name, func(t *testing.T) {
@@ -278,7 +279,7 @@ func TestDoChan_StuckStop(t *testing.T) {
 				close(h.Release)
 				synctest.Wait()
 				if leader.V != 1 || !kit.IsDone(otherDone) || other.V != 1 || !kit.IsDone(nextDone) || next.V != 2 {
-					t.Errorf("leader %+v, other %+v, next %+v", leader, other, next)
+					t.Errorf("got leader %+v, other %+v, next %+v, want 1, 1 and 2", leader, other, next)
 				}
 				if err := g.Shutdown(t.Context()); err != nil {
 					t.Error(err)

@@ -24,8 +24,8 @@ func withForms(t *testing.T, test func(t *testing.T, f kit.Form)) {
 	}
 }
 
-// TestG7_ValuesButNoDeadline: fn's context has the values of the leader's and
-// none of its deadline.
+// TestG7_ValuesButNoDeadline: fn's context has the values of the leader's, and no
+// deadline.
 func TestG7_ValuesButNoDeadline(t *testing.T) {
 	withForms(t, func(t *testing.T, f kit.Form) {
 		var g kit.Group
@@ -33,27 +33,27 @@ func TestG7_ValuesButNoDeadline(t *testing.T) {
 		defer cancel()
 		a := f.Call(ctx, &g, "k", func(ctx context.Context) (int, error) {
 			if _, ok := ctx.Deadline(); ok {
-				t.Error("it has a deadline")
+				t.Error("got a context with a deadline, want none")
 			}
 			if v := ctx.Value(kit.CtxKey{}); v != "mine" {
-				t.Errorf("value %v", v)
+				t.Errorf("got value %v, want mine", v)
 			}
 			if ctx.Err() != nil || context.Cause(ctx) != nil {
-				t.Errorf("it has ended: %v, %v", ctx.Err(), context.Cause(ctx))
+				t.Errorf("got a context that has ended with %v, %v, want a live one", ctx.Err(), context.Cause(ctx))
 			}
 			if s := fmt.Sprint(ctx); s != "coalesce.Flight" {
-				t.Errorf("it prints as %q", s)
+				t.Errorf("got the text %q, want coalesce.Flight", s)
 			}
 			return 1, nil
 		})
 		if a.V != 1 {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want 1", a)
 		}
 	})
 }
 
-// TestG7_CanceledWhenLastCallerLeaves: not when the first leaves, though it
-// led, and with the cause of the last.
+// TestG7_CanceledWhenLastCallerLeaves: fn's context is not canceled when the first caller
+// leaves, though that one led, but when the last one leaves, with that caller's cause.
 func TestG7_CanceledWhenLastCallerLeaves(t *testing.T) {
 	withForms(t, func(t *testing.T, f kit.Form) {
 		for _, asksEarly := range []bool{true, false} {
@@ -81,23 +81,23 @@ func TestG7_CanceledWhenLastCallerLeaves(t *testing.T) {
 			cancelFirst(fmt.Errorf("not this one"))
 			time.Sleep(time.Second)
 			if fnCtx.Err() != nil || context.Cause(fnCtx) != nil {
-				t.Errorf("ended when one left: %v, %v", fnCtx.Err(), context.Cause(fnCtx))
+				t.Errorf("got a context that has ended with %v, %v when one caller left, want a live one", fnCtx.Err(), context.Cause(fnCtx))
 			}
 			child, stop := context.WithCancel(fnCtx)
 			if child.Err() != nil {
-				t.Errorf("a child of it has ended: %v", context.Cause(child))
+				t.Errorf("got a child that has ended with %v, want a live one", context.Cause(child))
 			}
 			cancelLast(kit.ErrTest)
 			<-done
 			<-ended
 			synctest.Wait()
 			if b.Err != context.Canceled {
-				t.Errorf("last: %+v", b)
+				t.Errorf("last: got %+v, want %v", b, context.Canceled)
 			}
 			late, stopLate := context.WithTimeout(context.WithValue(fnCtx, kit.CtxKey{}, 2), time.Hour)
 			for name, c := range map[string]context.Context{"it": fnCtx, "a child": child, "a late child": late} {
 				if c.Err() != context.Canceled || context.Cause(c) != kit.ErrTest {
-					t.Errorf("%s: %v, cause %v", name, c.Err(), context.Cause(c))
+					t.Errorf("%s: got %v with cause %v, want %v with cause %v", name, c.Err(), context.Cause(c), context.Canceled, kit.ErrTest)
 				}
 			}
 			stop()
@@ -106,7 +106,7 @@ func TestG7_CanceledWhenLastCallerLeaves(t *testing.T) {
 	})
 }
 
-// TestG7_NotCanceledByReturn: what fn returns may go on using its context.
+// TestG7_NotCanceledByReturn: a value that fn returns may go on using fn's context.
 func TestG7_NotCanceledByReturn(t *testing.T) {
 	withForms(t, func(t *testing.T, f kit.Form) {
 		var g kit.Group
@@ -119,18 +119,18 @@ func TestG7_NotCanceledByReturn(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		if fnCtx.Err() != nil || context.Cause(fnCtx) != nil {
-			t.Errorf("ended: %v, %v", fnCtx.Err(), context.Cause(fnCtx))
+			t.Errorf("got a context that has ended with %v, %v, want a live one", fnCtx.Err(), context.Cause(fnCtx))
 		}
 		select {
 		case <-fnCtx.Done():
-			t.Error("done")
+			t.Error("got a closed Done, want an open one")
 		default:
 		}
 	})
 }
 
-// TestG7_DerivedContextsCostNoGoroutine: neither one derived by package
-// context nor AfterFunc.
+// TestG7_DerivedContextsCostNoGoroutine: neither a context that package context derives
+// from fn's nor an AfterFunc of it starts a goroutine.
 func TestG7_DerivedContextsCostNoGoroutine(t *testing.T) {
 	var g kit.Group
 	ctx, cancel := context.WithCancel(t.Context())
@@ -139,15 +139,15 @@ func TestG7_DerivedContextsCostNoGoroutine(t *testing.T) {
 		for range 100 {
 			_, stop := context.WithTimeout(ctx, time.Hour)
 			defer stop()
-			defer context.AfterFunc(ctx, func() { t.Error("called") })()
+			defer context.AfterFunc(ctx, func() { t.Error("got a call of the function, want none") })()
 		}
 		wantNoWatchers(t)
 		return 0, nil
 	})
 }
 
-// TestG7_AfterFunc: called once, on a goroutine of its own, unless stopped in
-// time; at once if the context has ended.
+// TestG7_AfterFunc: the function is called once, on its own goroutine, unless it is
+// stopped in time; at once if the context has ended.
 func TestG7_AfterFunc(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -158,12 +158,12 @@ func TestG7_AfterFunc(t *testing.T) {
 			for i := range 30 {
 				stop := context.AfterFunc(ctx, func() {
 					called.Add(1)
-					ctx.Done() // none of its locks is held
+					ctx.Done() // no lock of the context is held
 				})
 				if i%3 == 0 {
 					stops = append(stops, stop)
 				} else if i%3 == 1 && !stop() {
-					t.Error("stop came too late")
+					t.Error("stop: got false, want true")
 				}
 			}
 			<-ctx.Done()
@@ -181,13 +181,13 @@ func TestG7_AfterFunc(t *testing.T) {
 			}
 		}
 		if called.Load() != 120 || stopped.Load() != 0 {
-			t.Errorf("called %d, stopped %d", called.Load(), stopped.Load())
+			t.Errorf("got %d called and %d stopped, want 120 and 0", called.Load(), stopped.Load())
 		}
 	})
 }
 
-// TestG7_CanceledByShutdown: with cause ErrClosed, when Shutdown's time is up
-// and not before.
+// TestG7_CanceledByShutdown: fn's context is canceled with cause ErrClosed when Shutdown
+// runs out of time, and not before.
 func TestG7_CanceledByShutdown(t *testing.T) {
 	withForms(t, func(t *testing.T, f kit.Form) {
 		var g kit.Group
@@ -197,7 +197,7 @@ func TestG7_CanceledByShutdown(t *testing.T) {
 		a, _ := kit.Go(ctx, f, &g, "k", func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			if time.Since(start) != time.Minute {
-				t.Errorf("canceled after %v", time.Since(start))
+				t.Errorf("got canceled after %v, want 1m", time.Since(start))
 			}
 			return 3, context.Cause(ctx)
 		})
@@ -205,20 +205,20 @@ func TestG7_CanceledByShutdown(t *testing.T) {
 		limit, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		if err := g.Shutdown(limit); err != context.DeadlineExceeded {
-			t.Errorf("Shutdown: %v", err)
+			t.Errorf("Shutdown: got %v, want %v", err, context.DeadlineExceeded)
 		}
 		synctest.Wait()
 		if a.V != 3 || a.Err != coalesce.ErrClosed {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want 3, %v", a, coalesce.ErrClosed)
 		}
 		if err := g.Shutdown(t.Context()); err != nil {
-			t.Errorf("second Shutdown: %v", err)
+			t.Errorf("second Shutdown: got %v, want nil", err)
 		}
 	})
 }
 
-// TestG7_NestedFlights: fn's context used for a call of another group: the
-// inner flight has the outer leader's values and an end of its own.
+// TestG7_NestedFlights: where fn's context is used for a call of another group, the inner
+// flight has the values of the outer leader, and a cancellation of its own.
 func TestG7_NestedFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outer, inner kit.Group
@@ -227,7 +227,7 @@ func TestG7_NestedFlights(t *testing.T) {
 		a, _ := kit.Go(ctx, kit.Forms[2], &outer, "k", func(ctx context.Context) (int, error) {
 			v, _, err := inner.DoContext(ctx, "k", func(ctx context.Context) (int, error) {
 				if v := ctx.Value(kit.CtxKey{}); v != "outermost" {
-					t.Errorf("value %v", v)
+					t.Errorf("got value %v, want outermost", v)
 				}
 				<-ctx.Done()
 				innerCause = context.Cause(ctx)
@@ -239,20 +239,20 @@ func TestG7_NestedFlights(t *testing.T) {
 		cancel(kit.ErrTest)
 		synctest.Wait()
 		if a.Err != context.Canceled || innerCause != kit.ErrTest {
-			t.Errorf("outer %+v, inner cause %v", a, innerCause)
+			t.Errorf("got outer %+v and inner cause %v, want %v and %v", a, innerCause, context.Canceled, kit.ErrTest)
 		}
 	})
 }
 
-// A deniesContext has ended, but has no error.
+// A deniesContext has ended, but reports no error.
 type deniesContext struct{ context.Context }
 
 func (c deniesContext) Done() <-chan struct{} { return kit.EndedContext.Done() }
 
 func (c deniesContext) Err() error { return nil }
 
-// TestContext_DeniesItsEnd: a caller whose context closes Done and has no error gets
-// one all the same.
+// TestContext_DeniesItsEnd: a caller whose context has closed Done, but reports no error,
+// gets an error all the same.
 func TestContext_DeniesItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -263,11 +263,11 @@ func TestContext_DeniesItsEnd(t *testing.T) {
 				continue // package context does not take it
 			}
 			if a := f.Call(ctx, &g, "k", kit.CtxValue(2)); a.V != 0 || a.Err != context.Canceled {
-				t.Errorf("%s: %+v", f.Name, a)
+				t.Errorf("%s: got %+v, want 0, %v", f.Name, a, context.Canceled)
 			}
 		}
 		if err := g.Shutdown(ctx); err != context.Canceled {
-			t.Errorf("Shutdown: %v", err)
+			t.Errorf("Shutdown: got %v, want %v", err, context.Canceled)
 		}
 		close(h.Release)
 	})
@@ -292,7 +292,7 @@ func TestDoChan_PromotedLabels(t *testing.T) {
 			var b strings.Builder
 			_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
 			if !strings.Contains(b.String(), `{"who":"second"}`) {
-				t.Error(b.String())
+				t.Errorf("got %s, want the labels of the second call's context", b.String())
 			}
 			return 2, nil
 		})
@@ -301,8 +301,8 @@ func TestDoChan_PromotedLabels(t *testing.T) {
 	})
 }
 
-// wantNoWatchers checks that no context has a goroutine that waits for the end of
-// its parent. (runtime.NumGoroutine is not exact after thousands have ended.)
+// wantNoWatchers checks that no context has a goroutine that waits for its parent to end.
+// (runtime.NumGoroutine is not exact after thousands have ended.)
 func wantNoWatchers(t *testing.T) {
 	t.Helper()
 	if !kit.Eventually(func() bool { // another test's may be on its way out
@@ -310,12 +310,12 @@ func wantNoWatchers(t *testing.T) {
 		_ = pprof.Lookup("goroutine").WriteTo(&goroutines, 1)
 		return !strings.Contains(goroutines.String(), "propagateCancel")
 	}) {
-		t.Error("a derived context has a goroutine that waits for its parent")
+		t.Error("got a derived context with a goroutine that waits for its parent, want none")
 	}
 }
 
-// TestG7_CauseThatPanics: fn is canceled though the context of the last caller
-// panics when it is asked for the cause.
+// TestG7_CauseThatPanics: fn's context is canceled even if the context of the last caller
+// panics when it is asked for its cause.
 func TestG7_CauseThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -330,7 +330,7 @@ func TestG7_CauseThatPanics(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		if !kit.IsDone(done) || a.Panic != kit.ErrTest || g.Len() != 0 {
-			t.Errorf("%+v, Len %d", a, g.Len())
+			t.Errorf("got %+v, Len %d, want the panic %v, 0", a, g.Len(), kit.ErrTest)
 		}
 	})
 }

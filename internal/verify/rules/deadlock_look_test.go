@@ -16,11 +16,11 @@ import (
 )
 
 // The tests of this file are about the look that a nested call takes for a cycle, and
-// about what a call that is refused leaves behind.
+// about the state that a refused call leaves behind.
 
-// TestDeadlock_LookComesLater: until a call has waited for 10 ms it counts as waiting,
-// and what ends its wait by then answers it: the end of the flight, of its own context,
-// a Forget, MaxAge.
+// TestDeadlock_LookComesLater: until a call has waited for 10 ms it counts as waiting. An
+// event that ends its wait within that time answers it: the end of the flight or of its
+// own context, a Forget, MaxAge.
 func TestDeadlock_LookComesLater(t *testing.T) {
 	// The fn of a asks for b, whose fn asks for a: the second call closes the cycle.
 	for name, test := range map[string]struct {
@@ -29,7 +29,7 @@ func TestDeadlock_LookComesLater(t *testing.T) {
 	}{
 		"nothing":     {func(*kit.Group, func()) {}, coalesce.ErrDeadlock},
 		"its context": {func(_ *kit.Group, leave func()) { leave() }, context.Canceled},
-		"Forget":      {func(g *kit.Group, _ func()) { g.Forget("a") }, coalesce.ErrDeadlock}, // joined: it waits on
+		"Forget":      {func(g *kit.Group, _ func()) { g.Forget("a") }, coalesce.ErrDeadlock}, // joined: the call still waits
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -57,9 +57,9 @@ func TestDeadlock_LookComesLater(t *testing.T) {
 	}
 }
 
-// TestDeadlock_RefusedIsRejected: Stats count a refused call as Rejected, not as Left or
-// Joined, in each form, whether it has joined or was queued; and the hooks hear of it by
-// a Leave with the error.
+// TestDeadlock_RefusedIsRejected: in each form, whether it has joined or was queued,
+// Stats count a refused call as Rejected, not as Left or Joined, and its Leave hook is
+// called with the error.
 func TestDeadlock_RefusedIsRejected(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.Name, func(t *testing.T) {
@@ -171,13 +171,13 @@ func TestDeadlock_RefusedHandsTheTurnOn(t *testing.T) {
 					synctest.Wait()
 					switch {
 					case !ok:
-						t.Error("the call that was queued behind it has no answer")
+						t.Error("the next queued call got no answer, want one")
 					case a.Err == nil:
 						led++
 					case deadlocked(a.Err):
 						refused++
 					default:
-						t.Errorf("got %+v", a)
+						t.Errorf("got %+v, want a refusal or a lead", a)
 					}
 				})
 			}
@@ -282,7 +282,7 @@ func TestDeadlock_OneKeyOfMany(t *testing.T) {
 			})
 			wantCycle(t, got["k"].Err, "k", "k")
 			if !got["k"].Shared || got["slow"] != (coalesce.Result[int]{Val: 3, Shared: true}) || got["new"] != (coalesce.Result[int]{Val: 4}) {
-				t.Errorf("got %+v", got)
+				t.Errorf("got %+v, want the deadlock for k alone", got)
 			}
 			return 1, nil
 		})
@@ -338,21 +338,21 @@ func TestStats_NeverGoDown(t *testing.T) {
 			go inner.DoContext(ctx, "b", held)
 			synctest.Wait()
 			if st := inner.Stats(); st != (coalesce.Stats{Calls: 1, Led: 1}) {
-				t.Errorf("got %+v for a nested call that waits", st)
+				t.Errorf("a nested call that waits: got %+v, want only Calls and Led", st)
 			}
 			time.Sleep(2 * time.Second)
 			if st := inner.Stats(); st != (coalesce.Stats{Calls: 2, Led: 1, Joined: 1}) {
-				t.Errorf("got %+v for a nested call that was answered", st)
+				t.Errorf("a nested call that was answered: got %+v, want it in Joined", st)
 			}
 			return 0, nil
 		})
 	})
 }
 
-// TestG16_NestedCallsShareNoLock: what a nested call costs does not depend on the calls
-// that the flight which it joins has made, and calls for other keys do not wait for it.
-// With one graph of the process, searched on admission, the nested calls took 40 times
-// as long as detached ones.
+// TestG16_NestedCallsShareNoLock: the cost of a nested call does not depend on the number
+// of calls that the flight it joins has made, and calls for other keys do not wait for
+// it. With one graph for the process, searched on admission, the nested calls took 40
+// times as long as detached ones.
 func TestG16_NestedCallsShareNoLock(t *testing.T) {
 	const out, joins = 100_000, 200
 	g := coalesce.Group[int, int]{Shards: 1}
@@ -360,7 +360,8 @@ func TestG16_NestedCallsShareNoLock(t *testing.T) {
 	release := make(chan struct{})
 	ready := make(chan struct{})
 	ctx := contextThatCanEnd(t)
-	// A flight with many calls out, which a flight is to wait for that others wait for.
+	// busy is a flight with many outstanding calls. A flight that others wait for is to
+	// join it.
 	busy := g.DoChan(ctx, 0, func(ctx context.Context) (int, error) {
 		for i := range out {
 			inner.DoChan(ctx, i, func(context.Context) (int, error) { <-release; return 0, nil })
@@ -413,12 +414,12 @@ func TestG16_NestedCallsShareNoLock(t *testing.T) {
 		return d
 	}
 	detached, attached := best(coalesce.Detach(nested)), best(nested)
-	time.Sleep(5 * lookAfter) // the looks are under way, and other keys do not wait for them
+	time.Sleep(5 * lookAfter) // the looks run now; calls for other keys do not wait for them
 	close(stop)
 	<-stopped
 	t.Logf("%d nested calls took %v, detached %v; the slowest Do of another key %v", joins, attached, detached, time.Duration(slowest.Load()))
 	if attached > 10*detached {
-		t.Errorf("%d nested calls took %v, detached %v", joins, attached, detached)
+		t.Errorf("%d nested calls: got %v, want at most ten times the %v of detached ones", joins, attached, detached)
 	}
 	close(release)
 	close(parked)
@@ -430,12 +431,12 @@ func nil1(context.Context) (int, error) { return 0, nil }
 
 // TestDeadlock_KeysOfOneBatch: a DoMulti waits for thousands of keys of a batch whose fn
 // has made thousands of calls. One look answers for all these keys, so that an unrelated
-// cycle is found as soon as ever. (If each key looked, it took seconds.)
+// cycle is still found at once. (When each key looked, it took seconds.)
 func TestDeadlock_KeysOfOneBatch(t *testing.T) {
 	const n = 10_000
 	limit := time.Second
 	if kit.RaceEnabled {
-		limit = time.Minute // only what is asked for happens then, in whatever time
+		limit = time.Minute // the race detector is slow: then only the outcome counts
 	}
 	var g, other coalesce.Group[int, int]
 	batch, far := make([]int, n), make([]int, n)
@@ -463,7 +464,7 @@ func TestDeadlock_KeysOfOneBatch(t *testing.T) {
 	wg.Go(func() {
 		g.DoContext(ctx, 0, func(ctx context.Context) (int, error) {
 			begun <- struct{}{}
-			<-joined // its flight is awaited, so its calls look
+			<-joined // a call waits for its flight, so its own calls look
 			g.DoMulti(ctx, batch, loadsNone)
 			return 0, nil
 		})
@@ -487,7 +488,7 @@ func TestDeadlock_KeysOfOneBatch(t *testing.T) {
 		began := time.Now()
 		err := ownKey(ctx, &other, -2)
 		if took := time.Since(began); !errors.Is(err, coalesce.ErrDeadlock) || took > limit {
-			t.Fatalf("got %v after %v, want ErrDeadlock after 10ms", err, took)
+			t.Fatalf("got %v after %v, want ErrDeadlock within %v", err, took, limit)
 		}
 	}
 }

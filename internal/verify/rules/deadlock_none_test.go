@@ -12,7 +12,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds waits that look like a cycle and are none, and cycles that cannot be seen.
+// This file holds waits that look like a cycle and are none, and cycles that the search
+// cannot see.
 
 // within runs fn in a bubble, with the context of a flight of key "a" in g.
 func within(t *testing.T, fn func(t *testing.T, g *kit.Group, ctx context.Context)) {
@@ -24,11 +25,11 @@ func within(t *testing.T, fn func(t *testing.T, g *kit.Group, ctx context.Contex
 		})
 		<-done
 		if a.V != 1 || a.Err != nil {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want 1", a)
 		}
 		time.Sleep(time.Second) // flights that others led may take longer
 		if g.Len() != 0 {
-			t.Errorf("Len = %d", g.Len())
+			t.Errorf("got Len %d, want 0", g.Len())
 		}
 	})
 }
@@ -37,11 +38,11 @@ func within(t *testing.T, fn func(t *testing.T, g *kit.Group, ctx context.Contex
 func wantAnswer(t *testing.T, a kit.Answer, v int) {
 	t.Helper()
 	if a.V != v || a.Err != nil || a.Panic != nil {
-		t.Errorf("%+v, want %d", a, v)
+		t.Errorf("got %+v, want %d", a, v)
 	}
 }
 
-// TestDeadlock_NotADiamond: two ways to one flight are no cycle.
+// TestDeadlock_NotADiamond: two paths to one flight are no cycle.
 func TestDeadlock_NotADiamond(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.Name, func(t *testing.T) {
@@ -69,8 +70,8 @@ func TestDeadlock_NotADiamond(t *testing.T) {
 	}
 }
 
-// TestDeadlock_NotASlowCall: waiting for long is no cycle, nor is waiting for
-// what others wait for.
+// TestDeadlock_NotASlowCall: a long wait is no cycle, nor is a wait for a flight that
+// other calls wait for.
 func TestDeadlock_NotASlowCall(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.Name, func(t *testing.T) {
@@ -88,8 +89,8 @@ func TestDeadlock_NotASlowCall(t *testing.T) {
 	}
 }
 
-// TestDeadlock_NotAWaiterThatHasLeft: a waits for b no more when its call has
-// left, nor when the context of the call has ended, though it has not woken up.
+// TestDeadlock_NotAWaiterThatHasLeft: a no longer waits for b once its call has left, or
+// once the context of the call has ended, even if the call has not woken up yet.
 func TestDeadlock_NotAWaiterThatHasLeft(t *testing.T) {
 	for _, f := range nested {
 		for _, woken := range []bool{true, false} {
@@ -121,14 +122,14 @@ func testWaiterThatHasLeft(t *testing.T, f kit.Form, wake func()) {
 		}()
 		synctest.Wait()
 		if a := f.Call(leaving, g, "b", kit.CtxValue(0)); a.Err != context.Canceled {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want %v", a, context.Canceled)
 		}
 		time.Sleep(time.Second)
 	})
 }
 
-// TestDeadlock_NotAnAbandonedFlight: the fn of an abandoned flight waits no more
-// when its context has ended, so that a call may queue behind it.
+// TestDeadlock_NotAnAbandonedFlight: the fn of an abandoned flight counts as waiting no
+// longer once its context has ended, so that a call may queue behind the flight.
 func TestDeadlock_NotAnAbandonedFlight(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.Name, func(t *testing.T) {
@@ -151,7 +152,7 @@ func TestDeadlock_NotAnAbandonedFlight(t *testing.T) {
 							inA <- ctx
 						}()
 						if a := f.Call(ctx, &g, "b", kit.CtxValue(0)); a.Err != context.Canceled {
-							t.Errorf("%+v", a)
+							t.Errorf("got %+v, want %v", a, context.Canceled)
 						}
 						return 0, nil
 					})
@@ -163,13 +164,13 @@ func TestDeadlock_NotAnAbandonedFlight(t *testing.T) {
 	}
 }
 
-// TestDeadlock_NotAFinishedFlight: a flight that has finished waits for nobody,
-// and nobody waits for it.
+// TestDeadlock_NotAFinishedFlight: a flight that has finished waits for no call, and no
+// call waits for it.
 func TestDeadlock_NotAFinishedFlight(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.Name, func(t *testing.T) {
 			within(t, func(t *testing.T, g *kit.Group, ctx context.Context) {
-				// What a waited for asks for a, when it runs again.
+				// The flight that a waited for calls for a when it runs again.
 				wantAnswer(t, f.Call(ctx, g, "b", kit.CtxValue(5)), 5)
 				if f.Name != "DoFresh" {
 					go func() {
@@ -186,8 +187,8 @@ func TestDeadlock_NotAFinishedFlight(t *testing.T) {
 	}
 }
 
-// TestDeadlock_NotAGoroutineThatGoesOn: when fn has returned, what its goroutines
-// wait for is not its wait, be it that they began before or after.
+// TestDeadlock_NotAGoroutineThatGoesOn: when fn has returned, a wait of one of its
+// goroutines is no longer a wait of fn, whether it began before or after.
 func TestDeadlock_NotAGoroutineThatGoesOn(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.Name, func(t *testing.T) {
@@ -225,8 +226,8 @@ func b2(f kit.Form, g *kit.Group) func(context.Context) (int, error) {
 	}
 }
 
-// TestDeadlock_NotAForgottenFlight: a call for a key whose flight was forgotten,
-// or has reached MaxAge, leads another and does not wait for the old one.
+// TestDeadlock_NotAForgottenFlight: a call for a key whose flight was forgotten, or has
+// reached MaxAge, leads another flight and does not wait for the old one.
 func TestDeadlock_NotAForgottenFlight(t *testing.T) {
 	for _, f := range nested {
 		for _, aged := range []bool{false, true} {
@@ -282,9 +283,9 @@ func TestDeadlock_FreshInAnAgedFlight(t *testing.T) {
 	})
 }
 
-// TestDeadlock_PromotedWaitsForNobody: a successor that was promoted does not
-// stand behind the forgotten flight any more.
-func TestDeadlock_PromotedWaitsForNobody(t *testing.T) {
+// TestDeadlock_PromotedWaitsForNone: a successor that was promoted no longer waits for
+// the forgotten flight.
+func TestDeadlock_PromotedWaitsForNone(t *testing.T) {
 	within(t, func(t *testing.T, g *kit.Group, ctx context.Context) {
 		release := make(chan struct{})
 		go g.DoFresh(t.Context(), "a", func(context.Context) (int, error) { <-release; return 2, nil })
@@ -305,8 +306,8 @@ func TestDeadlock_PromotedWaitsForNobody(t *testing.T) {
 	})
 }
 
-// TestDeadlock_NotWhatLingers: an answer that is there is not waited for.
-func TestDeadlock_NotWhatLingers(t *testing.T) {
+// TestDeadlock_NotALingeringOutcome: a call that a lingering outcome answers does not wait.
+func TestDeadlock_NotALingeringOutcome(t *testing.T) {
 	g := kit.Group{Linger: coalesce.Forever}
 	_, _, _ = g.Do("a", kit.Value(5))
 	_, _, _ = g.DoFresh(contextThatCanEnd(t), "a", func(ctx context.Context) (int, error) {
@@ -333,20 +334,21 @@ func TestDeadlock_RefusedLeavesNothing(t *testing.T) {
 			}
 			after := g.Stats()
 			if before.Rejected += 100; before.Calls+100 != after.Calls || before.Rejected != after.Rejected || after.Joined != 0 || after.Left != 0 {
-				t.Errorf("%s: %+v", f.Name, after)
+				t.Errorf("%s: got %+v after %+v, want 100 more Calls and Rejected", f.Name, after, before)
 			}
 			if !g.ForgetUnshared("b") || kit.WaitersOf(g, "a") != 0 {
-				t.Errorf("%s: %d waiters", f.Name, kit.WaitersOf(g, "a"))
+				t.Errorf("%s: got %d waiters, want none", f.Name, kit.WaitersOf(g, "a"))
 			}
 			wantAnswer(t, f.Call(ctx, g, "b", kit.CtxValue(3)), 3)
 		}
 		if g.ForgetUnshared("a") {
-			t.Error("the flight is not shared, but calls have joined it")
+			t.Error("ForgetUnshared: got true after refused calls, want false: they had joined")
 		}
 	})
 }
 
-// TestDeadlock_BlindToDo: an fn of Do has no context that would tell.
+// TestDeadlock_BlindToDo: an fn of Do has no context by which the search could find its
+// calls.
 func TestDeadlock_BlindToDo(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.Name, func(t *testing.T) {
@@ -358,19 +360,19 @@ func TestDeadlock_BlindToDo(t *testing.T) {
 				_, shared, err := g.Do("k", func() (int, error) {
 					a := f.Call(ctx, &g, "k", kit.CtxValue(0))
 					if a.Err != context.DeadlineExceeded || time.Since(start) != time.Minute {
-						t.Errorf("%+v after %v", a, time.Since(start))
+						t.Errorf("got %+v after %v, want %v after 1m", a, time.Since(start), context.DeadlineExceeded)
 					}
 					return 1, nil
 				})
 				if shared != (f.Name != "DoFresh") || err != nil {
-					t.Error(shared, err)
+					t.Errorf("got shared %v, %v, want %v, nil", shared, err, f.Name != "DoFresh")
 				}
 			})
 		})
 	}
 }
 
-// TestDeadlock_BlindThroughDo: a cycle of which one flight was led by a Do.
+// TestDeadlock_BlindThroughDo: a cycle in which a Do led one of the flights is not seen.
 func TestDeadlock_BlindThroughDo(t *testing.T) {
 	within(t, func(t *testing.T, g *kit.Group, ctx context.Context) {
 		start := time.Now()
@@ -380,21 +382,21 @@ func TestDeadlock_BlindThroughDo(t *testing.T) {
 			time.Sleep(time.Second)
 			a := kit.Forms[2].Call(limit, g, "a", kit.CtxValue(0))
 			if a.Err != context.DeadlineExceeded || time.Since(start) != time.Minute {
-				t.Errorf("%+v after %v", a, time.Since(start))
+				t.Errorf("got %+v after %v, want %v after 1m", a, time.Since(start), context.DeadlineExceeded)
 			}
 			return 2, nil
 		})
 		synctest.Wait()
 		wantAnswer(t, kit.Forms[2].Call(ctx, g, "b", kit.CtxValue(0)), 2)
 		if time.Since(start) != time.Minute {
-			t.Errorf("after %v", time.Since(start))
+			t.Errorf("got an answer after %v, want 1m", time.Since(start))
 		}
 	})
 }
 
-// TestDeadlock_BlindWithoutCancel: a DoContext that runs fn on its caller's
-// goroutine gives it no context of its own: its calls count as those of the fn
-// around it, and it cannot be waited for in a cycle.
+// TestDeadlock_BlindWithoutCancel: a DoContext that runs fn on its caller's goroutine
+// gives it no context of its own. Its calls count as those of the fn around it, and no
+// search finds the flight itself.
 func TestDeadlock_BlindWithoutCancel(t *testing.T) {
 	within(t, func(t *testing.T, g *kit.Group, ctx context.Context) {
 		v, _, err := g.DoContext(context.WithoutCancel(ctx), "b", func(ctx context.Context) (int, error) {
@@ -404,19 +406,19 @@ func TestDeadlock_BlindWithoutCancel(t *testing.T) {
 			start := time.Now()
 			a := kit.Forms[2].Call(limit, g, "b", kit.CtxValue(0))
 			if a.Err != context.DeadlineExceeded || time.Since(start) != time.Minute {
-				t.Errorf("%+v after %v", a, time.Since(start))
+				t.Errorf("got %+v after %v, want %v after 1m", a, time.Since(start), context.DeadlineExceeded)
 			}
 			return 3, nil
 		})
 		if v != 3 || err != nil {
-			t.Error(v, err)
+			t.Errorf("got %v, %v, want 3, nil", v, err)
 		}
 	})
 }
 
-// TestDeadlock_QueuedKeyThatHasLeft: a key of DoMulti that gave up its turn, as
-// its context said that it had ended, is waited for no more, though the call goes
-// on for another key: the next one in the queue may wait for the caller.
+// TestDeadlock_QueuedKeyThatHasLeft: a key of a DoMulti whose context had ended when its
+// turn came is no longer waited for, though the call goes on for another key. The next
+// call in the queue may wait for the caller.
 func TestDeadlock_QueuedKeyThatHasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -440,23 +442,23 @@ func TestDeadlock_QueuedKeyThatHasLeft(t *testing.T) {
 		})
 		synctest.Wait()
 		s.Strange.Store(true)
-		close(old.Release) // the key is picked, and hands on
+		close(old.Release) // the key gets its turn, and passes it on
 		synctest.Wait()
 		close(h.Release)
 		synctest.Wait()
 		if next.V != 6 || next.Err != nil {
-			t.Errorf("next: %+v", next)
+			t.Errorf("next: got %+v, want 6", next)
 		}
 		wantResults(t, "DoMulti", many.results, results{"q": {Err: kit.ErrTest, Shared: true}, "z": {Val: 25}})
 		if caller.V != 5 || caller.Err != nil || g.Len() != 0 {
-			t.Errorf("caller: %+v, Len %d", caller, g.Len())
+			t.Errorf("caller: got %+v, Len %d, want 5, 0", caller, g.Len())
 		}
 	})
 }
 
-// TestDeadlock_DoMultiThatHasLeft: an fn that has given up on a DoMulti waits for
-// none of its keys any more, be they led, joined or queued: what they run may
-// wait for that fn.
+// TestDeadlock_DoMultiThatHasLeft: an fn that has given up on a DoMulti waits for none of
+// its keys any more, whether they were led, joined or queued. Their fns may wait for that
+// fn.
 func TestDeadlock_DoMultiThatHasLeft(t *testing.T) {
 	for _, key := range []string{"led", "joined", "queued"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -482,7 +484,7 @@ func TestDeadlock_DoMultiThatHasLeft(t *testing.T) {
 				defer cancel()
 				r := g.DoMulti(ctx, []string{key}, fn)[key]
 				if r.Err != context.DeadlineExceeded {
-					t.Errorf("DoMulti: %+v", r)
+					t.Errorf("DoMulti: got %+v, want %v", r, context.DeadlineExceeded)
 				}
 				return h.CtxFn(5)(ctx)
 			})
@@ -496,7 +498,7 @@ func TestDeadlock_DoMultiThatHasLeft(t *testing.T) {
 			close(h.Release)
 			synctest.Wait()
 			if other.V != 6 || other.Err != nil || caller.V != 5 {
-				t.Errorf("%s: %+v, caller: %+v", key, other, caller)
+				t.Errorf("%s: got %+v and caller %+v, want 6 and 5", key, other, caller)
 			}
 		})
 	}

@@ -19,8 +19,8 @@ import (
 
 // This file holds cycles that close at the same moment, and random webs of nested calls.
 
-// TestDeadlock_CrossingWaits: two fns that call for each other's keys at the very
-// same moment cannot both be missed, nor are both told. Likewise three.
+// TestDeadlock_CrossingWaits: if two fns call for each other's keys at the same moment,
+// exactly one of the calls is refused. The same holds for three.
 func TestDeadlock_CrossingWaits(t *testing.T) {
 	kit.SetProcs(t, 4)
 	for _, n := range []int{2, 3} {
@@ -28,7 +28,7 @@ func TestDeadlock_CrossingWaits(t *testing.T) {
 			t.Run(fmt.Sprint(n, " flights, ", nested[i].Name), func(t *testing.T) {
 				crossing(300, func() {
 					groups := make([]kit.Group, n)
-					var told atomic.Int32
+					var refused atomic.Int32
 					var ready, done sync.WaitGroup
 					ready.Add(n)
 					for j := range n {
@@ -42,20 +42,20 @@ func TestDeadlock_CrossingWaits(t *testing.T) {
 								ready.Wait()
 								a := f.Call(ctx, &groups[(j+1)%n], "k", kit.CtxValue(1))
 								if deadlocked(a.Err) {
-									told.Add(1)
+									refused.Add(1)
 								} else if a.Err != nil {
-									t.Errorf("%+v", a)
+									t.Errorf("got %+v, want a refusal or no error", a)
 								}
 								return 1, nil
 							})
 							if a.V != 1 || a.Err != nil {
-								t.Errorf("%+v", a)
+								t.Errorf("got %+v, want 1", a)
 							}
 						})
 					}
 					done.Wait()
-					if told.Load() != 1 {
-						t.Errorf("%d were told, want 1", told.Load())
+					if refused.Load() != 1 {
+						t.Errorf("got %d refusals, want 1", refused.Load())
 					}
 				})
 			})
@@ -63,13 +63,13 @@ func TestDeadlock_CrossingWaits(t *testing.T) {
 	}
 }
 
-// TestDeadlock_CrossingBatches: likewise for two DoMultis, each of which leads
-// what the other asks for.
+// TestDeadlock_CrossingBatches: the same for two DoMultis, each of which leads the keys
+// that the fn of the other calls for.
 func TestDeadlock_CrossingBatches(t *testing.T) {
 	kit.SetProcs(t, 4)
 	crossing(500, func() {
 		var g kit.Group
-		var told atomic.Int32
+		var refused atomic.Int32
 		var ready, done sync.WaitGroup
 		ready.Add(2)
 		for _, keys := range [][]string{{"a", "b"}, {"c", "d"}} {
@@ -79,7 +79,7 @@ func TestDeadlock_CrossingBatches(t *testing.T) {
 					ready.Wait()
 					for _, r := range g.DoMulti(ctx, []string{"c", "a", "d", "b"}, nothingMulti) {
 						if deadlocked(r.Err) {
-							told.Add(1)
+							refused.Add(1)
 						}
 					}
 					return nil, nil
@@ -89,13 +89,14 @@ func TestDeadlock_CrossingBatches(t *testing.T) {
 		done.Wait()
 		// Each is refused its own two keys. One is refused the other's two; the other may
 		// be refused one of them before it is.
-		if n := told.Load(); n < 6 || n > 7 {
+		if n := refused.Load(); n < 6 || n > 7 {
 			t.Errorf("got %d refusals, want 6 or 7", n)
 		}
 	})
 }
 
-// crossing runs a test n times, fifty at once: each takes as long as a cycle goes unseen.
+// crossing runs a test n times, fifty at once, because each takes as long as a cycle goes
+// unseen.
 func crossing(n int, test func()) {
 	for ; n > 0; n -= 50 {
 		var all sync.WaitGroup
@@ -106,8 +107,8 @@ func crossing(n int, test func()) {
 	}
 }
 
-// A web is a crowd of calls whose fns call for each other's keys at random. It
-// keeps account of who waits for what, to judge what the calls are told by.
+// A web is a crowd of calls whose fns call for each other's keys at random. It records
+// which execution waits for which key, to judge the cycles that calls report.
 type web struct {
 	t       *testing.T
 	groups  [2]coalesce.Group[int, int]
@@ -115,9 +116,9 @@ type web struct {
 	ordered bool // fns call for greater keys only: there is no cycle
 	flows   bool // calls leave, flights are forgotten, work is detached
 
-	mu   sync.Mutex
-	runs map[*webRun]bool // executions, also those that have ended
-	told int
+	mu      sync.Mutex
+	runs    map[*webRun]bool // executions, also those that have ended
+	refused int
 }
 
 // A webRun is an execution of fn.
@@ -128,7 +129,7 @@ type webRun struct {
 	depth int
 }
 
-// fn is what runs for the given keys.
+// fn runs for the given keys.
 func (w *web) fn(ctx context.Context, depth int, keys []int) {
 	r := &webRun{keys: keys, asked: map[int]int{}, ended: map[int]time.Time{}, depth: depth}
 	w.mu.Lock()
@@ -226,14 +227,14 @@ func (w *web) do(ctx context.Context, form int, keys []int, depth int) map[int]c
 	return map[int]coalesce.Result[int]{key: res}
 }
 
-// judge checks that each of the keys of a cycle has an execution that waits for
-// the next one, or did when the call that was refused looked for it at the earliest:
-// other calls of the cycle may have been refused since. w.mu must be held.
+// judge checks that each of the keys of a cycle has an execution that waits for the next
+// one, or did at the earliest moment at which the refused call may have looked: other
+// calls of the cycle may have been refused since. w.mu must be held.
 func (w *web) judge(r *webRun, key int, cycle []any, looked time.Time) {
-	w.told++
+	w.refused++
 	first, last := cycle[0], cycle[len(cycle)-1]
 	if first != last || cycle[1] != any(key) || !slices.Contains(r.keys, first.(int)) {
-		w.t.Errorf("fn of %v asked for %d and was told %v", r.keys, key, cycle)
+		w.t.Errorf("fn of %v called for %d: got the cycle %v, want one from one of its keys through %d", r.keys, key, cycle, key)
 	}
 	if w.flows {
 		return // the others may have left, or been promoted, since
@@ -245,7 +246,7 @@ func (w *web) judge(r *webRun, key int, cycle []any, looked time.Time) {
 				(r.asked[cycle[i+1].(int)] > 0 || !r.ended[cycle[i+1].(int)].Before(looked))
 		}
 		if !found {
-			w.t.Errorf("told %v, but no fn of %v waits for %v", cycle, cycle[i], cycle[i+1])
+			w.t.Errorf("got the cycle %v, want an fn of %v that waits for %v", cycle, cycle[i], cycle[i+1])
 		}
 	}
 }
@@ -271,17 +272,17 @@ func (w *web) run(callers int) {
 			w.t.Error(err)
 		}
 		if n := w.groups[i].Len(); n != 0 {
-			w.t.Errorf("Len = %d", n)
+			w.t.Errorf("got Len %d, want 0", n)
 		}
 	}
 }
 
-// TestDeadlock_RandomCycles: whatever waits for whatever, all calls end, and who
-// is told of a cycle is told of one that is there. In a bubble, a cycle that
-// was missed ends the test at once.
+// TestDeadlock_RandomCycles: whichever calls wait for which flights, all calls end, and
+// each cycle that a call reports is there. In a bubble, a cycle that was missed ends the
+// test at once.
 func TestDeadlock_RandomCycles(t *testing.T) {
 	kit.SetProcs(t, 4)
-	told := 0
+	refused := 0
 	for round := range 150 {
 		for _, keys := range []int{2, 5, 20} {
 			w := &web{t: t, keys: keys}
@@ -290,17 +291,17 @@ func TestDeadlock_RandomCycles(t *testing.T) {
 			} else {
 				synctest.Test(t, func(t *testing.T) { w.t = t; w.run(10) })
 			}
-			told += w.told
+			refused += w.refused
 		}
 	}
-	if told < 100 {
-		t.Errorf("only %d calls were told", told)
+	if refused < 100 {
+		t.Errorf("got %d refusals, want 100 at least", refused)
 	}
-	t.Logf("%d calls were told", told)
+	t.Logf("%d calls were refused", refused)
 }
 
-// TestDeadlock_RandomOrder: where there is no cycle, nobody is told of one,
-// though calls leave, flights are abandoned, forgotten and taken over from.
+// TestDeadlock_RandomOrder: where there is no cycle, no call is refused, though calls
+// leave and flights are abandoned, forgotten and taken over.
 func TestDeadlock_RandomOrder(t *testing.T) {
 	kit.SetProcs(t, 4)
 	for range 150 {
@@ -308,14 +309,14 @@ func TestDeadlock_RandomOrder(t *testing.T) {
 		w.groups[1].MaxAge = 100 * time.Microsecond
 		w.groups[0].Linger = 50 * time.Microsecond
 		w.run(30)
-		if w.told != 0 {
-			t.Fatalf("%d calls were told", w.told)
+		if w.refused != 0 {
+			t.Fatalf("got %d refusals, want none", w.refused)
 		}
 	}
 }
 
-// TestDeadlock_RandomFlow: with all of that, and cycles, nothing hangs but what
-// a context ends.
+// TestDeadlock_RandomFlow: with all of these, and cycles, every call ends unless only a
+// context can end it.
 func TestDeadlock_RandomFlow(t *testing.T) {
 	kit.SetProcs(t, 4)
 	for range 150 {

@@ -14,11 +14,12 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds which waits are cycles, and what a call in one gets. What is none is in
-// deadlock_none_test.go, when a call looks in deadlock_look_test.go.
+// This file holds which waits are cycles, and the error that a call in a cycle gets.
+// Waits that are no cycle are in deadlock_none_test.go, the moment at which a call looks
+// in deadlock_look_test.go.
 
-// nested are the forms of a call whose context tells which fn made it. All of
-// them run fn on a goroutine of the flight's own if that context can end.
+// nested are the forms of a call whose context says which fn made it. All of them run fn
+// on a goroutine of the flight's own if that context can end.
 var nested = append(slices.Clone(kit.Forms[2:]), kit.Form{
 	Name: "DoMulti",
 	Call: func(ctx context.Context, g *kit.Group, key string, fn func(context.Context) (int, error)) (a kit.Answer) {
@@ -32,23 +33,23 @@ var nested = append(slices.Clone(kit.Forms[2:]), kit.Form{
 	},
 })
 
-// wantCycle checks that err tells of the cycle of the given keys.
+// wantCycle checks that err reports the cycle of the given keys.
 func wantCycle(t *testing.T, err error, keys ...any) {
 	t.Helper()
 	var e *coalesce.DeadlockError
 	switch {
 	case !errors.As(err, &e) || !errors.Is(err, coalesce.ErrDeadlock):
-		t.Errorf("told %v, want the cycle %v", err, keys)
+		t.Errorf("got %v, want the cycle %v", err, keys)
 	case !reflect.DeepEqual(e.Keys, keys):
-		t.Errorf("told the cycle %v, want %v", e.Keys, keys)
+		t.Errorf("got the cycle %v, want %v", e.Keys, keys)
 	}
 }
 
-// deadlocked reports whether err tells of a cycle.
+// deadlocked reports whether err reports a cycle.
 func deadlocked(err error) bool { return errors.Is(err, coalesce.ErrDeadlock) }
 
-// eachPair runs test in a bubble for each pair of nested forms: that by which a
-// flight is led, and that of the call which its fn makes.
+// eachPair runs test in a bubble for each pair of nested forms: the form of the call that
+// leads a flight, and that of the call which its fn makes.
 func eachPair(t *testing.T, test func(t *testing.T, outer, inner kit.Form)) {
 	for _, outer := range nested {
 		for _, inner := range nested {
@@ -63,9 +64,9 @@ func eachPair(t *testing.T, test func(t *testing.T, outer, inner kit.Form)) {
 // cycle.
 const lookAfter = 10 * time.Millisecond
 
-// TestDeadlock_OwnKey: an fn that calls for its own key is refused after 10 ms. The
-// call has taken part until then: it has joined the flight, unless it is a DoFresh. The
-// flight goes on without it.
+// TestDeadlock_OwnKey: an fn that calls for its own key is refused after 10 ms. Until
+// then the call takes part: it has joined the flight, unless it is a DoFresh. The flight
+// goes on without it.
 func TestDeadlock_OwnKey(t *testing.T) {
 	eachPair(t, func(t *testing.T, outer, inner kit.Form) {
 		var g kit.Group
@@ -73,33 +74,33 @@ func TestDeadlock_OwnKey(t *testing.T) {
 		joins := inner.Name != "DoFresh"
 		a := outer.Call(t.Context(), &g, "k", func(ctx context.Context) (int, error) {
 			a := inner.Call(ctx, &g, "k", func(context.Context) (int, error) {
-				t.Error("it led")
+				t.Error("got a nested call that leads, want a refusal")
 				return 0, nil
 			})
 			wantCycle(t, a.Err, "k", "k")
 			if a.V != 0 || a.Shared != joins || a.Panic != nil || time.Since(start) != lookAfter {
-				t.Errorf("got %+v after %v", a, time.Since(start))
+				t.Errorf("got %+v after %v, want 0, shared %v, after %v", a, time.Since(start), joins, lookAfter)
 			}
 			if n := kit.WaitersOf(&g, "k"); n != 0 || g.Len() != 1 {
-				t.Errorf("%d waiters, Len %d", n, g.Len())
+				t.Errorf("got %d waiters, Len %d, want 0, 1", n, g.Len())
 			}
 			return 7, nil
 		})
 		if a.V != 7 || a.Shared != joins || a.Err != nil || time.Since(start) != lookAfter {
-			t.Errorf("%+v after %v", a, time.Since(start))
+			t.Errorf("got %+v after %v, want 7, shared %v, after %v", a, time.Since(start), joins, lookAfter)
 		}
 		want := coalesce.Stats{Calls: 2, Led: 1, Rejected: 1}
 		if got := g.Stats(); got != want || g.Len() != 0 {
-			t.Errorf("%+v, Len %d", got, g.Len())
+			t.Errorf("got %+v, Len %d, want %+v, 0", got, g.Len(), want)
 		}
 		if inner.Call(t.Context(), &g, "k", kit.CtxValue(8)).V != 8 {
-			t.Error("the key is not usable")
+			t.Error("got a key that is not usable, want 8")
 		}
 	})
 }
 
-// TestDeadlock_TwoKeys: a waits for b and b for a. The second to call is told,
-// and what its fn makes of that answers the first.
+// TestDeadlock_TwoKeys: a waits for b and b for a. The second call is refused, and the
+// result that its fn makes of the error answers the first.
 func TestDeadlock_TwoKeys(t *testing.T) {
 	eachPair(t, func(t *testing.T, outer, inner kit.Form) {
 		var g, other kit.Group
@@ -109,22 +110,22 @@ func TestDeadlock_TwoKeys(t *testing.T) {
 				wantCycle(t, a.Err, "b", "a", "b")
 				return 2, a.Err
 			})
-			wantCycle(t, a.Err, "b", "a", "b") // the same: fn's errors are shared
+			wantCycle(t, a.Err, "b", "a", "b") // the same, as fn's errors are shared
 			return 3, nil
 		})
 		if a.V != 3 || a.Shared != (inner.Name != "DoFresh") || a.Err != nil {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want 3, shared unless it is a DoFresh", a)
 		}
 		want := coalesce.Stats{Calls: 2, Led: 1, Rejected: 1}
 		if got := g.Stats(); got != want {
-			t.Errorf("%+v", got)
+			t.Errorf("got %+v, want %+v", got, want)
 		}
 	})
 }
 
-// TestDeadlock_LongCycle: Keys has each flight of the cycle once, in order, and
-// the one whose fn made the call at both ends. What only leads to the cycle is
-// not in it.
+// TestDeadlock_LongCycle: Keys has each flight of the cycle once, in order, and at both
+// ends the one whose fn made the call. A flight that only leads to the cycle is not in
+// it.
 func TestDeadlock_LongCycle(t *testing.T) {
 	const n = 100
 	for _, back := range []int{0, 1, n / 2, n - 2, n - 1} {
@@ -152,16 +153,16 @@ func TestDeadlock_LongCycle(t *testing.T) {
 	}
 }
 
-// TestDeadlock_Joined: a cycle of flights that were led by callers of their
-// own, and joined. Others wait for some of them: they are not part of it, and
-// are answered.
+// TestDeadlock_Joined: a cycle of flights that callers of their own led, and that the
+// nested calls joined. Other flights wait for some of them: they are not part of the
+// cycle, and are answered.
 func TestDeadlock_Joined(t *testing.T) {
 	eachPair(t, func(t *testing.T, outer, inner kit.Form) {
 		if inner.Name == "DoFresh" {
 			t.Skip("it does not join")
 		}
 		var g kit.Group
-		told := 0
+		refused := 0
 		next := map[string]string{"a": "b", "b": "c", "c": "d", "d": "b", "x": "a", "y": "c"}
 		var done []<-chan struct{}
 		for i, key := range []string{"d", "c", "b", "a", "x", "y"} { // so that the calls are in the order b, a, …
@@ -169,12 +170,12 @@ func TestDeadlock_Joined(t *testing.T) {
 				time.Sleep(time.Hour - time.Duration(i)*time.Second)
 				a := inner.Call(ctx, &g, next[key], kit.CtxValue(-1))
 				if deadlocked(a.Err) {
-					told++
+					refused++
 					wantCycle(t, a.Err, "d", "b", "c", "d")
 					return 1, nil
 				}
 				if a.V != 1 || !a.Shared || a.Err != nil {
-					t.Errorf("%s: %+v", key, a)
+					t.Errorf("%s: got %+v, want 1, shared", key, a)
 				}
 				return a.V, a.Err
 			})
@@ -183,14 +184,14 @@ func TestDeadlock_Joined(t *testing.T) {
 		for _, d := range done {
 			<-d
 		}
-		if told != 1 {
-			t.Errorf("%d were told, want 1", told)
+		if refused != 1 {
+			t.Errorf("got %d refusals, want 1", refused)
 		}
 	})
 }
 
-// TestDeadlock_Multi: a DoMulti is told for the keys that the cycle goes
-// through; the others are loaded.
+// TestDeadlock_Multi: a DoMulti gets the error for the keys that the cycle goes through;
+// the others are loaded.
 func TestDeadlock_Multi(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -207,7 +208,7 @@ func TestDeadlock_Multi(t *testing.T) {
 				wantCycle(t, rs["a"].Err, "b", "a", "b")
 				wantCycle(t, rs["b"].Err, "b", "b")
 				if len(rs) != 4 || rs["x"] != (coalesce.Result[int]{Val: 2}) || rs["y"] != rs["x"] {
-					t.Errorf("%v", rs)
+					t.Errorf("got %v, want 2 for x and y", rs)
 				}
 				return 1, nil
 			})
@@ -219,8 +220,8 @@ func TestDeadlock_Multi(t *testing.T) {
 	})
 }
 
-// TestDeadlock_Batch: the flights of a batch wait together, as one fn loads them.
-// The cycle names the key by which it comes back.
+// TestDeadlock_Batch: the flights of a batch wait together, as one fn loads them. The
+// cycle names the key by which it returns to the batch.
 func TestDeadlock_Batch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -236,7 +237,7 @@ func TestDeadlock_Batch(t *testing.T) {
 				return map[string]int{keys[0]: 1, keys[1]: 1}, nil
 			}) {
 				if r.Val != 1 || r.Err != nil {
-					t.Errorf("%s: %+v", key, r)
+					t.Errorf("%s: got %+v, want 1", key, r)
 				}
 			}
 		}
@@ -259,13 +260,13 @@ func TestDeadlock_Batch(t *testing.T) {
 			}, "e", "d")
 		}, "a", "b")
 		if calls != 8 {
-			t.Errorf("%d calls", calls)
+			t.Errorf("got %d calls, want 8", calls)
 		}
 	})
 }
 
-// TestDeadlock_Groups: a cycle may go through groups of different types, and
-// Keys has each key with its own.
+// TestDeadlock_Groups: a cycle may go through groups of different types; Keys has each
+// key with its own type.
 func TestDeadlock_Groups(t *testing.T) {
 	type id struct{ dev, ino int }
 	var (
@@ -273,21 +274,21 @@ func TestDeadlock_Groups(t *testing.T) {
 		files coalesce.Group[id, *int]
 		anys  coalesce.Group[any, struct{}]
 	)
-	var told error
+	var cycle error
 	_, _, err := names.DoContext(contextThatCanEnd(t), "n", func(ctx context.Context) (int, error) {
 		_, _, err := files.DoContext(ctx, id{1, 2}, func(ctx context.Context) (*int, error) {
 			r := <-anys.DoChan(ctx, 3.5, func(ctx context.Context) (struct{}, error) {
-				told = names.DoMulti(ctx, []string{"n"}, nothingMulti)["n"].Err
-				return struct{}{}, told
+				cycle = names.DoMulti(ctx, []string{"n"}, nothingMulti)["n"].Err
+				return struct{}{}, cycle
 			})
 			return nil, fmt.Errorf("file: %w", r.Err)
 		})
 		return 0, fmt.Errorf("name: %w", err)
 	})
-	wantCycle(t, told, 3.5, "n", id{1, 2}, 3.5)
+	wantCycle(t, cycle, 3.5, "n", id{1, 2}, 3.5)
 	wantCycle(t, err, 3.5, "n", id{1, 2}, 3.5)
 	if want := "name: file: coalesce: deadlock: 3.5 → n → {1 2} → 3.5"; err.Error() != want {
-		t.Errorf("%q, want %q", err, want)
+		t.Errorf("got %q, want %q", err, want)
 	}
 }
 
@@ -299,22 +300,22 @@ func contextThatCanEnd(t *testing.T) context.Context {
 	return ctx
 }
 
-// TestDeadlockError: its text, and what it is.
+// TestDeadlockError: its text, and which errors it is.
 func TestDeadlockError(t *testing.T) {
 	err := error(&coalesce.DeadlockError{Keys: []any{"a", 2, "a"}})
 	if got, want := err.Error(), "coalesce: deadlock: a → 2 → a"; got != want {
-		t.Errorf("%q, want %q", got, want)
+		t.Errorf("got %q, want %q", got, want)
 	}
 	if got, want := new(coalesce.DeadlockError).Error(), coalesce.ErrDeadlock.Error(); got != want {
-		t.Errorf("%q, want %q", got, want)
+		t.Errorf("got %q, want %q", got, want)
 	}
 	if !errors.Is(err, coalesce.ErrDeadlock) || errors.Is(err, coalesce.ErrClosed) || err == coalesce.ErrDeadlock {
-		t.Error("it is not what it should be")
+		t.Errorf("got %v, want an error that only errors.Is ErrDeadlock", err)
 	}
 }
 
-// TestDeadlock_Fresh: a DoFresh waits for the flight that it is queued behind,
-// and so do those that join the queue. A queue of others is no excuse.
+// TestDeadlock_Fresh: a DoFresh waits for the flight that it is queued behind, and so do
+// calls that join the queue, even if other calls wait in that queue.
 func TestDeadlock_Fresh(t *testing.T) {
 	for _, queue := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -338,21 +339,21 @@ func TestDeadlock_Fresh(t *testing.T) {
 			}
 			synctest.Wait()
 			if st := g.Stats(); st.Rejected != 2 || g.Len() != 0 {
-				t.Errorf("%+v, Len %d", st, g.Len())
+				t.Errorf("got %+v, Len %d, want 2 rejected, 0", st, g.Len())
 			}
 		})
 	}
 }
 
-// TestDeadlock_BehindAQueue: who waits for a successor waits for the flight in
-// front of it, too, whichever of the calls closes the cycle.
+// TestDeadlock_BehindAQueue: a call that waits for a successor also waits for the flight
+// in front of it, whichever of the calls closes the cycle.
 func TestDeadlock_BehindAQueue(t *testing.T) {
 	for _, f := range nested {
 		for _, last := range []string{"the one in front", "the one in the queue", "in between"} {
 			t.Run(f.Name+", "+last, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var g kit.Group
-					told := 0
+					refused := 0
 					at := map[string]time.Duration{"a": 1, "x": 2, "y": 3}
 					switch last {
 					case "the one in front":
@@ -370,11 +371,11 @@ func TestDeadlock_BehindAQueue(t *testing.T) {
 							a := f.Call(context.WithoutCancel(ctx), &g, next[key], kit.CtxValue(5))
 							if !deadlocked(a.Err) {
 								if a.Err != nil {
-									t.Errorf("%s: %+v", key, a)
+									t.Errorf("%s: got %+v, want no error", key, a)
 								}
 								return 0, nil
 							}
-							told++
+							refused++
 							switch last {
 							case "the one in front":
 								wantCycle(t, a.Err, "a", "x", "y", "a")
@@ -394,8 +395,8 @@ func TestDeadlock_BehindAQueue(t *testing.T) {
 					cancel()
 					time.Sleep(time.Minute)
 					synctest.Wait()
-					if told != 1 || g.Len() != 0 {
-						t.Errorf("%d were told, Len %d", told, g.Len())
+					if refused != 1 || g.Len() != 0 {
+						t.Errorf("got %d refusals, Len %d, want 1, 0", refused, g.Len())
 					}
 				})
 			})
@@ -403,8 +404,8 @@ func TestDeadlock_BehindAQueue(t *testing.T) {
 	}
 }
 
-// TestDeadlock_OneOfAQueueLeaves: of two flights that wait behind a third one leaves,
-// and the third still knows of the other.
+// TestDeadlock_OneOfAQueueLeaves: of two flights that wait behind a third, one leaves,
+// and the search still finds the other.
 func TestDeadlock_OneOfAQueueLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -431,11 +432,11 @@ func TestDeadlock_OneOfAQueueLeaves(t *testing.T) {
 	})
 }
 
-// A wrappedContext hides what it wraps, but for the values.
+// A wrappedContext hides the context that it wraps, except for its values.
 type wrappedContext struct{ context.Context }
 
-// TestDeadlock_DerivedContexts: whatever is derived from fn's context tells that
-// fn made the call.
+// TestDeadlock_DerivedContexts: every context that is derived from fn's shows that fn
+// made the call.
 func TestDeadlock_DerivedContexts(t *testing.T) {
 	for name, derive := range map[string]func(context.Context) (context.Context, func()){
 		"WithValue": func(ctx context.Context) (context.Context, func()) {
@@ -473,8 +474,8 @@ func TestDeadlock_DerivedContexts(t *testing.T) {
 	}
 }
 
-// TestDeadlock_OtherRefusalsFirst: a group that is shut down, and a flight that
-// has no room, refuse the call with their own errors.
+// TestDeadlock_OtherRefusalsFirst: a group that is shut down, and a flight that has no
+// room, refuse the call with their own errors.
 func TestDeadlock_OtherRefusalsFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{MaxWaiters: 1}
@@ -482,21 +483,18 @@ func TestDeadlock_OtherRefusalsFirst(t *testing.T) {
 			go g.Do("k", kit.Value(0))
 			synctest.Wait()
 			if _, _, err := g.DoContext(ctx, "k", kit.CtxValue(0)); err != coalesce.ErrSaturated {
-				t.Errorf("saturated: %v", err)
+				t.Errorf("saturated: got %v, want %v", err, coalesce.ErrSaturated)
 			}
 			end, stop := context.WithCancel(ctx)
 			stop()
 			if _, _, err := g.DoContext(end, "k", kit.CtxValue(0)); err != context.Canceled {
-				t.Errorf("ended: %v", err)
+				t.Errorf("ended: got %v, want %v", err, context.Canceled)
 			}
 			_ = g.Shutdown(kit.EndedContext)
 			if _, _, err := g.DoContext(context.WithoutCancel(ctx), "k", kit.CtxValue(0)); err != coalesce.ErrClosed {
-				t.Errorf("shut down: %v", err)
+				t.Errorf("shut down: got %v, want %v", err, coalesce.ErrClosed)
 			}
 			return 0, nil
 		})
 	})
 }
-
-// The next three tests state what is not seen: a cycle goes on until a context
-// ends it, and nobody is told.

@@ -13,10 +13,11 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds Detach, and contexts that are not what the package hands out.
+// This file holds Detach, and contexts that the package did not make.
 
-// TestDetach_NotWaited: work that fn does not wait for may ask for fn's key, and
-// for what waits for it, with a detached context; without, it is told.
+// TestDetach_NotWaited: work that fn does not wait for may call for fn's key, and for
+// keys whose flights wait for it, with a detached context; without one, the call is
+// refused.
 func TestDetach_NotWaited(t *testing.T) {
 	for _, f := range nested {
 		for _, detach := range []bool{true, false} {
@@ -41,7 +42,7 @@ func TestDetach_NotWaited(t *testing.T) {
 					go f.Call(ctx, g, "b", func(ctx context.Context) (int, error) {
 						a := kit.Forms[2].Call(ctx, g, "a", kit.CtxValue(0))
 						check(a, 1, "b", "a", "b")
-						// The flight that was led with it counts like any other.
+						// The flight that the detached context led counts like any other.
 						wantCycle(t, f.Call(ctx, g, "b", kit.CtxValue(0)).Err, "b", "b")
 						return 0, nil
 					})
@@ -52,8 +53,8 @@ func TestDetach_NotWaited(t *testing.T) {
 	}
 }
 
-// TestDetach_Context: a detached context is like the other in all that package
-// context knows of.
+// TestDetach_Context: a detached context is like the original in everything that package
+// context defines.
 func TestDetach_Context(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancel := context.WithCancelCause(context.WithValue(t.Context(), kit.CtxKey{}, "mine"))
@@ -61,36 +62,36 @@ func TestDetach_Context(t *testing.T) {
 		defer stop()
 		ctx := coalesce.Detach(limited)
 		if d, ok := ctx.Deadline(); !ok || time.Until(d) != time.Hour {
-			t.Errorf("deadline %v, %v", d, ok)
+			t.Errorf("got deadline %v, %v, want one in 1h", d, ok)
 		}
 		if ctx.Value(kit.CtxKey{}) != "mine" || ctx.Err() != nil || ctx.Done() != limited.Done() {
-			t.Error("it differs")
+			t.Error("got a context that differs, want the value, the error and the Done of the original")
 		}
 		child, stopChild := context.WithCancel(ctx)
 		defer stopChild()
 		var called, stopped atomic.Bool
 		context.AfterFunc(ctx, func() { called.Store(true) })
 		if !context.AfterFunc(ctx, func() { stopped.Store(true) })() {
-			t.Error("stop came too late")
+			t.Error("stop: got false, want true")
 		}
 		cancel(kit.ErrTest)
 		synctest.Wait()
 		for _, c := range []context.Context{ctx, child} {
 			if c.Err() != context.Canceled || context.Cause(c) != kit.ErrTest {
-				t.Errorf("%v, cause %v", c.Err(), context.Cause(c))
+				t.Errorf("got %v with cause %v, want %v with cause %v", c.Err(), context.Cause(c), context.Canceled, kit.ErrTest)
 			}
 		}
 		if !called.Load() || stopped.Load() {
-			t.Errorf("called %v, stopped %v", called.Load(), stopped.Load())
+			t.Errorf("got called %v, stopped %v, want true, false", called.Load(), stopped.Load())
 		}
 		if never := coalesce.Detach(context.Background()); never.Done() != nil || never.Err() != nil {
-			t.Error("it can end")
+			t.Error("got a context that can end, want one that cannot")
 		}
 	})
 }
 
-// TestDetach_FlightsContext: likewise for a context that fn was given, which ends
-// when the flight is abandoned; and what is derived from it costs no goroutine.
+// TestDetach_FlightsContext: the same for the context of an fn, which ends when the
+// flight is abandoned; a context that is derived from it costs no goroutine.
 func TestDetach_FlightsContext(t *testing.T) {
 	withForms(t, func(t *testing.T, f kit.Form) {
 		var g kit.Group
@@ -106,7 +107,7 @@ func TestDetach_FlightsContext(t *testing.T) {
 			}
 			wantNoWatchers(t)
 			if _, ok := ctx.Deadline(); ok || ctx.Value(kit.CtxKey{}) != "mine" || ctx.Err() != nil {
-				t.Error("it differs")
+				t.Error("got a context that differs, want no deadline, the value of the original and no error")
 			}
 			<-ctx.Done()
 			return 0, nil
@@ -116,7 +117,7 @@ func TestDetach_FlightsContext(t *testing.T) {
 		synctest.Wait()
 		for _, c := range derived {
 			if c.Err() != context.Canceled || context.Cause(c) != kit.ErrTest {
-				t.Fatalf("%v, cause %v", c.Err(), context.Cause(c))
+				t.Fatalf("got %v with cause %v, want %v with cause %v", c.Err(), context.Cause(c), context.Canceled, kit.ErrTest)
 			}
 		}
 	})
@@ -126,11 +127,11 @@ func TestDetach_FlightsContext(t *testing.T) {
 func TestDetach_Nil(t *testing.T) {
 	//lint:ignore SA1012 that is the test
 	if r := panicOf(func() { coalesce.Detach(nil) }); r != "coalesce: nil context" {
-		t.Errorf("panic: %v", r)
+		t.Errorf("got the panic %v, want coalesce: nil context", r)
 	}
 }
 
-// A valueContext runs a function where its values are asked for.
+// A valueContext runs a function when it is asked for a value.
 type valueContext struct {
 	context.Context
 	asked func()
@@ -141,8 +142,8 @@ func (c *valueContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// TestDeadlock_SlowValue: a context that takes its time to find a value, or
-// calls the group meanwhile, holds up nobody but its caller.
+// TestDeadlock_SlowValue: a context that takes its time to find a value, or calls the
+// group meanwhile, holds up its own caller only.
 func TestDeadlock_SlowValue(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.Name, func(t *testing.T) {
@@ -161,7 +162,7 @@ func TestDeadlock_SlowValue(t *testing.T) {
 				wantAnswer(t, f.Call(ctx, g, "b", kit.CtxValue(3)), 3)
 				wantAnswer(t, kit.Forms[0].Call(ctx, g, "c", kit.CtxValue(3)), 3)
 				if g.Len() != 1 || time.Since(start) != 0 {
-					t.Errorf("Len %d after %v", g.Len(), time.Since(start))
+					t.Errorf("got Len %d after %v, want 1 after 0s", g.Len(), time.Since(start))
 				}
 				<-done
 				wantAnswer(t, *a, 2)
@@ -170,8 +171,8 @@ func TestDeadlock_SlowValue(t *testing.T) {
 	}
 }
 
-// TestDeadlock_PanickingValue: a context whose Value panics, or exits, is the
-// caller's misfortune; the call has not begun.
+// TestDeadlock_PanickingValue: if the Value method of a context panics, or exits, so does
+// the caller; the call has not begun.
 func TestDeadlock_PanickingValue(t *testing.T) {
 	for _, f := range nested {
 		t.Run(f.Name, func(t *testing.T) {
@@ -179,12 +180,12 @@ func TestDeadlock_PanickingValue(t *testing.T) {
 				before := g.Stats()
 				a := f.Call(&valueContext{ctx, func() { panic(kit.ErrTest) }}, g, "b", kit.CtxValue(0))
 				if a.Panic != kit.ErrTest {
-					t.Errorf("%+v", a)
+					t.Errorf("got %+v, want the panic %v", a, kit.ErrTest)
 				}
 				_, done := kit.Go(&valueContext{ctx, runtime.Goexit}, f, g, "b", kit.CtxValue(0))
 				<-done
 				if got := g.Stats(); got != before || g.Len() != 1 {
-					t.Errorf("%+v, Len %d", got, g.Len())
+					t.Errorf("got %+v, Len %d, want %+v, 1", got, g.Len(), before)
 				}
 				wantCycle(t, f.Call(ctx, g, "a", kit.CtxValue(0)).Err, "a", "a")
 				wantAnswer(t, f.Call(ctx, g, "b", kit.CtxValue(3)), 3)
@@ -193,18 +194,18 @@ func TestDeadlock_PanickingValue(t *testing.T) {
 	}
 }
 
-// TestDeadlock_ForeignContext: who makes a call is told by its context, not by
-// the goroutine that it is made on.
+// TestDeadlock_ForeignContext: the context of a call says which fn makes it, not the
+// goroutine that makes it.
 func TestDeadlock_ForeignContext(t *testing.T) {
 	within(t, func(t *testing.T, g *kit.Group, ctxA context.Context) {
 		_, _, err := g.DoContext(ctxA, "b", func(ctxB context.Context) (int, error) {
 			wantCycle(t, kit.Forms[2].Call(ctxA, g, "a", kit.CtxValue(0)).Err, "a", "a")
 			wantCycle(t, kit.Forms[2].Call(ctxB, g, "a", kit.CtxValue(0)).Err, "b", "a", "b")
-			// As a's, this is no cycle: it would be told as b's.
+			// As a call of a, this is no cycle. As one of b, it would be refused.
 			limit, cancel := context.WithTimeout(ctxA, time.Minute)
 			defer cancel()
 			if a := kit.Forms[2].Call(limit, g, "b", kit.CtxValue(0)); a.Err != context.DeadlineExceeded {
-				t.Errorf("%+v", a)
+				t.Errorf("got %+v, want %v", a, context.DeadlineExceeded)
 			}
 			wantCycle(t, kit.Forms[2].Call(ctxB, g, "b", kit.CtxValue(0)).Err, "b", "b")
 			return 0, nil

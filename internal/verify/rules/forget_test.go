@@ -17,12 +17,12 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds what the forms of Forget have in common. What only one of them does is in
+// This file holds the rules that all forms of Forget share. Those of one form are in
 // forgetfunc_test.go and forgetflight_test.go.
 
 // TestForget_Forms: in every form of call, ForgetFlight and ForgetFunc detach a running
-// flight as Forget does: it answers its own callers, the next call leads, and what has
-// been queued behind it starts at once.
+// flight as Forget does: it answers its own callers, the next call leads, and calls that
+// were queued behind it start at once.
 func TestForget_Forms(t *testing.T) {
 	for name, forget := range kit.Forgets {
 		for _, f := range kit.Forms {
@@ -63,7 +63,7 @@ func TestForget_Forms(t *testing.T) {
 						close(second.Release)
 						synctest.Wait()
 						if c.V != 2 || !c.Shared {
-							t.Errorf("got %+v, want 2: the forgotten flight disturbed its replacement", c)
+							t.Errorf("got %+v, want 2 from the replacement of the forgotten flight", c)
 						}
 					})
 				})
@@ -83,14 +83,14 @@ func TestForget_Abandoned(t *testing.T) {
 				kit.Go(t.Context(), kit.Forms[0], &g, "k", next.CtxFn(2))
 				synctest.Wait()
 				if next.Runs.Load() != 0 {
-					t.Fatal("the call did not wait")
+					t.Fatal("got an execution beside the abandoned one, want the call to wait")
 				}
 				if !forget(&g, "k") {
 					t.Error("got false, want true")
 				}
 				synctest.Wait()
 				if next.Runs.Load() != 1 {
-					t.Error("the successor has not started")
+					t.Error("got no execution of the successor, want one")
 				}
 				close(next.Release)
 				close(old.Release)
@@ -135,7 +135,7 @@ func TestForget_NaN(t *testing.T) {
 					if f.Key != 1 && n < 3 {
 						n++
 						if !g.ForgetFlight(f.ID) || g.ForgetFlight(f.ID) || g.Len() != 11-n {
-							t.Errorf("got a wrong answer for %+v, Len %d", f, g.Len())
+							t.Errorf("%+v: got Len %d, want true once and %d", f, g.Len(), 11-n)
 						}
 					}
 				}
@@ -149,7 +149,7 @@ func TestForget_NaN(t *testing.T) {
 				wg.Wait()
 				synctest.Wait()
 				for f := range g.Flights() {
-					t.Errorf("left behind: %+v", f)
+					t.Errorf("got %+v, want no flight", f)
 				}
 			})
 		})
@@ -173,7 +173,7 @@ func TestForget_Batch(t *testing.T) {
 				}()
 				<-h.Started
 				if !forget(&g, "b") || g.Len() != 2 {
-					t.Errorf("got false or Len %d, want true, 2", g.Len())
+					t.Errorf("got false or Len %d, want true and 2", g.Len())
 				}
 				if v, _, _ := g.Do("b", kit.Value(2)); v != 2 {
 					t.Errorf("got %d for b, want 2", v)
@@ -203,7 +203,7 @@ func TestForget_Batch(t *testing.T) {
 }
 
 // TestForget_Shutdown: all forms work after Shutdown has begun, and Shutdown waits for
-// what they forget.
+// the flights that they forget.
 func TestForget_Shutdown(t *testing.T) {
 	for name, forget := range kit.Forgets {
 		t.Run(name, func(t *testing.T) {
@@ -216,11 +216,11 @@ func TestForget_Shutdown(t *testing.T) {
 				go func() { down <- g.Shutdown(context.Background()) }()
 				synctest.Wait()
 				if !forget(&g, "k") || forget(&g, "k") || g.Len() != 0 {
-					t.Error("got a wrong answer, want true once")
+					t.Error("got true twice or never, want true once")
 				}
 				synctest.Wait()
 				if len(down) > 0 {
-					t.Error("Shutdown did not wait for the forgotten flight")
+					t.Error("got a Shutdown that has returned, want it to wait for the forgotten flight")
 				}
 				close(h.Release)
 				if err := <-down; err != nil {
@@ -235,8 +235,8 @@ func TestForget_Shutdown(t *testing.T) {
 	}
 }
 
-// TestForget_MaxAge: a flight that is past MaxAge can be forgotten; what is queued
-// behind it does not wait for the timer.
+// TestForget_MaxAge: a flight that is past MaxAge can be forgotten; calls that are queued
+// behind it do not wait for the timer.
 func TestForget_MaxAge(t *testing.T) {
 	for name, forget := range kit.Forgets {
 		t.Run(name, func(t *testing.T) {
@@ -252,11 +252,11 @@ func TestForget_MaxAge(t *testing.T) {
 				}
 				synctest.Wait()
 				if second.Runs.Load() != 1 {
-					t.Error("the successor has not started")
+					t.Error("got no execution of the successor, want one")
 				}
-				time.Sleep(2 * time.Minute) // overdue, and nothing has taken over
+				time.Sleep(2 * time.Minute) // past MaxAge, and no call has taken over
 				if !forget(&g, "k") || g.Len() != 0 || g.Stats().TakenOver != 0 {
-					t.Errorf("Len %d, %+v: want it forgotten", g.Len(), g.Stats())
+					t.Errorf("got Len %d, %+v, want 0 and no takeover", g.Len(), g.Stats())
 				}
 				close(first.Release)
 				close(second.Release)
@@ -266,20 +266,20 @@ func TestForget_MaxAge(t *testing.T) {
 	}
 }
 
-// TestForget_FromInside: fn, hooks and Clone may forget, by all forms, their own key
-// too.
+// TestForget_FromInside: fn, hooks and Clone may forget, by all forms, including their
+// own key.
 func TestForget_FromInside(t *testing.T) {
 	for name, forget := range kit.Forgets {
 		var g kit.Group
 		v, shared, err := g.Do("k", func() (int, error) {
 			if !forget(&g, "k") || forget(&g, "k") {
-				t.Errorf("%s in fn: got a wrong answer, want true once", name)
+				t.Errorf("%s in fn: got true twice or never, want true once", name)
 			}
 			v, _, err := g.Do("k", kit.Value(2)) // no recursion: the key is free
 			return v + 1, err
 		})
 		if v != 3 || shared || err != nil || g.Len() != 0 {
-			t.Errorf("%s in fn: got %v, %v, %v, Len %d", name, v, shared, err, g.Len())
+			t.Errorf("%s in fn: got %v, %v, %v, Len %d, want 3, false, nil, 0", name, v, shared, err, g.Len())
 		}
 
 		var hooked kit.Group
@@ -306,8 +306,8 @@ func TestForget_FromInside(t *testing.T) {
 	}
 }
 
-// TestForget_AtOnce: of many that forget the same flights at once, each flight is
-// forgotten by exactly one, whatever their forms.
+// TestForget_AtOnce: when many calls forget the same flights at once, each flight is
+// forgotten by exactly one of them, in every mix of forms.
 func TestForget_AtOnce(t *testing.T) {
 	g := coalesce.Group[int, int]{Shards: 2}
 	for range 50 {
@@ -354,9 +354,9 @@ func TestForget_AtOnce(t *testing.T) {
 	}
 }
 
-// TestG15_Forget: the next call runs beside the forgotten flight, which answers
-// its own callers and leaves its replacement alone when it ends, even if all
-// its callers leave first.
+// TestG15_Forget: the next call runs beside the forgotten flight, which answers its own
+// callers and leaves its replacement alone when it ends, even if all its callers leave
+// first.
 func TestG15_Forget(t *testing.T) {
 	for _, f := range kit.Forms {
 		for _, leave := range []bool{false, true} {
@@ -373,7 +373,7 @@ func TestG15_Forget(t *testing.T) {
 					b1, _ := kit.Go(ctx, kit.Forms[2], &g, "k", kit.CtxValue(0))
 					synctest.Wait()
 					if !g.Forget("k") || g.Forget("k") || g.Len() != 0 {
-						t.Error("Forget")
+						t.Errorf("Forget: got Len %d, want true once and 0", g.Len())
 					}
 					a2, _ := kit.Go(rest, f, &g, "k", h2.CtxFn(2))
 					<-h2.Started
@@ -386,20 +386,20 @@ func TestG15_Forget(t *testing.T) {
 					inline := f.Name == "Do" || f.Name == "DoContext background"
 					if leave && !inline && a1.Err != context.Canceled ||
 						(!leave || inline) && (a1.V != 1 || a1.Err != nil || !a1.Shared) {
-						t.Errorf("first: %+v", a1)
+						t.Errorf("first: got %+v, want its result", a1)
 					}
 					if leave && b1.Err != context.Canceled || !leave && (b1.V != 1 || b1.Err != nil) {
-						t.Errorf("follower of the first: %+v", b1)
+						t.Errorf("follower of the first: got %+v, want its result", b1)
 					}
 					b2, _ := kit.Go(rest, kit.Forms[0], &g, "k", kit.CtxValue(3))
 					synctest.Wait()
 					close(h2.Release)
 					synctest.Wait()
 					if a2.V != 2 || b2.V != 2 || !b2.Shared {
-						t.Errorf("second: %+v, joined by %+v", a2, b2)
+						t.Errorf("got %+v for the second and %+v for its follower, want 2", a2, b2)
 					}
 					if g.Len() != 0 {
-						t.Errorf("Len = %d", g.Len())
+						t.Errorf("got Len %d, want 0", g.Len())
 					}
 				})
 			})
@@ -407,18 +407,17 @@ func TestG15_Forget(t *testing.T) {
 	}
 }
 
-// TestG15_ForgetInsideFn: fn forgets its own key, twice, and a key that nobody
-// uses.
+// TestG15_ForgetInsideFn: fn forgets its own key, twice, and a key that is not in use.
 func TestG15_ForgetInsideFn(t *testing.T) {
 	var g kit.Group
 	v, shared, err := g.Do("k", func() (int, error) {
 		if !g.Forget("k") || g.Forget("k") || g.Forget("other") {
-			t.Error("Forget")
+			t.Error("Forget: got a wrong answer, want true for fn's own key, once")
 		}
 		v, _, err := g.Do("k", kit.Value(2)) // no recursion: the key is free
 		return v + 1, err
 	})
 	if v != 3 || shared || err != nil || g.Len() != 0 {
-		t.Errorf("got %v, %v, %v, Len %d", v, shared, err, g.Len())
+		t.Errorf("got %v, %v, %v, Len %d, want 3, false, nil, 0", v, shared, err, g.Len())
 	}
 }

@@ -44,13 +44,13 @@ func TestForgetFlight_Promoted(t *testing.T) {
 				t.Errorf("got %+v, want a promoted flight with ID %d", f, id)
 			}
 			if !g.ForgetFlight(id) || g.ForgetFlight(id) || g.Len() != 0 {
-				t.Error("got false or twice true, want true once")
+				t.Error("got false or true twice, want true once")
 			}
 		}
 		close(old.Release)
 		synctest.Wait()
 		if !asked {
-			t.Fatal("the context was not asked")
+			t.Fatal("got no call of the context's Err, want one")
 		}
 		if f := only(t, &g); f.State != coalesce.StateRunning || !f.Forgotten {
 			t.Errorf("got %+v, want it running and forgotten", f)
@@ -83,9 +83,9 @@ func (c *lookedAt) Err() error {
 	return nil
 }
 
-// TestForgetFlight_NotRegistered: 0, an unknown ID, that of a flight that has finished,
-// was forgotten, or was taken over from: nothing happens, and a later flight of the key
-// stays.
+// TestForgetFlight_NotRegistered: for 0, an unknown ID, or that of a flight that has
+// finished, was forgotten or was taken over, nothing happens, and a later flight of the
+// key stays.
 func TestForgetFlight_NotRegistered(t *testing.T) {
 	for name, g := range map[string]*kit.Group{
 		"default": {}, "hooks": {Hooks: coalesce.Hooks[string]{Join: func(context.Context, coalesce.Event[string]) {}}}, "MaxAge": {MaxAge: time.Second},
@@ -129,15 +129,14 @@ func TestForgetFlight_NotRegistered(t *testing.T) {
 				close(last.Release)
 				synctest.Wait()
 				if g.Len() != 0 {
-					t.Errorf("%s, %s: Len is %d, want 0", name, f.Name, g.Len())
+					t.Errorf("%s, %s: got Len %d, want 0", name, f.Name, g.Len())
 				}
 			})
 		}
 	}
 }
 
-// TestForgetFlight_Zero: 0 is the ID of no flight, not of those that nothing has looked
-// at either.
+// TestForgetFlight_Zero: 0 is the ID of no flight, not even of one that has no ID yet.
 func TestForgetFlight_Zero(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -156,9 +155,9 @@ func TestForgetFlight_Zero(t *testing.T) {
 	})
 }
 
-// TestForgetFlight_LeavesWhatLingers: the outcome is that of another flight, and goes on
-// answering.
-func TestForgetFlight_LeavesWhatLingers(t *testing.T) {
+// TestForgetFlight_LeavesLingering: the lingering outcome is that of another flight,
+// and goes on answering calls.
+func TestForgetFlight_LeavesLingering(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: time.Hour}
 		g.Do("k", kit.Value(1))
@@ -196,7 +195,7 @@ func TestForgetFlight_AmongMany(t *testing.T) {
 					synctest.Wait()
 					for i, f := range slices.Collect(g.Flights()) {
 						if !g.ForgetFlight(f.ID) || g.ForgetFlight(f.ID) || g.Len() != n-i-1 {
-							t.Fatalf("%s, %d shards, %d flights: got a wrong answer for %+v, Len %d", name, shards, n, f, g.Len())
+							t.Fatalf("%s, %d shards, %d flights: %+v: got Len %d, want true once and %d", name, shards, n, f, g.Len(), n-i-1)
 						}
 					}
 					if st := g.Stats(); st.Forgotten != uint64(n) {

@@ -49,7 +49,7 @@ func TestForgetFunc_Prefix(t *testing.T) {
 				}
 				for f := range g.Flights() {
 					if user := strings.HasPrefix(f.Key, "user/"); f.Forgotten != user {
-						t.Errorf("got %+v", f)
+						t.Errorf("got %+v, want forgotten %v", f, user)
 					}
 				}
 				for i := range 300 {
@@ -78,7 +78,7 @@ func TestForgetFunc_Prefix(t *testing.T) {
 }
 
 // TestForgetFunc_CountsAKeyOnce: a key of which a flight and an outcome are dropped
-// counts once. What a later execution for it returns meanwhile stays.
+// counts once. A result that a later execution for it returns meanwhile stays.
 func TestForgetFunc_CountsAKeyOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: time.Hour, Shards: 1}
@@ -92,7 +92,7 @@ func TestForgetFunc_CountsAKeyOnce(t *testing.T) {
 		n := g.ForgetFunc(func(key string) bool {
 			if first == "" {
 				first = key
-			} else { // the first has been forgotten by now
+			} else { // by now the first has been forgotten
 				g.Do(first, kit.Value(3))
 			}
 			return true
@@ -124,7 +124,7 @@ func TestForgetFunc_LingerFor(t *testing.T) {
 		}
 		load()
 		if st := g.Stats(); st.Led != 5 || st.Lingered != 1 {
-			t.Errorf("got %+v, want two more flights, and one call that was answered by what lingers", st)
+			t.Errorf("got %+v, want two more flights, and one call that a lingering outcome answered", st)
 		}
 		time.Sleep(time.Minute)
 		if n := g.ForgetFunc(kit.All); n != 1 { // the value has a nanosecond left
@@ -134,7 +134,7 @@ func TestForgetFunc_LingerFor(t *testing.T) {
 }
 
 // TestForgetFunc_MatchAsked: match is called at least once and at most twice for each
-// key, with no other; and that of a key that is forgotten in its flight not again.
+// key, and with no other. For a key whose flight is forgotten it is called once.
 func TestForgetFunc_MatchAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: time.Hour}
@@ -158,7 +158,7 @@ func TestForgetFunc_MatchAsked(t *testing.T) {
 				want["both"] = 1
 			}
 			if !maps.Equal(asked, want) {
-				t.Errorf("matches %v: asked %v, want %v", matches, asked, want)
+				t.Errorf("matches %v: got calls of match %v, want %v", matches, asked, want)
 			}
 		}
 		close(h.Release)
@@ -167,7 +167,7 @@ func TestForgetFunc_MatchAsked(t *testing.T) {
 }
 
 // TestForgetFunc_UsesTheGroup: match runs outside all locks: it may make calls, forget
-// what it is asked about, look, and call ForgetFunc.
+// the key that it is called with, look at flights, and call ForgetFunc.
 func TestForgetFunc_UsesTheGroup(t *testing.T) {
 	for name, shards := range map[string]int{"default": 0, "one shard": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -208,8 +208,8 @@ func TestForgetFunc_UsesTheGroup(t *testing.T) {
 	}
 }
 
-// TestForgetFunc_MatchFails: a panic of match and a Goexit go to the caller, and leave
-// the group usable. A nil match panics.
+// TestForgetFunc_MatchFails: the caller gets a panic and a Goexit of match, and the group
+// stays usable. A nil match panics.
 func TestForgetFunc_MatchFails(t *testing.T) {
 	for name, linger := range map[string]bool{"flight": false, "outcome": true} {
 		t.Run(name, func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestForgetFunc_MatchFails(t *testing.T) {
 				go func() {
 					defer close(exited)
 					g.ForgetFunc(func(string) bool { runtime.Goexit(); return true })
-					t.Error("ForgetFunc returned, want Goexit")
+					t.Error("got a return of ForgetFunc, want a Goexit")
 				}()
 				<-exited
 				if n := g.ForgetFunc(kit.All); n != 1 || g.Len() != 0 {
@@ -241,16 +241,16 @@ func TestForgetFunc_MatchFails(t *testing.T) {
 	}
 	var g kit.Group
 	if r := panicOf(func() { g.ForgetFunc(nil) }); r != "coalesce: nil match" {
-		t.Errorf("got the panic %v", r)
+		t.Errorf("got the panic %v, want coalesce: nil match", r)
 	}
 	if n := g.ForgetFunc(kit.All); n != 0 || g.ForgetFlight(0) || g.ForgetFlight(12345) {
-		t.Errorf("an empty group had something to forget")
+		t.Errorf("an empty group: got %d keys or true, want 0 and false", n)
 	}
 }
 
-// TestForgetFunc_LooksAtFlightsFirst: what finishes while ForgetFunc is on its way is
-// dropped: it is among the flights when these are looked at, or lingers before what
-// lingers is.
+// TestForgetFunc_LooksAtFlightsFirst: an outcome of a flight that finishes while
+// ForgetFunc runs is dropped: the flight is among those that ForgetFunc looks at first,
+// or the outcome lingers before it looks at lingering outcomes.
 func TestForgetFunc_LooksAtFlightsFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: time.Hour, Shards: 1}
@@ -314,7 +314,7 @@ func TestForgetFunc_RacesFinish(t *testing.T) {
 		for key := 0; key < keys; key += 2 {
 			got, _, err := g.Do(key, func() (int64, error) { return version.Load(), nil })
 			if got < v || err != nil {
-				t.Fatalf("got version %d, %v, want %d at least", got, err, v)
+				t.Fatalf("got version %d, %v, want %d at least, nil", got, err, v)
 			}
 		}
 	}
@@ -338,7 +338,7 @@ func TestForgetFunc_DoesNotStall(t *testing.T) {
 			g.Do("lingers", kit.Value(1))
 			g.Do("other", kit.Value(1))
 			if took := time.Since(begin); took != 0 {
-				t.Errorf("calls took %v beside match, want 0", took)
+				t.Errorf("calls beside match: got %v, want 0s", took)
 			}
 			time.Sleep(40 * time.Minute)
 		}

@@ -16,9 +16,9 @@ import (
 
 // This file holds G18 together with the options of a group and the other forms of call.
 
-// TestG18_Lingers: the outcome of a flight that was held lingers, and answers, though
-// nobody called for it any more; then fn's context does not end. One that may not linger
-// ends it.
+// TestG18_Lingers: the outcome of a flight that was held lingers, and answers calls,
+// though the flight finished without a caller; then fn's context does not end. If the
+// outcome may not linger, the context ends.
 func TestG18_Lingers(t *testing.T) {
 	for _, f := range ownForms {
 		t.Run(f.Name, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestG18_Queued(t *testing.T) {
 				a, done := kit.Go(t.Context(), kit.Forms[4], &g, "k", next.CtxFn(2))
 				synctest.Wait()
 				if kit.IsDone(done) || next.Runs.Load() != 0 || kit.CountState(&g, coalesce.StateQueued) != 1 {
-					t.Error("got a DoFresh that is not queued behind the flight that is held")
+					t.Errorf("got answered %v, %d executions, %d queued, want a DoFresh that is queued", kit.IsDone(done), next.Runs.Load(), kit.CountState(&g, coalesce.StateQueued))
 				}
 				close(h.Release)
 				<-next.Started
@@ -164,7 +164,7 @@ func TestG18_Forgotten(t *testing.T) {
 				next, ctx := kit.HoldAlone(t, &g, f)
 				helds, contexts = append(helds, next), append(contexts, ctx)
 				if !forget() || g.Len() != 0 {
-					t.Errorf("%s, %s: got a flight that is held and not forgotten", f.Name, form)
+					t.Errorf("%s, %s: got a held flight that is not forgotten, want true and Len 0", f.Name, form)
 				}
 			}
 			if n := kit.CountState(&g, coalesce.StateRunning); n != len(helds) {
@@ -202,7 +202,7 @@ func TestG18_Shutdown(t *testing.T) {
 				go func() { again <- g.Shutdown(t.Context()) }()
 				synctest.Wait()
 				if len(again) != 0 {
-					t.Error("got a Shutdown that has not waited")
+					t.Error("got a Shutdown that has returned, want it to wait")
 				}
 				close(h.Release)
 				if err := <-again; err != nil {
@@ -239,14 +239,14 @@ func TestG18_Hooks(t *testing.T) {
 			synctest.Wait()
 			wantEnd(t, ctx, context.Canceled)
 			if s := strings.Join(got, " "); s != "start leave join leave finish" {
-				t.Errorf("%s: got events %s", f.Name, s)
+				t.Errorf("%s: got events %q, want a start, a leave, a join, a leave and a finish", f.Name, s)
 			}
 		})
 	}
 }
 
-// TestG18_Batch: a batch is held as a whole. Its context ends at its end only if no key of
-// it has a caller, and none lingers.
+// TestG18_Batch: a batch is held as a whole. When it finishes, its context ends only if
+// none of its keys has a caller and none of its outcomes lingers.
 func TestG18_Batch(t *testing.T) {
 	keys := []string{"a", "b", "c"}
 	all := map[string]int{"a": 1, "b": 2, "c": 3}
@@ -270,7 +270,7 @@ func TestG18_Batch(t *testing.T) {
 		"panics":       {time.Hour, false, func() (map[string]int, error) { panic("in a batch") }, context.Canceled},
 		"exits":        {time.Hour, false, func() (map[string]int, error) { runtime.Goexit(); return nil, nil }, context.Canceled},
 	} {
-		for _, hooked := range []bool{false, true} { // then each flight has something to do at its end
+		for _, hooked := range []bool{false, true} { // with hooks, each flight has work to do when it finishes
 			logs := kit.CaptureLog(t)
 			synctest.Test(t, func(t *testing.T) {
 				g := kit.Group{Linger: tt.linger}
@@ -301,7 +301,7 @@ func TestG18_Batch(t *testing.T) {
 				synctest.Wait()
 				wantEnd(t, given, tt.want)
 				if n := strings.Count(logs.String(), "in a batch"); g.Len() != 0 || n > 1 || (n == 1) != (name == "panics") {
-					t.Errorf("%s: got %d flights and %d log entries", name, g.Len(), n)
+					t.Errorf("%s: got %d flights and %d log entries, want none and one for a panic", name, g.Len(), n)
 				}
 				if t.Failed() {
 					t.Logf("%s, hooked %v", name, hooked)

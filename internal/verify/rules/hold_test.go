@@ -21,7 +21,8 @@ import (
 // ownForms are those that give fn a context of its flight.
 var ownForms = kit.Forms[2:]
 
-// wantEnd checks the end of a context that fn was given; a nil cause is none.
+// wantEnd checks how a context that fn was given has ended; a nil cause means that it has
+// not.
 func wantEnd(t *testing.T, ctx context.Context, cause error) {
 	t.Helper()
 	if ended := ctx.Err() != nil; ended != (cause != nil) || context.Cause(ctx) != cause {
@@ -225,7 +226,7 @@ func TestG18_WhichContexts(t *testing.T) {
 				kit.Go(caller, kit.Forms[2], &g, "k", func(ctx context.Context) (int, error) {
 					given = ctx
 					if got := coalesce.Hold(tt.derive(ctx)); got != tt.want {
-						t.Errorf("got %v, want %v", got, tt.want)
+						t.Errorf("Hold: got %v, want %v", got, tt.want)
 					}
 					time.Sleep(time.Second)
 					return 1, nil
@@ -353,8 +354,8 @@ func TestG18_NoCall(t *testing.T) {
 	}
 }
 
-// TestG18_Refused: a call that is refused because it waits for itself, and is the last
-// caller to leave, does not abandon a flight that is held.
+// TestG18_Refused: a call that is refused because it waits for itself, and that is the
+// last caller to leave, does not abandon a flight that is held.
 func TestG18_Refused(t *testing.T) {
 	for _, f := range ownForms {
 		t.Run(f.Name, func(t *testing.T) {
@@ -392,7 +393,7 @@ func TestG18_Refused(t *testing.T) {
 	}
 }
 
-// A lateCause is a context that takes its time to say why it has ended.
+// A lateCause is a context that takes its time to report why it has ended.
 type lateCause struct {
 	context.Context
 	until <-chan struct{}
@@ -405,8 +406,8 @@ func (c lateCause) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// TestG18_AbandonedHasItsCause: where a flight is abandoned and finishes before its context
-// has ended, that context ends with the cause of the caller's, as it was not held.
+// TestG18_AbandonedHasItsCause: if an abandoned flight, which is not held, finishes
+// before its context has ended, that context still ends with the cause of the caller's.
 func TestG18_AbandonedHasItsCause(t *testing.T) {
 	for _, f := range ownForms {
 		t.Run(f.Name, func(t *testing.T) {
@@ -506,7 +507,7 @@ func TestG18_OrAbandoned(t *testing.T) {
 			return 1, nil
 		})
 		if s := <-wrong; s != "" {
-			t.Fatalf("%s: got a flight that is %s", f.Name, s)
+			t.Fatalf("%s: got a flight that is %s, want one that is either held or abandoned", f.Name, s)
 		}
 		for g.Len() != 0 { // fn has reported, and is about to return
 			runtime.Gosched()

@@ -19,7 +19,7 @@ import (
 // returns.
 
 // TestHooks_VeryContext: Join, Receive and Leave get the very context of their call, and
-// Start that of the leader.
+// Start gets that of the leader.
 func TestHooks_VeryContext(t *testing.T) {
 	for _, f := range kit.Forms[2:] {
 		t.Run(f.Name, func(t *testing.T) {
@@ -72,16 +72,16 @@ func TestHooks_VeryContext(t *testing.T) {
 					delete(got, event)
 				}
 				if len(got) != 0 {
-					t.Errorf("got %v besides", got)
+					t.Errorf("got %v as well, want no other event", got)
 				}
 			})
 		})
 	}
 }
 
-// TestHooks_StartGivesValues: fn's context has the values of the context that Start
-// returns, whatever the form, and whether the flight was queued, but neither its deadline
-// nor its end, nor the cause of that.
+// TestHooks_StartGivesValues: in every form, queued or not, fn's context has the values
+// of the context that Start returns, but neither its deadline nor its end nor the cause
+// of its end.
 func TestHooks_StartGivesValues(t *testing.T) {
 	for _, f := range kit.Forms[1:] {
 		for _, queued := range []bool{false, true} {
@@ -105,7 +105,7 @@ func TestHooks_StartGivesValues(t *testing.T) {
 						mu.Lock()
 						defer mu.Unlock()
 						if finished++; ctx != returned[e.FlightID] {
-							t.Errorf("Finish got %v, want what Start has returned", ctx)
+							t.Errorf("Finish got %v, want the context that Start returned", ctx)
 						}
 					}
 					var h *kit.Held
@@ -118,17 +118,17 @@ func TestHooks_StartGivesValues(t *testing.T) {
 							t.Errorf("fn got the values of %q, want %q", got, want)
 						}
 						if _, has := ctx.Deadline(); has || ctx.Err() != nil || context.Cause(ctx) != nil {
-							t.Errorf("fn's context has ended with %v, or has a deadline", context.Cause(ctx))
+							t.Errorf("got a context that has ended with %v or has a deadline, want a live one without", context.Cause(ctx))
 						}
 						child, cancel := context.WithCancel(ctx)
 						defer cancel()
 						select {
 						case <-child.Done():
-							t.Errorf("a child of fn's context has ended with %v", context.Cause(child))
+							t.Errorf("got a child of fn's context that has ended with %v, want a live one", context.Cause(child))
 						case <-time.After(time.Minute):
 						}
 						if never := f.Name == "DoContext background"; never && ctx.Done() != nil {
-							t.Error("fn's context can end, want one that never ends")
+							t.Error("got a context that can end, want one that never ends")
 						}
 						return 1, nil
 					})
@@ -147,9 +147,9 @@ func TestHooks_StartGivesValues(t *testing.T) {
 	}
 }
 
-// TestHooks_StartReturnsNil: the values of fn's context are then those of the leader's,
-// and a context that can never end is passed to fn as it is. So it is if there are hooks,
-// but no Start.
+// TestHooks_StartReturnsNil: if Start returns nil, fn's context has the values of the
+// leader's, and a context that can never end is passed to fn as it is. The same holds for
+// hooks without a Start.
 func TestHooks_StartReturnsNil(t *testing.T) {
 	for name, hooks := range map[string]coalesce.Hooks[string]{
 		"nil":      {Start: func(context.Context, coalesce.Event[string]) context.Context { return nil }},
@@ -182,8 +182,8 @@ func TestHooks_StartReturnsNil(t *testing.T) {
 	}
 }
 
-// TestHooks_StartOfADo: a Do and a TryDo, which have no context, give Start the
-// background, and Finish what Start has returned.
+// TestHooks_StartOfADo: a Do and a TryDo, which have no context, pass the background
+// context to Start, and Finish gets the context that Start returned.
 func TestHooks_StartOfADo(t *testing.T) {
 	for name, call := range map[string]func(g *kit.Group){
 		"Do":    func(g *kit.Group) { g.Do("k", kit.Value(1)) },
@@ -205,13 +205,13 @@ func TestHooks_StartOfADo(t *testing.T) {
 		}}
 		call(&g)
 		if len(got) != 1 || got[0] != "span" {
-			t.Errorf("%s: Finish got %q, want what Start has returned", name, got)
+			t.Errorf("%s: Finish got %q, want the context that Start returned", name, got)
 		}
 	}
 }
 
-// TestHooks_StartCallsTheGroup: a call that Start makes with the context that it got does
-// not wait for the flight that starts, and is no cycle.
+// TestHooks_StartCallsTheGroup: a call that Start makes with its context does not wait
+// for the flight that starts, and is no cycle.
 func TestHooks_StartCallsTheGroup(t *testing.T) {
 	var g kit.Group
 	ctx, cancel := context.WithCancel(t.Context())
@@ -230,15 +230,15 @@ func TestHooks_StartCallsTheGroup(t *testing.T) {
 	}
 }
 
-// TestHooks_StartOfABatchExits: all flights of the batch get ErrGoexit, and Finish for
-// each of them the DoMulti's context.
+// TestHooks_StartOfABatchExits: all flights of the batch get ErrGoexit, and the Finish
+// hook of each gets the context of the DoMulti.
 func TestHooks_StartOfABatchExits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
 		g := kit.Group{Hooks: r.hooks()}
 		g.Hooks.Start = func(context.Context, coalesce.Event[string]) context.Context { runtime.Goexit(); return nil }
 		res := g.DoMulti(named(t.Context(), "m"), []string{"a", "b"}, func(context.Context, []string) (map[string]int, error) {
-			t.Error("fn is called")
+			t.Error("got a call of fn, want none")
 			return nil, nil
 		})
 		for key, got := range res {
@@ -258,8 +258,8 @@ func TestHooks_StartOfABatchExits(t *testing.T) {
 	})
 }
 
-// TestHooks_LeaveOfABatch: a DoMulti that leaves while Start runs calls the Leave hooks of
-// all its keys when Start has returned, with its own context.
+// TestHooks_LeaveOfABatch: a DoMulti that leaves while Start runs calls the Leave hooks
+// of all its keys after Start has returned, with its own context.
 func TestHooks_LeaveOfABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -275,7 +275,7 @@ func TestHooks_LeaveOfABatch(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				if left[e.Key] = nameOf(ctx); started.IsZero() {
-					t.Errorf("%s: Leave is called before Start has returned", e.Key)
+					t.Errorf("%s: got a Leave before Start has returned, want it after", e.Key)
 				}
 			},
 		}}
@@ -289,9 +289,9 @@ func TestHooks_LeaveOfABatch(t *testing.T) {
 	})
 }
 
-// TestG12_HooksContexts: the context of a leader, and the one that Start has returned for
-// it, are not kept when the flight has finished and its callers have returned, though the
-// group has had followers, receivers and a successor.
+// TestG12_HooksContexts: the context of a leader, and the one that Start returned for it,
+// are not kept once the flight has finished and its callers have returned, even in a
+// group that has had followers, receivers and a successor.
 func TestG12_HooksContexts(t *testing.T) {
 	for _, f := range kit.Forms[2:] {
 		t.Run(f.Name, func(t *testing.T) {
@@ -336,7 +336,7 @@ func TestG12_HooksContexts(t *testing.T) {
 			}
 			for i, p := range kept {
 				if !kit.Collected(p) {
-					t.Errorf("the context %d is kept", i)
+					t.Errorf("context %d: got it kept, want it collected", i)
 				}
 			}
 			runtime.KeepAlive(&g)
@@ -344,8 +344,8 @@ func TestG12_HooksContexts(t *testing.T) {
 	}
 }
 
-// TestHooks_ErrorOfStart: an error that fn takes from its context's cause is not one of
-// the context that Start has returned, but of the call that has left.
+// TestHooks_ErrorOfStart: the cause of fn's context comes from the call that has left,
+// not from the context that Start returned.
 func TestHooks_ErrorOfStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := errors.New("gone")

@@ -60,19 +60,19 @@ func TestHooks_Panic(t *testing.T) {
 	})
 }
 
-// TestHooks_PanicInLog: the log handler's own panic harms no call either.
+// TestHooks_PanicInLog: a panic of the log handler harms no call either.
 func TestHooks_PanicInLog(t *testing.T) {
 	old := slog.Default()
 	defer slog.SetDefault(old)
 	slog.SetDefault(slog.New(panickingHandler{slog.DiscardHandler}))
 	g := kit.Group{Hooks: coalesce.Hooks[string]{Finish: func(context.Context, coalesce.Event[string]) { panic("a hook's") }}}
 	if v, _, err := g.Do("k", kit.Value(1)); v != 1 || err != nil || g.Stats().HookPanics != 1 {
-		t.Errorf("%d, %v, %+v", v, err, g.Stats())
+		t.Errorf("got %d, %v, %+v, want 1, nil and one hook panic", v, err, g.Stats())
 	}
 }
 
-// TestHooks_Goexit: a hook that exits the goroutine ends that call, and the flight is
-// there for all others; no key is left dead.
+// TestHooks_Goexit: a hook that exits its goroutine ends that call only; the flight still
+// answers all others, and no key is left dead.
 func TestHooks_Goexit(t *testing.T) {
 	exit := func(context.Context, coalesce.Event[string]) { runtime.Goexit() }
 	for name, hooks := range map[string]coalesce.Hooks[string]{
@@ -117,7 +117,7 @@ func TestHooks_Goexit(t *testing.T) {
 	}
 }
 
-// TestHooks_JoinGoexitLeaves: the call does not count any more, so that the
+// TestHooks_JoinGoexitLeaves: a call whose Join hook exits no longer counts, so that the
 // flight can be abandoned.
 func TestHooks_JoinGoexitLeaves(t *testing.T) {
 	for _, f := range kit.Forms[:4] {
@@ -132,16 +132,16 @@ func TestHooks_JoinGoexitLeaves(t *testing.T) {
 			cancel()
 			synctest.Wait()
 			if st := g.Stats(); st.Abandoned != 1 || st.Left != 2 {
-				t.Errorf("%s: %+v", f.Name, st)
+				t.Errorf("%s: got %+v, want 1 abandoned and 2 left", f.Name, st)
 			}
 			close(h.Release)
 		})
 	}
 }
 
-// TestHooks_StartGoexit: a Start hook that exits its goroutine is fn's Goexit: fn is not
-// called, the followers get ErrGoexit, as does the leader unless it was its own
-// goroutine, and the key is usable at once.
+// TestHooks_StartGoexit: if a Start hook exits its goroutine, that counts as a Goexit of
+// fn: fn is not called, the followers get ErrGoexit, as does the leader unless the
+// goroutine was its own, and the key is usable at once.
 func TestHooks_StartGoexit(t *testing.T) {
 	for _, f := range kit.Forms {
 		for _, queued := range []bool{false, true} {
@@ -151,7 +151,7 @@ func TestHooks_StartGoexit(t *testing.T) {
 					g := kit.Group{Hooks: coalesce.Hooks[string]{Start: func(context.Context, coalesce.Event[string]) context.Context {
 						if on {
 							on = false
-							time.Sleep(time.Second) // and others join
+							time.Sleep(time.Second) // other calls join
 							runtime.Goexit()
 						}
 						return nil
@@ -163,7 +163,7 @@ func TestHooks_StartGoexit(t *testing.T) {
 					}
 					on = true
 					a, done := kit.Go(t.Context(), f, &g, "k", func(context.Context) (int, error) {
-						t.Error("fn is called")
+						t.Error("got a call of fn, want none")
 						return 1, nil
 					})
 					synctest.Wait()
@@ -177,10 +177,10 @@ func TestHooks_StartGoexit(t *testing.T) {
 					exited := a.Err != nil && a.Err.Error() == "the goroutine of the call exited"
 					inline := f.Name == "Do" || f.Name == "DoContext background"
 					if !kit.IsDone(done) || exited != inline || !inline && a.Err != coalesce.ErrGoexit {
-						t.Errorf("the leader got %+v", a)
+						t.Errorf("the leader: got %+v, want ErrGoexit, or an exit of its own goroutine", a)
 					}
 					if b.Err != coalesce.ErrGoexit {
-						t.Errorf("the follower got %+v", b)
+						t.Errorf("the follower: got %+v, want %v", b, coalesce.ErrGoexit)
 					}
 					if v, _, err := g.Do("k", kit.Value(3)); v != 3 || err != nil || g.Stats().Goexits != 1 {
 						t.Errorf("got %d, %v and %d Goexits, want 3, nil and 1", v, err, g.Stats().Goexits)
@@ -191,9 +191,9 @@ func TestHooks_StartGoexit(t *testing.T) {
 	}
 }
 
-// TestHooks_GoexitInMulti: a hook that exits the goroutine of a DoMulti, or of
-// its fn, leaves no key dead, none of its flights without its events, and none
-// without a caller running.
+// TestHooks_GoexitInMulti: a hook that exits the goroutine of a DoMulti, or of its fn,
+// leaves no key dead, no flight without its events, and no flight running without a
+// caller.
 func TestHooks_GoexitInMulti(t *testing.T) {
 	for _, exits := range []string{"start", "join", "leave", "finish"} {
 		t.Run(exits, func(t *testing.T) {
@@ -241,7 +241,7 @@ func TestHooks_GoexitInMulti(t *testing.T) {
 				got := r.count()
 				leaves := 6
 				if exits == "start" {
-					leaves = 4 // the batch is over before the call's context ends
+					leaves = 4 // the batch has finished before the call's context ends
 				}
 				if got["start"] != 3 || got["finish"] != 4 || got["join"] != 2 || got["receive"] != 0 || got["leave"] != leaves {
 					t.Errorf("got events %v, want 3 starts, one of them of the batch, 4 ends, 2 joins, %d leaves", got, leaves)
@@ -269,12 +269,12 @@ func TestHooks_LeaveThatBlocks(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
 		if canceled != left {
-			t.Errorf("fn's context ended %v after the call had left", canceled.Sub(left))
+			t.Errorf("got an end of fn's context %v after the call had left, want 0s", canceled.Sub(left))
 		}
 	})
 }
 
-// TestHooks_NoPanic: a hook that returns, or exits its goroutine, has not panicked: it
+// TestHooks_NoPanic: a hook that returns, or exits its goroutine, has not panicked, and
 // is neither logged nor counted.
 func TestHooks_NoPanic(t *testing.T) {
 	logs := kit.CaptureLog(t)

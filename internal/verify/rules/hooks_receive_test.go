@@ -19,8 +19,8 @@ import (
 // This file holds the tests of the Receive hook.
 
 // TestReceive_BeforeClone: a blocked call and a DoMulti call the hook before Clone, with
-// the result of the flight though Clone panics. A receiver calls it when it has been sent
-// its clone, though Clone has panicked or exited its goroutine.
+// the result of the flight even if Clone panics. A receiver calls it after it has been
+// sent its clone, even if Clone has panicked or exited its goroutine.
 func TestReceive_BeforeClone(t *testing.T) {
 	clones := map[string]func(int) int{
 		"returns": func(v int) int { return v },
@@ -48,7 +48,7 @@ func TestReceive_BeforeClone(t *testing.T) {
 					<-h.Started
 					a, done := kit.Go(t.Context(), f, &g, "k", kit.CtxValue(0))
 					synctest.Wait()
-					leave() // or the leader would get a clone, too
+					leave() // or the leader would get a clone as well
 					synctest.Wait()
 					close(h.Release)
 					<-done
@@ -71,7 +71,7 @@ func TestReceive_BeforeClone(t *testing.T) {
 
 // TestReceive_Sent: a receiver has its Result, and all other callers have been woken,
 // before the hook is called for it; so a hook that takes its time, or never returns,
-// delays nobody's answer.
+// delays no answer.
 func TestReceive_Sent(t *testing.T) {
 	for _, leader := range kit.Forms {
 		t.Run(leader.Name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestReceive_Sent(t *testing.T) {
 }
 
 // TestReceive_SlowJoin: a receiver whose Join hook takes its time does not hold up the
-// hooks of other receivers, nor that for the end of the flight.
+// hooks of other receivers, nor the Finish hook.
 func TestReceive_SlowJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -136,7 +136,7 @@ func TestReceive_SlowJoin(t *testing.T) {
 			t.Errorf("got hooks %q for the quick receiver, want %q", got, want)
 		}
 		if n := r.count(); n["finish"] != 1 || len(heardOf(&r, "slow")) != 0 {
-			t.Errorf("got %v, want the end of the flight and nothing of the slow receiver", n)
+			t.Errorf("got %v, want 1 finish and no hook of the slow receiver", n)
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
@@ -158,9 +158,9 @@ func heardOf(r *recorder, name string) (hooks []string) {
 	return hooks
 }
 
-// TestReceive_Goexit: a hook that exits runs on the goroutine of a call that blocks, which
-// goes on exiting; the other callers have their results, each with its hook, and the hook
-// of a receiver takes no Result away. A DoMulti calls the hooks for its other keys.
+// TestReceive_Goexit: a hook that exits does so on the goroutine of a call that blocks,
+// which goes on exiting. The other callers get their results, each with its hook, and a
+// receiver's hook does not lose its Result. A DoMulti calls the hooks for its other keys.
 func TestReceive_Goexit(t *testing.T) {
 	for _, f := range kit.Joining {
 		t.Run(f.Name, func(t *testing.T) {
@@ -182,11 +182,11 @@ func TestReceive_Goexit(t *testing.T) {
 				synctest.Wait()
 				for name, got := range map[string]*kit.Answer{"the leader": leads, "a receiver": b, "another": c} {
 					if got.V != 1 || got.Err != nil {
-						t.Errorf("%s got %+v, want 1", name, got)
+						t.Errorf("%s: got %+v, want 1", name, got)
 					}
 				}
 				if exited := a.Err != nil && a.Err.Error() == "the goroutine of the call exited"; exited != (f.Name != "DoChan") {
-					t.Errorf("the call got %+v, exited %t", a, exited)
+					t.Errorf("the call: got %+v, exited %t, want %t", a, exited, f.Name != "DoChan")
 				}
 				if n := r.count(); n["receive"] != 3 || n["finish"] != 1 || g.Len() != 0 {
 					t.Errorf("got %v and %d keys in flight, want 3 receives, 1 finish and no key", n, g.Len())
@@ -224,8 +224,8 @@ func TestReceive_Goexit(t *testing.T) {
 	})
 }
 
-// TestReceive_JoinExits: if the flight has finished by the time that a Join hook exits the
-// goroutine of its call, the call has its result, which is reported once.
+// TestReceive_JoinExits: if the flight has finished by the time that a Join hook exits
+// the goroutine of its call, the call has its result, which is reported once.
 func TestReceive_JoinExits(t *testing.T) {
 	for _, f := range kit.Forms {
 		for _, refused := range []bool{false, true} {
@@ -272,7 +272,7 @@ func TestReceive_JoinExits(t *testing.T) {
 						t.Errorf("got the hooks %q, want a join and a receive", of)
 					}
 					if st := g.Stats(); st.Left != uint64(btoi(refused)) {
-						t.Errorf("got %d calls that left, want only the one that has abandoned the flight", st.Left)
+						t.Errorf("got %d calls that left, want only the one that abandoned the flight", st.Left)
 					}
 					if refused {
 						close(h.Release)
@@ -332,8 +332,8 @@ func (c *errExits) Err() error {
 	return c.Context.Err()
 }
 
-// TestReceive_ErrExits: a queued call whose context exits the goroutine when the call is
-// woken, because Shutdown has refused it, has received that.
+// TestReceive_ErrExits: a queued call that Shutdown has refused, and whose context exits
+// the goroutine when the call wakes up, still has a Receive.
 func TestReceive_ErrExits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -353,7 +353,7 @@ func TestReceive_ErrExits(t *testing.T) {
 	})
 }
 
-// TestReceive_Forgotten: a flight that is forgotten, or taken over from, answers its own
+// TestReceive_Forgotten: a flight that is forgotten, or taken over, answers its own
 // callers, and their events have its ID, not that of its replacement.
 func TestReceive_Forgotten(t *testing.T) {
 	for _, how := range []string{"Forget", "MaxAge"} {
@@ -384,8 +384,8 @@ func TestReceive_Forgotten(t *testing.T) {
 	}
 }
 
-// TestReceive_Fresh: calls of DoFresh that were queued behind a flight have their own,
-// and a follower of the flight in front of it has a Receive of that.
+// TestReceive_Fresh: calls of DoFresh that were queued behind a flight have a Receive of
+// their own flight, and a follower of the flight in front has one of that.
 func TestReceive_Fresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -415,7 +415,7 @@ func TestReceive_NotForNaN(t *testing.T) {
 		defer mu.Unlock()
 		ids[e.FlightID]++
 	}
-	bad := func(_ context.Context, e coalesce.Event[float64]) { t.Errorf("got %+v of a call that joins none", e) }
+	bad := func(_ context.Context, e coalesce.Event[float64]) { t.Errorf("got %+v, want no event of a join", e) }
 	g := coalesce.Group[float64, int]{Hooks: coalesce.Hooks[float64]{
 		Start: func(ctx context.Context, e coalesce.Event[float64]) context.Context { hook(ctx, e); return nil },
 		Join:  bad, Receive: bad, Leave: bad, Finish: hook,
@@ -431,7 +431,7 @@ func TestReceive_NotForNaN(t *testing.T) {
 	}
 }
 
-// TestReceive_NotForLingering: a call that is answered by what lingers has no events.
+// TestReceive_NotForLingering: a call that a lingering outcome answers has no events.
 func TestReceive_NotForLingering(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -449,13 +449,13 @@ func TestReceive_NotForLingering(t *testing.T) {
 	})
 }
 
-// TestReceive_Panic: the hook comes before a blocked call panics.
+// TestReceive_Panic: the hook is called before a blocked call panics.
 func TestReceive_Panic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		panicking := true
 		g := kit.Group{Hooks: coalesce.Hooks[string]{Receive: func(context.Context, coalesce.Event[string]) {
 			var b [1 << 12]byte
-			// While a panic unwinds the stack, that is a part of the trace.
+			// While a panic unwinds the stack, the trace has a call of panic.
 			panicking = strings.Contains(string(b[:runtime.Stack(b[:], false)]), "panic(")
 		}}}
 		release := make(chan struct{})
@@ -466,7 +466,7 @@ func TestReceive_Panic(t *testing.T) {
 		close(release)
 		<-done
 		if a.Panic == nil || panicking {
-			t.Errorf("got %+v, in a panic %t, want a panic after the hook", a, panicking)
+			t.Errorf("got %+v, hook during a panic %t, want a panic after the hook", a, panicking)
 		}
 	})
 }

@@ -19,13 +19,14 @@ import (
 
 // This file holds which hooks are called, for which event, in which order.
 
-// A heard is an event, the hook that got it, and whose context came with it.
+// A heard is an event, the hook that got it, and the name of the context that the hook
+// got.
 type heard struct {
 	hook, who string
 	coalesce.Event[string]
 }
 
-// A recorder records what hooks get.
+// A recorder records the events that hooks get.
 type recorder struct {
 	mu  sync.Mutex
 	all []heard
@@ -51,7 +52,7 @@ func (r *recorder) hook(name string) func(context.Context, coalesce.Event[string
 	}
 }
 
-// start records a Start, and returns a context whose name has a plus sign more.
+// start records a Start, and returns a context whose name ends in one more plus sign.
 func (r *recorder) start(ctx context.Context, e coalesce.Event[string]) context.Context {
 	r.hook("start")(ctx, e)
 	return named(ctx, nameOf(ctx)+"+")
@@ -63,10 +64,10 @@ func (r *recorder) hooks() coalesce.Hooks[string] {
 	}
 }
 
-// lines returns what was recorded, in the order of Seq, with flights numbered from 1 in
-// the order in which they appear, and forgets it. It reports flights without a number,
-// and numbers of events that are not unique, apart from those of Receives, which must be
-// those of the ends of their flights.
+// lines returns the recorded events, in the order of Seq, with flights numbered from 1 in
+// the order in which they appear, and forgets them. It reports flights without a number,
+// and numbers of events that are not unique, except that a Receive must have the number
+// of the end of its flight.
 func (r *recorder) lines(t *testing.T) []string {
 	t.Helper()
 	r.mu.Lock()
@@ -78,13 +79,13 @@ func (r *recorder) lines(t *testing.T) []string {
 	var lines []string
 	for i, e := range r.all {
 		if i > 0 && r.all[i-1].Seq == e.Seq && (e.hook != "receive" || r.all[i-1].FlightID != e.FlightID) {
-			t.Errorf("got %s and %s with the number %d", r.all[i-1].hook, e.hook, e.Seq)
+			t.Errorf("got number %d for %s and for %s, want two numbers", e.Seq, r.all[i-1].hook, e.hook)
 		}
 		if e.hook == "receive" && (i == 0 || r.all[i-1].Seq != e.Seq) {
-			t.Errorf("got a receive with the number %d, which is that of no finish", e.Seq)
+			t.Errorf("got a receive with number %d, want that of a finish", e.Seq)
 		}
 		if e.FlightID == 0 {
-			t.Errorf("got %s of flight 0", e.hook)
+			t.Errorf("got flight 0 for a %s, want an ID", e.hook)
 		}
 		if names[e.FlightID] == 0 {
 			names[e.FlightID] = len(names) + 1
@@ -123,8 +124,8 @@ func (r *recorder) count() map[string]int {
 	return n
 }
 
-// nameIn is the name that a hook finds in the context of a call of a form that is made
-// with a context of the given name.
+// nameIn returns the name that a hook finds in the context of a call of a form that is
+// made with a context of the given name.
 func nameIn(f kit.Form, name string) string {
 	if f.Name == "Do" || f.Name == "DoContext background" {
 		return ""
@@ -132,8 +133,8 @@ func nameIn(f kit.Form, name string) string {
 	return name
 }
 
-// TestHooks_Events: each form, as leader and as follower that stays, and one
-// that leaves; each hook gets the context of its call.
+// TestHooks_Events: each form, as a leader and as a follower that stays, and one that
+// leaves; each hook gets the context of its call.
 func TestHooks_Events(t *testing.T) {
 	for _, leader := range kit.Forms {
 		for _, follower := range kit.Joining {
@@ -167,9 +168,10 @@ func TestHooks_Events(t *testing.T) {
 	}
 }
 
-// TestHooks_LeaderLeaves: a leader's Leave counts from its Start and gets the leader's own
-// context, and an abandoned flight's end is reported; what was queued behind it starts
-// then. Of the calls that were queued, the one that leads has a Start, the other a Receive.
+// TestHooks_LeaderLeaves: the Leave of a leader counts from its Start and gets the
+// leader's own context. The end of an abandoned flight is reported, and the flight that
+// is queued behind it starts then. Of the calls that were queued, the one that leads has
+// a Start, the other a Receive.
 func TestHooks_LeaderLeaves(t *testing.T) {
 	for _, queued := range kit.Forms {
 		for _, leader := range kit.Forms[2:] {
@@ -207,8 +209,8 @@ func TestHooks_LeaderLeaves(t *testing.T) {
 	}
 }
 
-// TestHooks_Outcomes: how fn ended, and what callers get, is reported at the end of the
-// flight and to a call that receives it.
+// TestHooks_Outcomes: the way in which fn ended, and the error that callers get, are
+// reported at the end of the flight, and to each call that receives it.
 func TestHooks_Outcomes(t *testing.T) {
 	kit.CaptureLog(t)
 	fns := []struct {
@@ -244,7 +246,7 @@ func TestHooks_Outcomes(t *testing.T) {
 						err = b.Panic.(error)
 					}
 					if len(ends) != 1 || ends[0].Err != err {
-						t.Errorf("got %+v, want the error that the call got, %v", ends, err)
+						t.Errorf("got ends %+v, want one with the error of the call, %v", ends, err)
 					}
 				})
 			})
@@ -253,7 +255,7 @@ func TestHooks_Outcomes(t *testing.T) {
 }
 
 // TestHooks_Shutdown: a flight that never started ends as closed, and each call that was
-// queued in it receives that.
+// queued in it has a Receive of that.
 func TestHooks_Shutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -304,7 +306,7 @@ func TestHooks_DoMulti(t *testing.T) {
 			done <- g.DoMulti(named(t.Context(), "m"), []string{"r", "a", "q", "p", "b"},
 				func(ctx context.Context, keys []string) (map[string]int, error) {
 					if name := nameOf(ctx); name != "m+" {
-						t.Errorf("fn for %q got the context of %q, want what Start has returned", keys, name)
+						t.Errorf("fn for %q: got the context of %q, want the one that Start returned", keys, name)
 					}
 					time.Sleep(time.Second)
 					return map[string]int{"a": 1, "q": 2}, nil
@@ -348,7 +350,7 @@ func TestHooks_InOrder(t *testing.T) {
 								return
 							}
 							if name == "join" || role == "leads" && name == "start" {
-								time.Sleep(time.Minute) // and what comes next must not overtake it
+								time.Sleep(time.Minute) // the next event must not overtake it
 							}
 							record(ctx, e)
 						}
@@ -414,7 +416,7 @@ func TestHooks_InOrder(t *testing.T) {
 }
 
 // TestHooks_SlowStartAlone: a leader whose context ends does not wait for a slow Start
-// hook if no Leave hook has to come after it.
+// hook if no Leave hook has to follow it.
 func TestHooks_SlowStartAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Hooks: coalesce.Hooks[string]{Start: func(context.Context, coalesce.Event[string]) context.Context {
@@ -435,7 +437,7 @@ func TestHooks_SlowStartAlone(t *testing.T) {
 	})
 }
 
-// TestHooks_UseTheGroup: they may, as no lock is held.
+// TestHooks_UseTheGroup: hooks may use the group, as no lock is held.
 func TestHooks_UseTheGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Shards: 1}
@@ -470,12 +472,12 @@ func TestHooks_UseTheGroup(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := g.Len(); n != 0 {
-			t.Error(n)
+			t.Errorf("got Len %d, want 0", n)
 		}
 	})
 }
 
-// TestHooks_EachAlone: each hook is called though no other is set.
+// TestHooks_EachAlone: each hook is called even if no other is set.
 func TestHooks_EachAlone(t *testing.T) {
 	for name, set := range map[string]func(h *coalesce.Hooks[string], r *recorder){
 		"start":   func(h *coalesce.Hooks[string], r *recorder) { h.Start = r.start },

@@ -13,7 +13,7 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds what Flights yields of a flight: its ID and its age.
+// This file holds the ID and the age that Flights yields for a flight.
 
 // only returns the only flight of g that Flights yields.
 func only[K comparable, V any](t *testing.T, g *coalesce.Group[K, V]) coalesce.Flight[K] {
@@ -26,7 +26,7 @@ func only[K comparable, V any](t *testing.T, g *coalesce.Group[K, V]) coalesce.F
 }
 
 // TestFlightID_Unique: no flight has the ID 0, no two have the same, and each keeps its
-// own while it lives: in one shard and in many, with keys that share a hash, too.
+// own while it lives, in one shard and in many, also with keys that share a hash.
 func TestFlightID_Unique(t *testing.T) {
 	for name, g := range map[string]*coalesce.Group[int, int]{
 		"default":     {},
@@ -58,13 +58,13 @@ func TestFlightID_Unique(t *testing.T) {
 					first := map[int]uint64{}
 					for f := range g.Flights() {
 						if key, is := seen[f.ID]; is {
-							t.Fatalf("key %d and key %d have a flight with the ID %d", f.Key, key, f.ID)
+							t.Fatalf("keys %d and %d: got the ID %d for both, want two", f.Key, key, f.ID)
 						}
 						seen[f.ID], first[f.Key] = f.Key, f.ID
 					}
 					for f := range g.Flights() {
 						if f.ID != first[f.Key] {
-							t.Errorf("got the ID %d of key %d, which was %d", f.ID, f.Key, first[f.Key])
+							t.Errorf("key %d: got the ID %d, want %d", f.Key, f.ID, first[f.Key])
 						}
 					}
 					if len(first) != 600 {
@@ -115,8 +115,7 @@ func TestFlightID_Kept(t *testing.T) {
 	}
 }
 
-// TestFlightID_IsThatOfEvents: the events of a flight name it by the ID that Flights
-// gives.
+// TestFlightID_IsThatOfEvents: the events of a flight have the ID that Flights yields.
 func TestFlightID_IsThatOfEvents(t *testing.T) {
 	for _, f := range kit.Forms {
 		synctest.Test(t, func(t *testing.T) {
@@ -144,8 +143,8 @@ func TestFlightID_IsThatOfEvents(t *testing.T) {
 	}
 }
 
-// TestFlightID_UsedAgain: the next flight in a record that is used again has an ID of
-// its own, and the group has no flight with the old one.
+// TestFlightID_UsedAgain: the next flight in a record that is used again has an ID of its
+// own, and the group has no flight with the old one.
 func TestFlightID_UsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Shards: 1}
@@ -156,7 +155,7 @@ func TestFlightID_UsedAgain(t *testing.T) {
 			g.DoContext(ctx, "k", func(context.Context) (int, error) {
 				id := only(t, &g).ID
 				if seen[id] {
-					t.Errorf("another flight had the ID %d", id)
+					t.Errorf("got the ID %d again, want a new one", id)
 				}
 				seen[id] = true
 				return 0, nil
@@ -165,7 +164,8 @@ func TestFlightID_UsedAgain(t *testing.T) {
 	})
 }
 
-// TestFlightID_NaN: every flight of a key that does not equal itself has its own.
+// TestFlightID_NaN: every flight of a key that does not equal itself has an ID of its
+// own.
 func TestFlightID_NaN(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := coalesce.Group[float64, int]{Shards: 1, Hash: func(float64) uint64 { return 0 }}
@@ -177,7 +177,7 @@ func TestFlightID_NaN(t *testing.T) {
 		seen := map[uint64]bool{0: true}
 		for f := range g.Flights() {
 			if seen[f.ID] {
-				t.Errorf("got the ID %d twice, or it is 0", f.ID)
+				t.Errorf("got the ID %d, want one that is not 0, once", f.ID)
 			}
 			seen[f.ID] = true
 		}
@@ -188,9 +188,9 @@ func TestFlightID_NaN(t *testing.T) {
 	})
 }
 
-// TestFlights_AtLeast: a flight that runs on its leader's goroutine counts from the
-// first look or the first join, and says that its age is a lower bound; all others
-// count from their start, and do not.
+// TestFlights_AtLeast: the age of a flight that runs on its leader's goroutine counts
+// from the first look or the first join, and is marked as a lower bound. All other ages
+// count from the start, and are exact.
 func TestFlights_AtLeast(t *testing.T) {
 	never := func(_ context.Context, g *kit.Group, h *kit.Held) {
 		g.DoContext(context.Background(), "k", h.CtxFn(1))
@@ -293,7 +293,7 @@ func TestFlights_AgeCountsFromStart(t *testing.T) {
 		time.Sleep(time.Second)
 		for f := range g.Flights() {
 			if f.Age != time.Second {
-				t.Errorf("%+v", f)
+				t.Errorf("got %+v, want age 1s", f)
 			}
 		}
 		close(next.Release)

@@ -23,7 +23,7 @@ import (
 
 type keyErrors = coalesce.KeyErrors[string]
 
-// returns returns a fn for DoMulti that returns m and err, whatever its keys.
+// returns returns an fn for DoMulti that returns m and err for any keys.
 func returns(m map[string]int, err error) loader {
 	return func(context.Context, []string) (map[string]int, error) { return m, err }
 }
@@ -56,13 +56,14 @@ func TestKeyErrors_OneBadKey(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprint(loaded); got != "[[1 2 21] [21]]" {
-		t.Errorf("got %s as the keys that were loaded, want all, and then the one that had failed", got)
+		t.Errorf("got %s as the keys of the executions, want [[1 2 21] [21]]", got)
 	}
 }
 
-// TestKeyErrors_Outcomes: what each key gets, for each form that the error of fn can
+// TestKeyErrors_Outcomes: the result of each key, for each form that the error of fn can
 // have. The keys are a, with a value; b, with a value and an error; c, with an error
-// alone; and d, with neither. The queued form gets each of them alone, and the same.
+// alone; and d, with neither. The queued form loads each of them alone, with the same
+// results.
 func TestKeyErrors_Outcomes(t *testing.T) {
 	values := map[string]int{"a": 1, "b": 2, "z": 26}
 	b, c := errors.New("b failed"), errors.New("c failed")
@@ -108,7 +109,7 @@ func TestKeyErrors_Outcomes(t *testing.T) {
 				var calls atomic.Int32
 				many, _ := goMulti(t.Context(), &g, func(ctx context.Context, keys []string) (map[string]int, error) {
 					if calls.Add(1); len(keys) != 1 {
-						t.Errorf("fn got %q, want one queued key", keys)
+						t.Errorf("fn: got %q, want one queued key", keys)
 					}
 					return values, tt.err
 				}, "a", "b", "c", "d")
@@ -124,7 +125,7 @@ func TestKeyErrors_Outcomes(t *testing.T) {
 	}
 }
 
-// An asError is found by its method As.
+// An asError is found by its As method.
 type asError struct{ keyErrors }
 
 func (e asError) Error() string { return "as" }
@@ -137,8 +138,8 @@ func (e asError) As(target any) bool {
 	return ok
 }
 
-// TestKeyErrors_Followers: calls of every form that joined a key get what the key gets;
-// the errors of other keys do not reach them.
+// TestKeyErrors_Followers: calls of every form that joined a key get the result of that
+// key; the errors of other keys do not reach them.
 func TestKeyErrors_Followers(t *testing.T) {
 	for _, f := range kit.Joining {
 		t.Run(f.Name, func(t *testing.T) {
@@ -166,8 +167,8 @@ func TestKeyErrors_Followers(t *testing.T) {
 	}
 }
 
-// TestKeyErrors_Clone: values beside an error are cloned like those without; those of
-// absent keys are not.
+// TestKeyErrors_Clone: values beside an error are cloned like those without; the zero
+// values of absent keys are not.
 func TestKeyErrors_Clone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: coalesce.Forever, Clone: func(v int) int { return v + 100 }}
@@ -186,8 +187,8 @@ func TestKeyErrors_Clone(t *testing.T) {
 	})
 }
 
-// TestKeyErrors_Linger: a key with an error of its own drops what lingered for it, like
-// any failure, and what its value lacks does not linger; forgotten keys do not either.
+// TestKeyErrors_Linger: a key with an error of its own drops its lingering outcome, like
+// any failure. Keys without a value do not linger, nor do forgotten keys.
 func TestKeyErrors_Linger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: lingering}
@@ -206,8 +207,8 @@ func TestKeyErrors_Linger(t *testing.T) {
 	})
 }
 
-// TestKeyErrors_MaxAge: a key that another call has taken over gets its own error from
-// the first execution all the same, for those who had joined it.
+// TestKeyErrors_MaxAge: a key that another call has taken over still gets its own error
+// from the first execution, for the calls that had joined that.
 func TestKeyErrors_MaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{MaxAge: time.Minute}
@@ -224,9 +225,9 @@ func TestKeyErrors_MaxAge(t *testing.T) {
 	})
 }
 
-// TestKeyErrors_Abandoned: of a batch that all callers of most keys have left, the one
-// who stayed gets the error of that key, and those who left that of their contexts. When
-// all have left, calls that were queued behind load their keys anew.
+// TestKeyErrors_Abandoned: if all callers of most keys of a batch have left, the caller
+// that stayed gets the error of its key, and the others the errors of their contexts.
+// When all have left, calls that were queued behind load their keys anew.
 func TestKeyErrors_Abandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -277,8 +278,8 @@ func TestKeyErrors_Shutdown(t *testing.T) {
 	})
 }
 
-// TestKeyErrors_NaN: a KeyErrors may hold NaN, but like a value for it, that error
-// cannot be found: the key gets ErrAbsent. An error of all keys is also NaN's.
+// TestKeyErrors_NaN: a KeyErrors may hold NaN, but an error for it cannot be found, like
+// a value: the key gets ErrAbsent. An error of all keys is also the error of NaN.
 func TestKeyErrors_NaN(t *testing.T) {
 	nan := math.NaN()
 	whole := fmt.Errorf("all: %w", coalesce.KeyErrors[float64]{})
@@ -340,7 +341,8 @@ func TestKeyErrors_Finish(t *testing.T) {
 	})
 }
 
-// TestKeyErrors_OtherForms: for the other forms of call it is an error like any other.
+// TestKeyErrors_OtherForms: for the other forms of call, a KeyErrors is an error like any
+// other.
 func TestKeyErrors_OtherForms(t *testing.T) {
 	for _, f := range kit.Forms[:5] {
 		var g kit.Group
@@ -357,7 +359,7 @@ func TestKeyErrors_OtherForms(t *testing.T) {
 	}
 }
 
-// A hostileError runs code when errors.As looks at it.
+// A hostileError runs code when errors.As examines it.
 type hostileError struct {
 	unwrap func() error
 	as     func(any) bool
@@ -367,7 +369,7 @@ func (e *hostileError) Error() string  { return "hostile" }
 func (e *hostileError) Unwrap() error  { return e.unwrap() }
 func (e *hostileError) As(to any) bool { return e.as(to) }
 
-// hostile returns an error that runs code when it is unwrapped, and wraps none.
+// hostile returns an error that runs code when it is unwrapped, and that wraps none.
 func hostile(code func()) *hostileError {
 	return &hostileError{
 		unwrap: func() error { code(); return nil },
@@ -375,9 +377,9 @@ func hostile(code func()) *hostileError {
 	}
 }
 
-// TestKeyErrors_LookedAtAsAPartOfFn: a method of the error that panics or exits does so
-// for fn: all keys get that, and are usable at once. It may call the group, and holds no
-// lock: other keys, and Flights, are not held up.
+// TestKeyErrors_LookedAtAsAPartOfFn: if a method of the error panics or exits, so does
+// fn: all keys get that result, and are usable at once. The method may call the group,
+// and runs outside all locks: other keys, and Flights, are not held up.
 func TestKeyErrors_LookedAtAsAPartOfFn(t *testing.T) {
 	for name, code := range map[string]func(){"panics": func() { panic(kit.ErrTest) }, "exits": runtime.Goexit} {
 		for method, err := range map[string]error{
@@ -421,7 +423,7 @@ func testHostileError(t *testing.T, err error, panics, queued bool) {
 		}
 	}
 	if panics && follower.Panic == nil || !panics && follower.Err != coalesce.ErrGoexit {
-		t.Errorf("follower: got %+v, want that of fn", follower)
+		t.Errorf("follower: got %+v, want the result of fn", follower)
 	}
 	wantResults(t, "afterwards", g.DoMulti(t.Context(), []string{"a", "b"}, loads(50)), results{"a": {Val: 50}, "b": {Val: 51}})
 }
@@ -455,7 +457,7 @@ func TestKeyErrors_LookedAtOutsideLocks(t *testing.T) {
 }
 
 // TestKeyErrors_Error: the text has the number of errors and the first of them in order,
-// each time, and no key.
+// the same each time, and no key.
 func TestKeyErrors_Error(t *testing.T) {
 	many := coalesce.KeyErrors[string]{}
 	for i := range 100 {

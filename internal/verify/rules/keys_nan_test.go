@@ -14,10 +14,11 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// TestG11_NaNWithEverything: with every option set, calls of all forms for a key that does
-// not equal itself have a flight each, whatever happens meanwhile. Their values are neither
-// cloned nor kept, and no call waits for another. The flights are found by ForgetFunc and
-// ForgetFlight; one that is held ends fn's context when it ends without a caller.
+// TestG11_NaNWithEverything: with every option set, calls of all forms for a key that
+// does not equal itself have a flight each, in spite of all other calls. Their values are
+// neither cloned nor kept, and no call waits for another. ForgetFunc and ForgetFlight
+// find the flights. A flight that is held ends fn's context if it finishes without a
+// caller.
 func TestG11_NaNWithEverything(t *testing.T) {
 	const flights = 7 // of six calls, two of them of a DoMulti
 	type nanGroup = coalesce.Group[float64, int]
@@ -25,23 +26,23 @@ func TestG11_NaNWithEverything(t *testing.T) {
 		"undisturbed": func(*testing.T, *nanGroup) {},
 		"ForgetFunc": func(t *testing.T, g *nanGroup) {
 			if n := g.ForgetFunc(kit.All); n != flights || g.Len() != 0 {
-				t.Errorf("%d keys were forgotten and %d are left, want %d and none", n, g.Len(), flights)
+				t.Errorf("got %d keys forgotten, Len %d, want %d, 0", n, g.Len(), flights)
 			}
 		},
 		"ForgetFlight": func(t *testing.T, g *nanGroup) {
 			for f := range g.Flights() {
 				if !g.ForgetFlight(f.ID) || g.ForgetFlight(f.ID) {
-					t.Errorf("%+v was not forgotten once", f)
+					t.Errorf("ForgetFlight of %+v: got a wrong answer, want true once", f)
 				}
 			}
 			if g.Len() != 0 {
-				t.Errorf("%d flights are left, want none", g.Len())
+				t.Errorf("got %d flights, want none", g.Len())
 			}
 		},
 		"the age is reached": func(t *testing.T, g *nanGroup) {
 			time.Sleep(2 * time.Hour)
 			if v, err := g.TryDo(math.NaN(), kit.Value(1)); v != 1 || err != nil {
-				t.Errorf("got %d, %v from TryDo", v, err)
+				t.Errorf("TryDo: got %d, %v, want 1, nil", v, err)
 			}
 		},
 		"Shutdown": func(t *testing.T, g *nanGroup) { go func() { _ = g.Shutdown(t.Context()) }() },
@@ -113,7 +114,7 @@ func TestG11_NaNWithEverything(t *testing.T) {
 				leave()
 				synctest.Wait()
 				if g.Len() != flights {
-					t.Errorf("%d flights, want %d", g.Len(), flights)
+					t.Errorf("got %d flights, want %d", g.Len(), flights)
 				}
 				happen(t, &g)
 				synctest.Wait()
@@ -127,13 +128,13 @@ func TestG11_NaNWithEverything(t *testing.T) {
 					later = 1
 				}
 				if st.Led != uint64(flights+later) || st.Joined+st.Lingered+st.Rejected+st.TakenOver+st.Lingering+st.Evicted+st.Abandoned != 0 || st.Left != 1 {
-					t.Errorf("got %+v", st)
+					t.Errorf("got %+v, want %d led, 1 left and nothing else", st, flights+later)
 				}
 				mu.Lock()
 				defer mu.Unlock()
 				// There is one Start for a batch.
 				if heard["start"] != flights-1+later || heard["finish"] != flights+later || heard["leave"] != 1 || heard["join"]+heard["receive"] != 0 {
-					t.Errorf("got the hooks %v", heard)
+					t.Errorf("got the hooks %v, want %d starts, %d finishes and 1 leave", heard, flights-1+later, flights+later)
 				}
 				if err := storm.AtRest(&g); err != nil {
 					t.Error(err)
@@ -143,8 +144,8 @@ func TestG11_NaNWithEverything(t *testing.T) {
 	}
 }
 
-// TestG11_UnhashableBehindNaN: the comparison of such a key with itself stops
-// at the NaN; it panics all the same, with a custom Hash too.
+// TestG11_UnhashableBehindNaN: the comparison of such a key with itself stops at the NaN;
+// the key still panics, also with a custom Hash.
 func TestG11_UnhashableBehindNaN(t *testing.T) {
 	type key struct {
 		f float64
@@ -154,7 +155,7 @@ func TestG11_UnhashableBehindNaN(t *testing.T) {
 		g := coalesce.Group[key, int]{Hash: hash}
 		r, _ := panicOf(func() { g.Do(key{math.NaN(), []int{1}}, kit.Value(1)) }).(error)
 		if r == nil || !strings.Contains(r.Error(), "[]int") {
-			t.Errorf("%s hash: %v", name, r)
+			t.Errorf("%s hash: got the panic %v, want one that names []int", name, r)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds how keys look in a DeadlockError and in the log of a panic.
+// This file holds the text of keys in a DeadlockError and in the log of a panic.
 
 type (
 	secretString    struct{ user, token string }
@@ -56,7 +56,7 @@ func logText(t *testing.T, key any) (text string) {
 	})
 	var line struct{ Level, Key, Panic, Stack string }
 	if err := json.Unmarshal(log.Bytes(), &line); err != nil {
-		t.Fatalf("%v: %s", err, &log)
+		t.Fatalf("got %v for the log %s, want valid JSON", err, &log)
 	}
 	if line.Level != "ERROR" || line.Panic != "x" || !strings.Contains(line.Stack, "keytext_test.go") {
 		t.Errorf("got the log %s, want the panic with its stack", &log)
@@ -64,8 +64,8 @@ func logText(t *testing.T, key any) (text string) {
 	return line.Key
 }
 
-// TestG10_KeyTexts: both in the log and in a DeadlockError, a key is what fmt.Print shows,
-// cut at 256 bytes, at the end of a character.
+// TestG10_KeyTexts: in the log and in a DeadlockError, the text of a key is that of
+// fmt.Print, cut at 256 bytes, at the end of a character.
 func TestG10_KeyTexts(t *testing.T) {
 	const limit = 256
 	long := strings.Repeat("k", 1<<20)
@@ -109,8 +109,8 @@ func TestG10_KeyTexts(t *testing.T) {
 	}
 }
 
-// TestG10_KeyTextsInvalid: a key that is no text is cut nevertheless, and what is cut was
-// no more valid than the key.
+// TestG10_KeyTextsInvalid: a key that is not valid UTF-8 is cut as well; the part that is
+// left is no more valid than the key.
 func TestG10_KeyTextsInvalid(t *testing.T) {
 	for _, char := range []string{"\x80", "\xff", "\xe2", "\xe2\x86", "\xf0\x9f\x90"} {
 		key := strings.Repeat(char, 1000)
@@ -126,8 +126,8 @@ func TestG10_KeyTextsInvalid(t *testing.T) {
 	}
 }
 
-// TestG10_KeyTextExits: a key whose method exits the goroutine does not keep the panic
-// from being logged, nor the callers from their results.
+// TestG10_KeyTextExits: a key whose method exits the goroutine keeps neither the panic
+// from the log nor the results from the callers.
 func TestG10_KeyTextExits(t *testing.T) {
 	if got, want := logText(t, exitingKey{"ape"}), "(no text: a method of the key panicked or exited)"; got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -17,8 +17,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// TestMaxWaiters_Exact: of thirty calls of each form, whatever led, exactly as
-// many follow as may, and the others are told at once.
+// TestMaxWaiters_Exact: of thirty calls of each form, exactly as many follow as may,
+// whichever form leads, and the others are refused at once.
 func TestMaxWaiters_Exact(t *testing.T) {
 	for _, lead := range kit.Forms {
 		for _, follow := range kit.Joining {
@@ -41,25 +41,25 @@ func TestMaxWaiters_Exact(t *testing.T) {
 						if kit.IsDone(done[i]) {
 							refused++
 							if a.Err != coalesce.ErrSaturated || a.V != 0 || a.Shared {
-								t.Errorf("refused: %+v", a)
+								t.Errorf("refused: got %+v, want %v", a, coalesce.ErrSaturated)
 							}
 						}
 					}
 					if n := kit.WaitersOf(&g, "k"); refused != 20 || n != 10 {
-						t.Errorf("%d refused, %d wait", refused, n)
+						t.Errorf("got %d refused and %d waiting, want 20 and 10", refused, n)
 					}
 					close(h.Release)
 					synctest.Wait()
 					for _, a := range calls {
 						if a.Err == nil && (a.V != 1 || !a.Shared) {
-							t.Errorf("follower: %+v", a)
+							t.Errorf("follower: got %+v, want 1, shared", a)
 						}
 					}
 					if leader.V != 1 || leader.Err != nil {
-						t.Errorf("leader: %+v", leader)
+						t.Errorf("leader: got %+v, want 1", leader)
 					}
 					if st := g.Stats(); st.Led != 1 || st.Joined != 10 || st.Rejected != 20 {
-						t.Errorf("%+v", st)
+						t.Errorf("got %+v, want 1 led, 10 joined, 20 rejected", st)
 					}
 				})
 			})
@@ -67,7 +67,7 @@ func TestMaxWaiters_Exact(t *testing.T) {
 	}
 }
 
-// TestMaxWaiters_RoomIsMade: by a caller that leaves, and no more than that.
+// TestMaxWaiters_RoomIsMade: a caller that leaves makes room for one other.
 func TestMaxWaiters_RoomIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{MaxWaiters: 1}
@@ -77,20 +77,20 @@ func TestMaxWaiters_RoomIsMade(t *testing.T) {
 			first, _ := kit.Go(ctx, kit.Forms[2], &g, "k", kit.CtxValue(0))
 			synctest.Wait()
 			if _, _, err := g.Do("k", kit.Value(0)); err != coalesce.ErrSaturated {
-				t.Fatalf("second: %v", err)
+				t.Fatalf("second: got %v, want %v", err, coalesce.ErrSaturated)
 			}
 			cancel()
 			synctest.Wait()
 			if first.Err != context.Canceled {
-				t.Fatalf("first: %+v", first)
+				t.Fatalf("first: got %+v, want %v", first, context.Canceled)
 			}
 		}
 		close(h.Release)
 	})
 }
 
-// TestMaxWaiters_SuccessorCountsApart: a queued flight takes one call to lead
-// it and as many waiters as any other, whatever the one before it has.
+// TestMaxWaiters_SuccessorCountsApart: a queued flight takes one call to lead it and as
+// many waiters as any other, however many the flight before it has.
 func TestMaxWaiters_SuccessorCountsApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{MaxWaiters: 2}
@@ -107,26 +107,26 @@ func TestMaxWaiters_SuccessorCountsApart(t *testing.T) {
 		}
 		for _, f := range kit.Forms {
 			if a := f.Call(t.Context(), &g, "k", kit.CtxValue(0)); a.Err != coalesce.ErrSaturated {
-				t.Errorf("%s: %+v", f.Name, a)
+				t.Errorf("%s: got %+v, want %v", f.Name, a, coalesce.ErrSaturated)
 			}
 		}
 		close(h.Release)
 		synctest.Wait()
 		for _, a := range followers {
 			if a.V != 1 || a.Err != nil {
-				t.Errorf("follower: %+v", a)
+				t.Errorf("follower: got %+v, want 1", a)
 			}
 		}
 		for _, a := range queue {
 			if a.V != 2 || a.Err != nil {
-				t.Errorf("queued: %+v", a)
+				t.Errorf("queued: got %+v, want 2", a)
 			}
 		}
 	})
 }
 
-// TestMaxWaiters_Storm: never more wait than may, in a crowd that comes and
-// goes.
+// TestMaxWaiters_Storm: there are never more waiters than allowed, in a crowd that comes
+// and goes.
 func TestMaxWaiters_Storm(t *testing.T) {
 	const limit = 3
 	g := kit.Group{MaxWaiters: limit}
@@ -136,7 +136,7 @@ func TestMaxWaiters_Storm(t *testing.T) {
 		for {
 			for f := range g.Flights() {
 				if f.State == coalesce.StateRunning && f.Waiters > limit {
-					t.Errorf("%+v", f)
+					t.Errorf("got %+v, want at most %d waiters", f, limit)
 				}
 			}
 			select {
@@ -168,16 +168,16 @@ func TestMaxWaiters_Storm(t *testing.T) {
 	watch.Wait()
 	st := g.Stats()
 	if st.Calls != 8000 || st.Rejected != uint64(saturated.Load()) {
-		t.Errorf("%+v, %d saturated", st, saturated.Load())
+		t.Errorf("got %+v with %d saturated calls, want 8000 calls, as many rejected", st, saturated.Load())
 	}
 	if !kit.Eventually(func() bool { return g.Len() == 0 }) { // an abandoned flight may still run
-		t.Error("the key is in flight")
+		t.Error("got a key in flight, want none")
 	}
 }
 
-// TestMaxAge_OneTakeoverPerAge: a call a second for two minutes, with fns that
-// never end on their own: one of them takes over each ten seconds, the others
-// join the newest, and each flight answers its own callers in the end.
+// TestMaxAge_OneTakeoverPerAge: one call a second for two minutes, with fns that do not
+// end: one call takes over every ten seconds, the others join the newest flight, and each
+// flight answers its own callers in the end.
 func TestMaxAge_OneTakeoverPerAge(t *testing.T) {
 	for _, f := range kit.Joining {
 		t.Run(f.Name, func(t *testing.T) {
@@ -201,25 +201,25 @@ func TestMaxAge_OneTakeoverPerAge(t *testing.T) {
 					time.Sleep(time.Second)
 				}
 				if st := g.Stats(); runs != 12 || st.TakenOver != 11 || st.Forgotten != 0 || g.Len() != 1 {
-					t.Errorf("%d executions, Len %d, %+v", runs, g.Len(), st)
+					t.Errorf("got %d executions, Len %d, %+v, want 12, 1 and 11 takeovers", runs, g.Len(), st)
 				}
 				close(release)
 				synctest.Wait()
 				for i, a := range calls {
 					if a.V != i/10+1 || a.Err != nil || !a.Shared {
-						t.Errorf("call %d: %+v", i, a)
+						t.Errorf("call %d: got %+v, want %d, shared", i, a, i/10+1)
 					}
 				}
 				if g.Len() != 0 {
-					t.Errorf("Len = %d", g.Len())
+					t.Errorf("got Len %d, want 0", g.Len())
 				}
 			})
 		})
 	}
 }
 
-// TestMaxAge_ReleasesQueue: calls that queue behind a stuck flight, abandoned
-// or not, are let go when it reaches that age, though no further call comes.
+// TestMaxAge_ReleasesQueue: calls that queue behind a stuck flight, abandoned or not,
+// start when it reaches that age, even if no further call comes.
 func TestMaxAge_ReleasesQueue(t *testing.T) {
 	for _, abandoned := range []bool{false, true} {
 		for _, f := range kit.Forms {
@@ -246,11 +246,11 @@ func TestMaxAge_ReleasesQueue(t *testing.T) {
 					synctest.Wait()
 					for _, a := range []*kit.Answer{a, b} {
 						if a.V != 2 || a.Err != nil || !a.Shared || a.At.Sub(start) != time.Minute {
-							t.Errorf("%+v after %v", a, a.At.Sub(start))
+							t.Errorf("got %+v after %v, want 2, shared, after 1m", a, a.At.Sub(start))
 						}
 					}
 					if st := g.Stats(); st.TakenOver != 1 || g.Len() != 0 {
-						t.Errorf("%+v, Len %d", st, g.Len())
+						t.Errorf("got %+v, Len %d, want 1 takeover, 0", st, g.Len())
 					}
 					close(h.Release)
 				})
@@ -259,7 +259,7 @@ func TestMaxAge_ReleasesQueue(t *testing.T) {
 	}
 }
 
-// TestMaxAge_ChainOfQueues: each of a row of stuck flights holds up the next for
+// TestMaxAge_ChainOfQueues: each of a chain of stuck flights holds up the next one for
 // its own age, counted from its start.
 func TestMaxAge_ChainOfQueues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -279,15 +279,14 @@ func TestMaxAge_ChainOfQueues(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if want := [3]time.Duration{30 * time.Second, 90 * time.Second, 150 * time.Second}; at != want {
-			t.Errorf("started after %v, want %v", at, want)
+			t.Errorf("got starts after %v, want %v", at, want)
 		}
 		close(h.Release)
 	})
 }
 
-// TestMaxAge_QueueBehindPromoted: what is queued behind a flight that was
-// promoted, and whose leader takes its time, waits for the whole age of that
-// flight, counted from its start.
+// TestMaxAge_QueueBehindPromoted: a call that is queued behind a promoted flight whose
+// leader takes its time waits for the whole age of that flight, counted from its start.
 func TestMaxAge_QueueBehindPromoted(t *testing.T) {
 	for _, late := range []time.Duration{1, 50 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -301,7 +300,7 @@ func TestMaxAge_QueueBehindPromoted(t *testing.T) {
 			kit.Go(slow, kit.Forms[2], &g, "k", stuck.CtxFn(2))
 			synctest.Wait()
 			slow.Strange.Store(true)
-			close(old.Release) // the call is picked, and asks its context
+			close(old.Release) // the call gets its turn, and asks its context
 			synctest.Wait()
 			next, _ := kit.Go(base, kit.Forms[4], &g, "k", kit.CtxValue(3))
 			time.Sleep(late)
@@ -310,15 +309,15 @@ func TestMaxAge_QueueBehindPromoted(t *testing.T) {
 			time.Sleep(time.Hour)
 			synctest.Wait()
 			if next.V != 3 || next.At.Sub(start) != time.Minute {
-				t.Errorf("%+v after %v, where the leader started %v late", next, next.At.Sub(start), late)
+				t.Errorf("got %+v after %v, want 3 after 1m; the leader started %v late", next, next.At.Sub(start), late)
 			}
 			close(stuck.Release)
 		})
 	}
 }
 
-// TestMaxAge_QueueThatLeaves: when all who were queued have left, no timer is
-// left and nothing is taken over.
+// TestMaxAge_QueueThatLeaves: when all queued calls have left, no timer is left and
+// nothing is taken over.
 func TestMaxAge_QueueThatLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{MaxAge: time.Minute}
@@ -326,19 +325,19 @@ func TestMaxAge_QueueThatLeaves(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, _, err := g.DoFresh(ctx, "k", kit.CtxValue(0)); err != context.DeadlineExceeded {
-			t.Error(err)
+			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if st := g.Stats(); st.TakenOver != 0 || g.Len() != 1 {
-			t.Errorf("%+v", st)
+			t.Errorf("got %+v, Len %d, want no takeover, 1", st, g.Len())
 		}
 		close(h.Release)
 	})
 }
 
-// TestMaxAge_SameInstant: calls that come in the very instant in which a queue
-// is let go are answered, and so is the queue.
+// TestMaxAge_SameInstant: calls that come in the very instant in which a queue is
+// released are answered, and so is the queue.
 func TestMaxAge_SameInstant(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
@@ -367,7 +366,7 @@ func TestMaxAge_SameInstant(t *testing.T) {
 			synctest.Wait()
 			for i, a := range calls {
 				if a.V != 2 || a.Err != nil {
-					t.Errorf("call %d: %+v", i, a)
+					t.Errorf("call %d: got %+v, want 2", i, a)
 				}
 			}
 			close(h.Release)
@@ -375,8 +374,8 @@ func TestMaxAge_SameInstant(t *testing.T) {
 	}
 }
 
-// TestMaxAge_QueueLeavesNothing: what was queued for a long age can be collected
-// when it has left, not when that age has come (G12).
+// TestMaxAge_QueueLeavesNothing: a call that was queued for a long age can be collected
+// once it has left, not only at that age (G12).
 func TestMaxAge_QueueLeavesNothing(t *testing.T) {
 	g := coalesce.Group[*kit.Payload, int]{MaxAge: time.Hour}
 	key := func() weak.Pointer[kit.Payload] {
@@ -397,9 +396,9 @@ func TestMaxAge_QueueLeavesNothing(t *testing.T) {
 	runtime.KeepAlive(&g)
 }
 
-// TestLimits_Misuse: a number that cannot be served panics at first use, whatever call that
-// is, and at each use after it. The panic can be recovered, and names the field, the
-// number and the limit.
+// TestLimits_Misuse: a number that cannot be served panics at first use, in every call,
+// and at each use after it. The panic can be recovered, and names the field, the number
+// and the limit.
 func TestLimits_Misuse(t *testing.T) {
 	uses := map[string]func(g *kit.Group){
 		"Do":       func(g *kit.Group) { g.Do("k", kit.Value(1)) },
@@ -459,7 +458,7 @@ func TestLimits_Misuse(t *testing.T) {
 }
 
 // TestLimits_Greatest: the greatest numbers that can be set are served. They overflow no
-// sum with a time: what they limit goes on for ever.
+// sum with a time: such a limit is never reached.
 func TestLimits_Greatest(t *testing.T) {
 	for name, config := range map[string]func(g *kit.Group){
 		"Shards":               func(g *kit.Group) { g.Shards = 1 << 20 },
@@ -500,16 +499,16 @@ func TestLimits_Greatest(t *testing.T) {
 					t.Errorf("got %d, %v, want %d", v, err, want)
 				}
 				if err := g.Shutdown(t.Context()); err != nil {
-					t.Errorf("Shutdown: %v", err)
+					t.Errorf("Shutdown: got %v, want nil", err)
 				}
 			})
 		})
 	}
 }
 
-// TestLimits_Storm: calls of all forms on two keys, with both limits on, random
-// fns, contexts that end, Forget and in the end Shutdown: everybody is answered,
-// MaxWaiters holds throughout, and nothing is left.
+// TestLimits_Storm: calls of all forms on two keys, with both limits on, random fns,
+// contexts that end, Forget and in the end Shutdown: all calls are answered, MaxWaiters
+// holds throughout, and nothing is left.
 func TestLimits_Storm(t *testing.T) {
 	kit.CaptureLog(t)
 	for seed := range uint64(40) {
@@ -539,7 +538,7 @@ func TestLimits_Storm(t *testing.T) {
 						return e.end()
 					})
 					if a.Err == nil && a.V != 5 && a.Panic == nil {
-						t.Errorf("%s: %+v", f.Name, a)
+						t.Errorf("%s: got %+v, want 5, an error or a panic", f.Name, a)
 					}
 				}()
 				time.Sleep(time.Duration(r.IntN(2000)) * time.Microsecond)
@@ -552,7 +551,7 @@ func TestLimits_Storm(t *testing.T) {
 						limit = 6 // one of them is to lead
 					}
 					if f.Waiters > limit {
-						t.Errorf("%+v", f)
+						t.Errorf("got %+v, want at most %d waiters", f, limit)
 					}
 				}
 			}
@@ -561,10 +560,10 @@ func TestLimits_Storm(t *testing.T) {
 			synctest.Wait()
 			st := g.Stats()
 			if answered.Load() != calls.Load() || int64(st.Calls) != calls.Load() || g.Len() != 0 {
-				t.Errorf("%d of %d answered, Len %d, %+v", answered.Load(), calls.Load(), g.Len(), st)
+				t.Errorf("got %d of %d answered, Len %d, %+v, want all, 0", answered.Load(), calls.Load(), g.Len(), st)
 			}
 			if st.TakenOver == 0 || st.Rejected == 0 || st.Left == 0 {
-				t.Errorf("nothing happened: %+v", st)
+				t.Errorf("got %+v, want takeovers, rejected calls and calls that left", st)
 			}
 		})
 	}

@@ -16,10 +16,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// errLinger is what an fn returns.
+// errLinger is the error of an fn that fails.
 var errLinger = errors.New("fn failed")
 
-// lingering is for how long successes linger in most of these tests.
+// lingering is the time for which successes linger in most of these tests.
 const lingering = time.Minute
 
 // TestLinger_Answers: a success answers each form but DoFresh for as long as it
@@ -32,7 +32,7 @@ func TestLinger_Answers(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				if v, shared, err := g.DoContext(ctx, "k", kit.CtxValue(1)); v != 1 || shared || err != nil {
-					t.Fatalf("leader: %d, %t, %v", v, shared, err)
+					t.Fatalf("leader: got %d, %t, %v, want 1, false, nil", v, shared, err)
 				}
 				time.Sleep(lingering - 1)
 				synctest.Wait()
@@ -44,10 +44,10 @@ func TestLinger_Answers(t *testing.T) {
 				a, done := kit.Go(ctx, form, &g, "k", kit.CtxValue(2))
 				<-done
 				if a.V != want.V || a.Shared != want.Shared || a.Err != nil {
-					t.Errorf("while it lingers: %+v", a)
+					t.Errorf("while it lingers: got %+v, want %+v", a, want)
 				}
 				if got := g.Stats(); got != st {
-					t.Errorf("%+v", got)
+					t.Errorf("got %+v, want %+v", got, st)
 				}
 				if form.Name == "DoFresh" {
 					return
@@ -57,25 +57,26 @@ func TestLinger_Answers(t *testing.T) {
 				a, done = kit.Go(ctx, form, &g, "k", kit.CtxValue(3))
 				<-done
 				if a.V != 3 || a.Shared || a.Err != nil {
-					t.Errorf("after: %+v", a)
+					t.Errorf("after: got %+v, want 3, not shared", a)
 				}
 			})
 		})
 	}
 }
 
-// TestLinger_TryDo: it is answered, too.
+// TestLinger_TryDo: a lingering success answers a TryDo.
 func TestLinger_TryDo(t *testing.T) {
 	g := kit.Group{Linger: coalesce.Forever}
 	if v, err := g.TryDo("k", kit.Value(1)); v != 1 || err != nil {
-		t.Errorf("first: %d, %v", v, err)
+		t.Errorf("first: got %d, %v, want 1, nil", v, err)
 	}
 	if v, err := g.TryDo("k", kit.Value(2)); v != 1 || err != nil {
-		t.Errorf("second: %d, %v", v, err)
+		t.Errorf("second: got %d, %v, want 1, nil", v, err)
 	}
 }
 
-// TestLinger_Forever: a keyed once that retries errors, from many goroutines.
+// TestLinger_Forever: a sync.Once for each key that retries after errors, from many
+// goroutines.
 func TestLinger_Forever(t *testing.T) {
 	g := coalesce.Group[int, int]{Linger: coalesce.Forever}
 	var runs [100]atomic.Int32
@@ -92,7 +93,7 @@ func TestLinger_Forever(t *testing.T) {
 					})
 					if err == nil {
 						if v != -k {
-							t.Errorf("%d: %d", k, v)
+							t.Errorf("%d: got %d, want %d", k, v, -k)
 						}
 						break
 					}
@@ -103,7 +104,7 @@ func TestLinger_Forever(t *testing.T) {
 	wg.Wait()
 	for k := range runs {
 		if n := runs[k].Load(); n != 3 {
-			t.Errorf("fn for %d ran %d times", k, n)
+			t.Errorf("fn for %d: got %d executions, want 3", k, n)
 		}
 	}
 }
@@ -124,30 +125,30 @@ func TestLinger_OnlySuccesses(t *testing.T) {
 		})
 		wg.Wait()
 		if st := g.Stats(); st.Lingered != 0 {
-			t.Errorf("%s: %+v", name, st)
+			t.Errorf("%s: got %+v, want none lingered", name, st)
 		}
 	}
 	nan := math.NaN()
 	for i := range 3 {
 		if v, _, err := g.Do(nan, func() (int, error) { return i, nil }); v != i || err != nil {
-			t.Errorf("NaN: %d, %v, want %d", v, err, i)
+			t.Errorf("NaN: got %d, %v, want %d, nil", v, err, i)
 		}
 	}
 	if v, _, err := g.Do(1, func() (int, error) { return 7, nil }); v != 7 || err != nil {
-		t.Errorf("after all: %d, %v", v, err)
+		t.Errorf("after all: got %d, %v, want 7, nil", v, err)
 	}
 	if st := g.Stats(); st.Lingered != 0 || st.Led != 7 {
-		t.Errorf("%+v", st)
+		t.Errorf("got %+v, want 7 led and none lingered", st)
 	}
 }
 
-// TestLinger_NotWhatNobodyMayHave: the success of a flight that was forgotten,
-// taken over, abandoned or that somebody queues behind does not linger.
-func TestLinger_NotWhatNobodyMayHave(t *testing.T) {
+// TestLinger_NotOfAReplacedFlight: the success of a flight does not linger if the flight
+// was forgotten, taken over or abandoned, or if a call is queued behind it.
+func TestLinger_NotOfAReplacedFlight(t *testing.T) {
 	tests := []struct {
 		name string
 		do   func(t *testing.T, g *kit.Group)
-		next int // what the next call gets; 0: what it returns itself
+		next int // the result of the next call; 0: its own fn's
 	}{
 		{"forgotten", func(t *testing.T, g *kit.Group) {
 			h := kit.Lead(t, g)
@@ -158,7 +159,7 @@ func TestLinger_NotWhatNobodyMayHave(t *testing.T) {
 			h := kit.Lead(t, g)
 			g.Forget("k")
 			if v, _, _ := g.Do("k", kit.Value(5)); v != 5 {
-				t.Errorf("replacement: %d", v)
+				t.Errorf("replacement: got %d, want 5", v)
 			}
 			close(h.Release)
 		}, 5},
@@ -167,7 +168,7 @@ func TestLinger_NotWhatNobodyMayHave(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 			if v, _, _ := g.Do("k", kit.Value(5)); v != 5 {
-				t.Errorf("takeover: %d", v)
+				t.Errorf("takeover: got %d, want 5", v)
 			}
 			close(h.Release)
 		}, 5},
@@ -183,7 +184,7 @@ func TestLinger_NotWhatNobodyMayHave(t *testing.T) {
 			close(h.Release)
 			<-h2.Started
 			if st := g.Stats(); st.Lingered != 0 {
-				t.Errorf("%+v", st)
+				t.Errorf("got %+v, want none lingered", st)
 			}
 			b, doneB := kit.Go(t.Context(), kit.Forms[0], g, "k", kit.CtxValue(0))
 			synctest.Wait()
@@ -191,7 +192,7 @@ func TestLinger_NotWhatNobodyMayHave(t *testing.T) {
 			<-done
 			<-doneB
 			if a.V != 6 || b.V != 6 {
-				t.Errorf("%+v, %+v", a, b)
+				t.Errorf("got %+v and %+v, want 6 for both", a, b)
 			}
 		}, 6},
 	}
@@ -206,15 +207,15 @@ func TestLinger_NotWhatNobodyMayHave(t *testing.T) {
 					want = 9
 				}
 				if v, _, err := g.Do("k", kit.Value(9)); v != want || err != nil {
-					t.Errorf("%d, %v, want %d", v, err, want)
+					t.Errorf("got %d, %v, want %d, nil", v, err, want)
 				}
 			})
 		})
 	}
 }
 
-// TestLinger_Fresh: while DoFresh runs, others are answered by what lingers; its
-// end drops that, and its success takes the place.
+// TestLinger_Fresh: while a DoFresh runs, the lingering success answers other calls; the
+// end of the DoFresh drops it, and a success of the DoFresh takes its place.
 func TestLinger_Fresh(t *testing.T) {
 	for _, end := range []error{nil, errLinger} {
 		synctest.Test(t, func(t *testing.T) {
@@ -227,26 +228,26 @@ func TestLinger_Fresh(t *testing.T) {
 			})
 			<-h.Started
 			if v, shared, err := g.Do("k", kit.Value(0)); v != 1 || !shared || err != nil {
-				t.Errorf("meanwhile: %d, %t, %v", v, shared, err)
+				t.Errorf("meanwhile: got %d, %t, %v, want 1, true, nil", v, shared, err)
 			}
 			close(h.Release)
 			<-done
 			if a.V != 2 || a.Err != end || a.Shared {
-				t.Errorf("DoFresh: %+v", a)
+				t.Errorf("DoFresh: got %+v, want 2, not shared, %v", a, end)
 			}
 			want := 2
 			if end != nil {
 				want = 3
 			}
 			if v, _, err := g.Do("k", kit.Value(3)); v != want || err != nil {
-				t.Errorf("then: %d, %v", v, err)
+				t.Errorf("then: got %d, %v, want %d, nil", v, err, want)
 			}
 		})
 	}
 }
 
-// TestLinger_TakenOver: when a DoFresh has returned, no call is answered by what
-// lingered before it, be its flight taken over by the next DoFresh.
+// TestLinger_TakenOver: after a DoFresh has returned, a success that lingered before it
+// answers no call, even if the next DoFresh has taken over its flight.
 func TestLinger_TakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: coalesce.Forever, MaxAge: time.Second}
@@ -263,12 +264,12 @@ func TestLinger_TakenOver(t *testing.T) {
 		close(h2.Release)
 		<-doneB
 		if a.V != 2 || b.V != 3 {
-			t.Errorf("DoFresh got %d, and a Do after it %d", a.V, b.V)
+			t.Errorf("got %d from DoFresh and %d from a later Do, want 2 and 3", a.V, b.V)
 		}
 	})
 }
 
-// TestLinger_Forget: it drops a success at once, and says so; an expired one is
+// TestLinger_Forget: it drops a success at once, and reports that; an expired success is
 // nothing to forget.
 func TestLinger_Forget(t *testing.T) {
 	for name, forget := range map[string]func(*kit.Group, string) bool{
@@ -280,27 +281,27 @@ func TestLinger_Forget(t *testing.T) {
 				g.Do("k", kit.Value(1))
 				g.Do("k", kit.Value(0))
 				if !forget(&g, "k") {
-					t.Error("nothing was dropped")
+					t.Error("got false, want true")
 				}
 				if got := forget(&g, "k"); got != (name == "ForgetUnshared") {
-					t.Errorf("second: %t", got)
+					t.Errorf("second: got %t, want %t", got, !got)
 				}
 				if v, _, _ := g.Do("k", kit.Value(2)); v != 2 {
-					t.Errorf("then: %d", v)
+					t.Errorf("then: got %d, want 2", v)
 				}
 				time.Sleep(lingering)
 				if got := forget(&g, "k"); got != (name == "ForgetUnshared") {
-					t.Errorf("expired: %t", got)
+					t.Errorf("expired: got %t, want %t", got, !got)
 				}
 				if st := g.Stats(); st.Forgotten != 1 || st.Led != 2 || st.Lingered != 1 {
-					t.Errorf("%+v", st)
+					t.Errorf("got %+v, want 1 forgotten, 2 led, 1 lingered", st)
 				}
 			})
 		})
 	}
 }
 
-// TestLinger_ForgetUnsharedKeeps: a flight that is shared.
+// TestLinger_ForgetUnsharedKeeps: ForgetUnshared does not forget a shared flight.
 func TestLinger_ForgetUnsharedKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: coalesce.Forever, MaxAge: time.Second}
@@ -313,13 +314,13 @@ func TestLinger_ForgetUnsharedKeeps(t *testing.T) {
 		time.Sleep(time.Second)
 		<-h2.Started // the successor, which two calls share
 		if g.ForgetUnshared("k") {
-			t.Error("forgotten")
+			t.Error("ForgetUnshared: got true, want false")
 		}
 		if !g.Forget("k") {
-			t.Error("not forgotten")
+			t.Error("Forget: got false, want true")
 		}
 		if v, _, _ := g.Do("k", kit.Value(4)); v != 4 {
-			t.Errorf("afresh: %d", v)
+			t.Errorf("a new flight: got %d, want 4", v)
 		}
 		close(h.Release)
 		close(h2.Release)
@@ -327,13 +328,13 @@ func TestLinger_ForgetUnsharedKeeps(t *testing.T) {
 		<-done2
 		<-done3
 		if v, _, _ := g.Do("k", kit.Value(0)); v != 4 {
-			t.Errorf("a forgotten one came back: %d", v)
+			t.Errorf("after the forgotten flight: got %d, want 4", v)
 		}
 	})
 }
 
-// TestLinger_ForgetRacesStore: what a flight returns that began before a Forget
-// cannot answer a call that came after it.
+// TestLinger_ForgetRacesStore: the result of a flight that began before a Forget cannot
+// answer a call that came after it.
 func TestLinger_ForgetRacesStore(t *testing.T) {
 	g := coalesce.Group[int, int64]{Linger: coalesce.Forever, Shards: 1}
 	var version atomic.Int64
@@ -355,14 +356,14 @@ func TestLinger_ForgetRacesStore(t *testing.T) {
 		want := version.Add(1)
 		g.Forget(1)
 		if v, _, _ := g.Do(1, func() (int64, error) { return version.Load(), nil }); v < want {
-			t.Fatalf("version %d after a Forget at version %d", v, want)
+			t.Fatalf("got version %d after a Forget at version %d, want it at least", v, want)
 		}
 	}
 	close(stop)
 	wg.Wait()
 }
 
-// TestLinger_Max: it is exact, and the oldest goes first.
+// TestLinger_Max: the limit is exact, and the oldest success is evicted first.
 func TestLinger_Max(t *testing.T) {
 	g := coalesce.Group[int, int]{Linger: coalesce.Forever, LingerMax: 3}
 	for k := range 5 {
@@ -370,24 +371,24 @@ func TestLinger_Max(t *testing.T) {
 	}
 	for _, k := range []int{2, 3, 4} {
 		if v, shared, _ := g.Do(k, func() (int, error) { return -1, nil }); v != k || !shared {
-			t.Errorf("%d does not linger: %d", k, v)
+			t.Errorf("%d: got %d, want its lingering value", k, v)
 		}
 	}
 	if _, shared, _ := g.Do(0, func() (int, error) { return 0, nil }); shared {
-		t.Error("0 lingers")
+		t.Error("0: got a lingering value, want none")
 	}
 	g.Forget(4)
-	g.Do(5, func() (int, error) { return 5, nil }) // there is room: nothing goes
+	g.Do(5, func() (int, error) { return 5, nil }) // there is room: none is evicted
 	if _, shared, _ := g.Do(3, func() (int, error) { return -1, nil }); !shared {
-		t.Error("3 does not linger any more")
+		t.Error("3: got no lingering value, want one")
 	}
 	if st := g.Stats(); st.Evicted != 3 || st.Lingered != 4 {
-		t.Errorf("%+v", st)
+		t.Errorf("got %+v, want 3 evicted, 4 lingered", st)
 	}
 }
 
-// TestLinger_Clone: the original stays in the group; everybody gets a clone,
-// the leader too, and a receiver.
+// TestLinger_Clone: the original stays in the group; each caller gets a clone, including
+// the leader and a receiver.
 func TestLinger_Clone(t *testing.T) {
 	for _, form := range kit.Forms {
 		g := coalesce.Group[string, *int]{
@@ -411,7 +412,7 @@ func TestLinger_Clone(t *testing.T) {
 				v, _, _ = g.DoContext(ctx, "k", fn)
 			}
 			if v == nil || seen[v] {
-				t.Errorf("%s: %p of %v", form.Name, v, seen)
+				t.Errorf("%s: got %p, want a clone that is none of %v", form.Name, v, seen)
 			}
 			seen[v] = true
 		}
@@ -419,7 +420,7 @@ func TestLinger_Clone(t *testing.T) {
 	}
 }
 
-// TestLinger_ClonePanics: that call alone is told.
+// TestLinger_ClonePanics: only the call that the clone was for gets the panic.
 func TestLinger_ClonePanics(t *testing.T) {
 	bad := false
 	g := kit.Group{Linger: coalesce.Forever, Clone: func(v int) int {
@@ -433,39 +434,39 @@ func TestLinger_ClonePanics(t *testing.T) {
 	r := <-g.DoChan(t.Context(), "k", kit.CtxValue(0))
 	var e *coalesce.PanicError
 	if !errors.As(r.Err, &e) || e.Value != "clone" {
-		t.Errorf("receiver: %+v", r)
+		t.Errorf("receiver: got %+v, want the panic of Clone", r)
 	}
 	func() {
 		defer func() {
 			if e, ok := recover().(*coalesce.PanicError); !ok || e.Value != "clone" {
-				t.Errorf("Do: %v", e)
+				t.Errorf("Do: got the panic %v, want that of Clone", e)
 			}
 		}()
 		g.Do("k", kit.Value(0))
 	}()
 	bad = false
 	if v, shared, err := g.Do("k", kit.Value(0)); v != 1 || !shared || err != nil {
-		t.Errorf("then: %d, %t, %v", v, shared, err)
+		t.Errorf("then: got %d, %t, %v, want 1, true, nil", v, shared, err)
 	}
 }
 
-// TestLinger_EndedContext: it is answered by its own error.
+// TestLinger_EndedContext: a call whose context has ended gets that context's error.
 func TestLinger_EndedContext(t *testing.T) {
 	g := kit.Group{Linger: coalesce.Forever}
 	g.Do("k", kit.Value(1))
 	if v, _, err := g.DoContext(kit.EndedContext, "k", kit.CtxValue(0)); v != 0 || err != context.Canceled {
-		t.Errorf("DoContext: %d, %v", v, err)
+		t.Errorf("DoContext: got %d, %v, want 0, %v", v, err, context.Canceled)
 	}
 	if r := <-g.DoChan(kit.EndedContext, "k", kit.CtxValue(0)); r.Val != 0 || r.Err != context.Canceled {
-		t.Errorf("DoChan: %+v", r)
+		t.Errorf("DoChan: got %+v, want 0, %v", r, context.Canceled)
 	}
 	if st := g.Stats(); st.EndedOnEntry != 2 || st.Lingered != 0 {
-		t.Errorf("%+v", st)
+		t.Errorf("got %+v, want 2 ended on entry, none lingered", st)
 	}
 }
 
-// TestLinger_Shutdown: it drops what lingers, and what finishes later does not
-// linger.
+// TestLinger_Shutdown: Shutdown drops all lingering outcomes, and a flight that finishes
+// later does not linger.
 func TestLinger_Shutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: coalesce.Forever}
@@ -480,15 +481,15 @@ func TestLinger_Shutdown(t *testing.T) {
 		}
 		for _, k := range []string{"k", "other"} {
 			if _, _, err := g.Do(k, kit.Value(0)); err != coalesce.ErrClosed {
-				t.Errorf("%s: %v", k, err)
+				t.Errorf("%s: got %v, want %v", k, err, coalesce.ErrClosed)
 			}
 		}
 	})
 }
 
-// TestLinger_NothingIsKept: when a success has expired, or was dropped, the
-// group does not refer to it any more, though nobody calls; nor does it refer,
-// while it lingers, to fn or to the leader's context.
+// TestLinger_NothingIsKept: when a success has expired, or was dropped, the group no
+// longer refers to it, even if no call comes; while it lingers, the group refers neither
+// to fn nor to the leader's context.
 func TestLinger_NothingIsKept(t *testing.T) {
 	type box struct{ _ [64]byte }
 	tests := map[string]struct {
@@ -528,15 +529,15 @@ func TestLinger_NothingIsKept(t *testing.T) {
 				return true
 			}
 			if !collected(wctx) {
-				t.Error("the context is kept")
+				t.Error("the context: got it kept, want it collected")
 			}
 			if !collected(wfn) {
-				t.Error("fn is kept")
+				t.Error("fn: got it kept, want it collected")
 			}
 			test.drop(&g, key)
 			key, val = nil, nil
 			if !collected(wkey) || !collected(wval) {
-				t.Error("the success is kept")
+				t.Error("the success: got it kept, want it collected")
 			}
 			runtime.KeepAlive(&g)
 		})
@@ -558,18 +559,18 @@ func TestLinger_GroupIsCollected(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Error("the group, or what lingered in it, is kept")
+	t.Error("the group or its lingering success: got it kept, want it collected")
 }
 
-// TestLinger_Bubbles: a group of a package's may be used in one bubble after
-// another and outside: each has a clock of its own, and a timer that is lost
-// with its bubble is made again.
+// TestLinger_Bubbles: a group in a package variable may be used in one bubble after
+// another and outside: each has a clock of its own, and a timer that is lost with its
+// bubble is made again.
 func TestLinger_Bubbles(t *testing.T) {
 	g := kit.Group{Linger: 50 * time.Millisecond}
 	use := func(t *testing.T) {
 		g.Do("k", kit.Value(1))
 		if _, shared, _ := g.Do("k", kit.Value(0)); !shared {
-			t.Error("it does not linger")
+			t.Error("got a new execution, want the lingering value")
 		}
 	}
 	for range 3 {
@@ -577,18 +578,18 @@ func TestLinger_Bubbles(t *testing.T) {
 			use(t)
 			time.Sleep(50 * time.Millisecond)
 			if v, shared, _ := g.Do("k", kit.Value(2)); v != 2 || shared {
-				t.Errorf("in a bubble: %d, %t", v, shared)
+				t.Errorf("in a bubble: got %d, %t, want 2, false", v, shared)
 			}
 		})
 		use(t)
 	}
 	time.Sleep(60 * time.Millisecond)
 	if v, shared, _ := g.Do("k", kit.Value(2)); v != 2 || shared {
-		t.Errorf("outside: %d, %t", v, shared)
+		t.Errorf("outside: got %d, %t, want 2, false", v, shared)
 	}
 }
 
-// TestLinger_Misuse: what makes no sense panics at first use.
+// TestLinger_Misuse: settings that make no sense panic at first use.
 func TestLinger_Misuse(t *testing.T) {
 	for want, g := range map[string]*kit.Group{
 		"coalesce: Group.Linger is -1, and must not be negative":    {Linger: -1},
@@ -597,7 +598,7 @@ func TestLinger_Misuse(t *testing.T) {
 		func() {
 			defer func() {
 				if got := recover(); got != want {
-					t.Errorf("%v, want %s", got, want)
+					t.Errorf("got the panic %v, want %s", got, want)
 				}
 			}()
 			g.Len()

@@ -15,14 +15,15 @@ import (
 
 // This file holds LingerFor for the keys of a batch.
 
-// An asking is what LingerFor was asked about.
+// An asking is a call of LingerFor: its arguments.
 type asking struct {
 	v   int
 	err error
 }
 
-// TestLingerFor_DoMulti: it is asked once for each key, with what its callers get, and
-// before any of these get it. Values, the errors of single keys and absence linger.
+// TestLingerFor_DoMulti: it is called once for each key, with the result of the key's
+// callers, before any of these get it. Values, the errors of single keys and absence
+// linger.
 func TestLingerFor_DoMulti(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked []asking
@@ -42,18 +43,18 @@ func TestLingerFor_DoMulti(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if kit.IsDone(done) || kit.IsDone(doneA) || g.Len() != 4 {
-			t.Errorf("a call is answered, or a flight has finished, before the last key was asked for")
+			t.Errorf("got answered %v and %v, Len %d, want no answer and 4 before LingerFor was called for the last key", kit.IsDone(done), kit.IsDone(doneA), g.Len())
 		}
 		close(last)
 		<-done
 		<-doneA
 		if want := []asking{{1, nil}, {2, errLinger}, {3, nil}, {0, coalesce.ErrAbsent}}; !slices.Equal(asked, want) {
-			t.Errorf("asked about %v, want %v", asked, want)
+			t.Errorf("got LingerFor called with %v, want %v", asked, want)
 		}
 		want := results{"a": {Val: 1, Shared: true}, "b": {Val: 2, Err: errLinger}, "c": {Val: 3}, "d": {Err: coalesce.ErrAbsent}}
 		wantResults(t, "first", many.results, want)
 		if a.V != 1 {
-			t.Errorf("the follower got %+v, want 1", *a)
+			t.Errorf("the follower: got %+v, want 1", *a)
 		}
 		for key, r := range want {
 			r.Shared = true
@@ -62,10 +63,10 @@ func TestLingerFor_DoMulti(t *testing.T) {
 		again := g.DoMulti(t.Context(), []string{"a", "b", "c", "d"}, loads(90))
 		wantResults(t, "second", again, want)
 		if v, shared, err := g.Do("d", kit.Value(1)); v != 0 || !shared || err != coalesce.ErrAbsent {
-			t.Errorf("Do of an absent key: got %d, %t, %v", v, shared, err)
+			t.Errorf("Do of an absent key: got %d, %t, %v, want 0, true, %v", v, shared, err, coalesce.ErrAbsent)
 		}
 		if len(asked) != 4 {
-			t.Errorf("asked %d times, want 4", len(asked))
+			t.Errorf("got %d calls of LingerFor, want 4", len(asked))
 		}
 	})
 }
@@ -98,8 +99,8 @@ func TestLingerFor_AbsentIsNotCloned(t *testing.T) {
 	}
 }
 
-// TestLingerFor_DoMultiError: an error of all keys lingers for each of them, with the values
-// that the map holds.
+// TestLingerFor_DoMultiError: an error of all keys lingers for each of them, with the
+// values in the map.
 func TestLingerFor_DoMultiError(t *testing.T) {
 	g := kit.Group{LingerFor: livesFor(0, 3600)}
 	for i := range 2 {
@@ -110,8 +111,8 @@ func TestLingerFor_DoMultiError(t *testing.T) {
 	}
 }
 
-// TestLingerFor_DoMultiEnds: if it panics or exits for one key, it has for all, and for none
-// an outcome lingers.
+// TestLingerFor_DoMultiEnds: if it panics or exits for one key, that holds for all keys,
+// and no outcome lingers.
 func TestLingerFor_DoMultiEnds(t *testing.T) {
 	logToNowhere(t)
 	for _, goexit := range []bool{false, true} {
@@ -127,16 +128,16 @@ func TestLingerFor_DoMultiEnds(t *testing.T) {
 		for key, r := range g.DoMulti(t.Context(), []string{"a", "b", "c"}, loads(1)) {
 			var e *coalesce.PanicError
 			if r.Val != 0 || goexit && r.Err != coalesce.ErrGoexit || !goexit && (!errors.As(r.Err, &e) || e.Value != "LingerFor") {
-				t.Errorf("Goexit %t, %s: got %+v", goexit, key, r)
+				t.Errorf("Goexit %t, %s: got %+v, want 0 and the panic or %v", goexit, key, r, coalesce.ErrGoexit)
 			}
 		}
 		if st := g.Stats(); st.Lingering != 0 || st.Panics+st.Goexits != 3 {
-			t.Errorf("Goexit %t: %d linger, want none; %d panics and %d Goexits, want 3", goexit, st.Lingering, st.Panics, st.Goexits)
+			t.Errorf("Goexit %t: got %d lingering, %d panics, %d Goexits, want none and 3 in all", goexit, st.Lingering, st.Panics, st.Goexits)
 		}
 	}
 }
 
-// TestLingerFor_QueuedKey: absence lingers also if fn is called for one queued key.
+// TestLingerFor_QueuedKey: absence also lingers if fn is called for one queued key.
 func TestLingerFor_QueuedKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{LingerFor: livesFor(60, 60)}

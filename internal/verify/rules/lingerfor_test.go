@@ -18,9 +18,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds how long LingerFor lets an outcome linger.
+// This file holds the time for which LingerFor lets an outcome linger.
 
-// livesFor returns a LingerFor: so many seconds for a value, and so many for an error.
+// livesFor returns a LingerFor that returns value seconds for a value, and failure
+// seconds for an error.
 func livesFor(value, failure int) func(int, error) time.Duration {
 	return func(_ int, err error) time.Duration {
 		if err != nil {
@@ -36,7 +37,7 @@ func returning(v int, err error) func(context.Context) (int, error) {
 }
 
 // TestLingerFor_Answers: an outcome answers each form but DoFresh with its value and its
-// error, for as long as LingerFor has said, and not a nanosecond longer.
+// error, for the time that LingerFor returned, and not a nanosecond longer.
 func TestLingerFor_Answers(t *testing.T) {
 	for _, form := range kit.Forms {
 		for _, end := range []error{nil, errLinger} {
@@ -73,7 +74,7 @@ func TestLingerFor_Answers(t *testing.T) {
 	}
 }
 
-// TestLingerFor_TryDo: it returns the error that lingers.
+// TestLingerFor_TryDo: it returns the lingering error.
 func TestLingerFor_TryDo(t *testing.T) {
 	g := kit.Group{LingerFor: livesFor(0, 1)}
 	for range 2 {
@@ -86,8 +87,8 @@ func TestLingerFor_TryDo(t *testing.T) {
 	}
 }
 
-// TestLingerFor_FailureHoldsOffOthers: of a hundred calls in one second one runs its fn and
-// the rest get its error; of those in the next second, one more does.
+// TestLingerFor_FailureHoldsOffOthers: of a hundred calls in one second one runs its fn
+// and the others get its error; in the next second, one more runs.
 func TestLingerFor_FailureHoldsOffOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{LingerFor: livesFor(60, 1)}
@@ -101,14 +102,14 @@ func TestLingerFor_FailureHoldsOffOthers(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 			if runs != second {
-				t.Errorf("got %d executions in %d seconds", runs, second)
+				t.Errorf("got %d executions in %d seconds, want one in each", runs, second)
 			}
 		}
 	})
 }
 
 // TestLingerFor_ExpiryIsInTheValue: a hundred callers that come when a token has expired
-// are one execution.
+// share one execution.
 func TestLingerFor_ExpiryIsInTheValue(t *testing.T) {
 	type token struct{ expires time.Time }
 	synctest.Test(t, func(t *testing.T) {
@@ -127,7 +128,7 @@ func TestLingerFor_ExpiryIsInTheValue(t *testing.T) {
 				wg.Go(func() {
 					tok, _, err := g.DoContext(t.Context(), "k", load)
 					if left := time.Until(tok.expires); left < 10*time.Second || err != nil {
-						t.Errorf("got a token with %v left, %v", left, err)
+						t.Errorf("got a token with %v left, %v, want 10s at least, nil", left, err)
 					}
 				})
 			}
@@ -140,8 +141,8 @@ func TestLingerFor_ExpiryIsInTheValue(t *testing.T) {
 	})
 }
 
-// TestLingerFor_AskedOnce: once for each flight whose fn has returned, also if its outcome
-// cannot linger, and never after a panic or a Goexit.
+// TestLingerFor_AskedOnce: it is called once for each flight whose fn has returned, even
+// if its outcome cannot linger, and never after a panic or a Goexit.
 func TestLingerFor_AskedOnce(t *testing.T) {
 	tests := map[string]struct {
 		do    func(t *testing.T, g *kit.Group)
@@ -203,26 +204,27 @@ func TestLingerFor_AskedOnce(t *testing.T) {
 				test.do(t, &g)
 				synctest.Wait()
 				if kept := g.Stats().Lingering > 0; asked != test.asked || kept != test.keeps {
-					t.Errorf("asked %d times, and an outcome lingers: %t; want %d, %t", asked, kept, test.asked, test.keeps)
+					t.Errorf("got %d calls of LingerFor, lingering %t, want %d, %t", asked, kept, test.asked, test.keeps)
 				}
 			})
 		})
 	}
 }
 
-// TestLingerFor_NaN: a key that does not equal itself is asked for, and does not linger.
+// TestLingerFor_NaN: it is called for a key that does not equal itself, whose outcome
+// does not linger.
 func TestLingerFor_NaN(t *testing.T) {
 	asked := 0
 	g := coalesce.Group[float64, int]{LingerFor: func(int, error) time.Duration { asked++; return coalesce.Forever }}
 	g.Do(math.NaN(), kit.Value(1))
 	g.DoMulti(t.Context(), []float64{math.NaN()}, nothingByFloat)
 	if n := g.Stats().Lingering; asked != 2 || n != 0 {
-		t.Errorf("asked %d times, and %d linger, want 2 and none", asked, n)
+		t.Errorf("got %d calls of LingerFor and %d lingering, want 2 and none", asked, n)
 	}
 }
 
-// TestLingerFor_HowLong: zero and less is not at all; the longest time is forever, also if
-// it is so long that its end cannot be said.
+// TestLingerFor_HowLong: a time of zero or less means not at all; the longest time means
+// forever, and so does one that is too long for a sum with the clock.
 func TestLingerFor_HowLong(t *testing.T) {
 	for life, want := range map[time.Duration]bool{
 		math.MinInt64: false, -1: false, 0: false, 1000 * time.Hour: true, coalesce.Forever - 1: true, coalesce.Forever: true,
@@ -232,14 +234,14 @@ func TestLingerFor_HowLong(t *testing.T) {
 			g.Do("k", kit.Value(1))
 			time.Sleep(1000*time.Hour - 1)
 			if _, shared, _ := g.Do("k", kit.Value(1)); shared != want {
-				t.Errorf("%v: an outcome lingers: %t, want %t", life, shared, want)
+				t.Errorf("%v: got lingering %t, want %t", life, shared, want)
 			}
 		})
 	}
 }
 
-// TestLingerFor_CountsFromTheCall: the time begins before LingerFor does, which is a part of
-// fn: calls go on joining.
+// TestLingerFor_CountsFromTheCall: the time counts from the call of LingerFor, which is a
+// part of fn: other calls join meanwhile.
 func TestLingerFor_CountsFromTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ran time.Duration
@@ -254,10 +256,10 @@ func TestLingerFor_CountsFromTheCall(t *testing.T) {
 			<-doneA
 			synctest.Wait() // for the hook
 			if a.V != 1 || !a.Shared {
-				t.Errorf("%s: a call during LingerFor got %+v, want 1, shared", form.Name, *a)
+				t.Errorf("%s: a call during LingerFor: got %+v, want 1, shared", form.Name, *a)
 			}
 			if ran != time.Second {
-				t.Errorf("%s: fn ran %v, want a second", form.Name, ran)
+				t.Errorf("%s: got an fn that ran %v, want 1s", form.Name, ran)
 			}
 			time.Sleep(2*time.Second - 1)
 			if v, _, _ := g.Do(key, kit.Value(3)); v != 1 {
@@ -271,9 +273,9 @@ func TestLingerFor_CountsFromTheCall(t *testing.T) {
 	})
 }
 
-// TestLingerFor_NotWhatIsGoneMeanwhile: an outcome does not linger if its flight is
+// TestLingerFor_NotIfForgottenMeanwhile: an outcome does not linger if its flight is
 // forgotten or abandoned while LingerFor runs.
-func TestLingerFor_NotWhatIsGoneMeanwhile(t *testing.T) {
+func TestLingerFor_NotIfForgottenMeanwhile(t *testing.T) {
 	for _, forgotten := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			g := kit.Group{LingerFor: func(int, error) time.Duration { time.Sleep(time.Second); return time.Hour }}
@@ -289,7 +291,7 @@ func TestLingerFor_NotWhatIsGoneMeanwhile(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 			if n := g.Stats().Lingering; n != 0 {
-				t.Errorf("forgotten %t: %d linger; the call got %+v", forgotten, n, *a)
+				t.Errorf("forgotten %t: got %d lingering, want none; the call got %+v", forgotten, n, *a)
 			}
 			cancel()
 		})
@@ -314,13 +316,13 @@ func TestLingerFor_MayUseTheGroup(t *testing.T) {
 			form.Call(contextThatCanEnd(t), &g, form.Name, kit.CtxValue(1))
 		}
 		if n := g.Stats().Lingering; n != uint64(len(kit.Forms)) {
-			t.Errorf("%d linger, want %d", n, len(kit.Forms))
+			t.Errorf("got %d lingering, want %d", n, len(kit.Forms))
 		}
 	})
 }
 
-// TestLingerFor_Panics: a panic or a Goexit of LingerFor is one of fn, for all callers of
-// the flight, and in a DoMulti for all keys that fn was given.
+// TestLingerFor_Panics: a panic or a Goexit of LingerFor counts as one of fn, for all
+// callers of the flight, and in a DoMulti for all keys that fn was called with.
 func TestLingerFor_Panics(t *testing.T) {
 	logToNowhere(t)
 	for _, goexit := range []bool{false, true} {
@@ -349,21 +351,21 @@ func TestLingerFor_Panics(t *testing.T) {
 					if goexit {
 						inline := form.Name == "Do" || form.Name == "DoContext background"
 						if a.V != 0 || a.Err == nil || !inline && a.Err != coalesce.ErrGoexit || b.Err != coalesce.ErrGoexit || st.Goexits != 1 {
-							t.Errorf("got %+v and %+v, %d Goexits, want ErrGoexit", *a, *b, st.Goexits)
+							t.Errorf("got %+v and %+v, %d Goexits, want ErrGoexit for both, 1", *a, *b, st.Goexits)
 						}
 					} else {
 						for _, a := range []*kit.Answer{a, b} {
 							e, _ := a.Panic.(*coalesce.PanicError)
 							if e == nil && !errors.As(a.Err, &e) || e.Value != "LingerFor" || a.V != 0 {
-								t.Errorf("got %+v, want the panic", *a)
+								t.Errorf("got %+v, want the panic of LingerFor", *a)
 							}
 						}
 						if st.Panics != 1 {
-							t.Errorf("%d panics are counted, want 1", st.Panics)
+							t.Errorf("got %d panics counted, want 1", st.Panics)
 						}
 					}
 					if st.Lingering != 0 || g.Len() != 0 {
-						t.Errorf("%d linger and %d flights are left, want none", st.Lingering, g.Len())
+						t.Errorf("got %d lingering, Len %d, want none, 0", st.Lingering, g.Len())
 					}
 					ends = false
 					if v, _, err := g.Do("k", kit.Value(3)); v != 3 || err != nil {
@@ -389,7 +391,8 @@ func TestLingerFor_PanicNil(t *testing.T) {
 }
 
 // TestLingerFor_Held: the context of a held flight that finishes without callers does not
-// end if its outcome lingers, be it an error or absence, in a batch or for a queued key.
+// end if its outcome lingers, even if that is an error or absence, in a batch or for a
+// queued key.
 func TestLingerFor_Held(t *testing.T) {
 	for _, queued := range []bool{false, true} {
 		for _, end := range []error{coalesce.ErrAbsent, errLinger} {
@@ -416,16 +419,16 @@ func TestLingerFor_Held(t *testing.T) {
 				time.Sleep(time.Second)
 				synctest.Wait()
 				if _, shared, err := g.Do("k", kit.Value(1)); err != end || !shared || fnCtx.Err() != nil {
-					t.Errorf("queued %t: got %t, %v, want true, %v; the error of fn's context is %v", queued, shared, err, end, fnCtx.Err())
+					t.Errorf("queued %t: got %t, %v and fn's context with error %v, want true, %v and a live one", queued, shared, err, fnCtx.Err(), end)
 				}
 			})
 		}
 	}
 }
 
-// TestLingerFor_Clone: the value of an outcome is cloned also if it comes with an error, for
-// the callers of its flight and for those that it answers; the zero value of an absent key
-// is not.
+// TestLingerFor_Clone: the value of an outcome is cloned even if it comes with an error,
+// for the callers of its flight and for calls that it answers later; the zero value of an
+// absent key is not cloned.
 func TestLingerFor_Clone(t *testing.T) {
 	for _, form := range kit.Forms {
 		clones := 0
@@ -433,7 +436,7 @@ func TestLingerFor_Clone(t *testing.T) {
 		for i := range 3 {
 			a := form.Call(contextThatCanEnd(t), &g, "k", returning(1, errLinger))
 			if a.V != 1 || a.Err != errLinger || clones != i+1 {
-				t.Errorf("%s: call %d got %+v, and %d clones were made", form.Name, i, a, clones)
+				t.Errorf("%s: call %d: got %+v with %d clones, want 1, %v with %d", form.Name, i, a, clones, errLinger, i+1)
 			}
 		}
 	}
@@ -444,19 +447,19 @@ func TestLingerFor_Clone(t *testing.T) {
 	for _, form := range kit.Forms {
 		if form.Name != "DoFresh" {
 			if a := form.Call(t.Context(), &g, "k", kit.CtxValue(1)); a.V != 0 || a.Err != coalesce.ErrAbsent || a.Panic != nil {
-				t.Errorf("%s: got %+v", form.Name, a)
+				t.Errorf("%s: got %+v, want 0, %v", form.Name, a, coalesce.ErrAbsent)
 			}
 		}
 	}
 }
 
-// TestLingerFor_Fresh: the end of a DoFresh drops what lingered before, also if its own
-// outcome does not linger.
+// TestLingerFor_Fresh: the end of a DoFresh drops an earlier lingering outcome, even if
+// its own outcome does not linger.
 func TestLingerFor_Fresh(t *testing.T) {
 	for _, test := range []struct {
 		v     int
 		err   error
-		want  int // what the next call gets
+		want  int // the result of the next call
 		keeps error
 	}{{2, nil, 2, nil}, {3, errLinger, 3, errLinger}, {-1, nil, 9, nil}} {
 		g := kit.Group{LingerFor: func(v int, _ error) time.Duration { return time.Duration(v) * time.Hour }}
@@ -468,7 +471,7 @@ func TestLingerFor_Fresh(t *testing.T) {
 	}
 }
 
-// TestLingerFor_NoEvents: a call that an outcome answers has no events.
+// TestLingerFor_NoEvents: a call that a lingering outcome answers has no events.
 func TestLingerFor_NoEvents(t *testing.T) {
 	var events atomic.Int32
 	count := func(context.Context, coalesce.Event[string]) { events.Add(1) }
@@ -480,12 +483,12 @@ func TestLingerFor_NoEvents(t *testing.T) {
 		}
 	}
 	if n := events.Load(); n != 1 {
-		t.Errorf("got %d events, want that of the one end", n)
+		t.Errorf("got %d events, want 1, of the end", n)
 	}
 }
 
-// TestLingerMax_LeastTimeLeft: for a new outcome the one with the least time left goes, and
-// of equals the oldest, be the new one the next to expire.
+// TestLingerMax_LeastTimeLeft: a new outcome evicts the one with the least time left and,
+// of equals, the oldest, even if the new one is the next to expire.
 func TestLingerMax_LeastTimeLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := coalesce.Group[int, int]{LingerMax: 3, LingerFor: func(v int, _ error) time.Duration { return time.Duration(v) * time.Second }}
@@ -495,13 +498,13 @@ func TestLingerMax_LeastTimeLeft(t *testing.T) {
 		want := func(keys ...int) {
 			t.Helper()
 			for key := range 10 {
-				_, err := g.TryDo(key, func() (int, error) { return 0, errLinger }) // which does not linger
+				_, err := g.TryDo(key, func() (int, error) { return 0, errLinger }) // a failed probe does not linger
 				if kept := err == nil; kept != slices.Contains(keys, key) {
-					t.Errorf("%d lingers: %t, want %v to linger", key, kept, keys)
+					t.Errorf("%d: got lingering %t, want exactly %v to linger", key, kept, keys)
 				}
 			}
 			if n := g.Stats().Lingering; n != uint64(len(keys)) {
-				t.Errorf("%d linger, want %d", n, len(keys))
+				t.Errorf("got %d lingering, want %d", n, len(keys))
 			}
 		}
 		keep(1, 30)
@@ -510,33 +513,34 @@ func TestLingerMax_LeastTimeLeft(t *testing.T) {
 		want(1, 2, 3)
 		keep(4, 5)
 		want(1, 3, 4)
-		keep(4, 20) // in its own place: no other goes
+		keep(4, 20) // in its own place: no other is evicted
 		want(1, 3, 4)
 		keep(5, 40)
 		want(1, 4, 5) // 3 was as near its end as 4, and is older
 		keep(1, 20)
 		keep(6, 40)
-		want(1, 5, 6) // 4 is older than 1, by now
+		want(1, 5, 6) // 4 is older than 1 by now
 		if n := g.Stats().Evicted; n != 3 {
-			t.Errorf("%d were dropped because of LingerMax, want 3", n)
+			t.Errorf("got %d evicted, want 3", n)
 		}
 		time.Sleep(20*time.Second + 1) // 1 has expired, and is not freed yet
 		keep(7, 50)
 		want(5, 6, 7)
 		if n := g.Stats().Evicted; n != 3 {
-			t.Errorf("%d were dropped because of LingerMax, want 3: the last one had expired", n)
+			t.Errorf("got %d evicted, want 3: the last one had expired", n)
 		}
 	})
 }
 
 // TestG12_ExpiredIsFreed: in a quiet group, an outcome is freed within a second after its
-// end or, if that is longer, a sixteenth of its life, whatever else lingers.
+// end or, if that is longer, within a sixteenth of its life, whichever other outcomes
+// linger.
 func TestG12_ExpiredIsFreed(t *testing.T) {
 	seconds := []float64{100, 0.001, 3600, 1, 2.5, 0.000001, 30, 31, 1600, 40, 1, 86400, 5}
 	for _, apart := range []time.Duration{0, time.Millisecond, 700 * time.Millisecond, 3 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			g := coalesce.Group[int, time.Duration]{LingerFor: func(life time.Duration, _ error) time.Duration { return life }}
-			var latest []time.Time // by when each is to be freed
+			var latest []time.Time // when each must have been freed
 			check := func() {
 				want := 0
 				for _, at := range latest {
@@ -546,7 +550,7 @@ func TestG12_ExpiredIsFreed(t *testing.T) {
 				}
 				synctest.Wait()
 				if n := int(g.Stats().Lingering); n > want {
-					t.Errorf("%v apart: %d are kept, want at most %d", apart, n, want)
+					t.Errorf("%v apart: got %d kept, want at most %d", apart, n, want)
 				}
 			}
 			for key, s := range seconds {
@@ -565,9 +569,9 @@ func TestG12_ExpiredIsFreed(t *testing.T) {
 	}
 }
 
-// TestLingerFor_Bubbles: a group of a package's may be used in one bubble after another and
-// outside: what was kept by the clock of one of them answers nobody for longer than it
-// says, and is freed.
+// TestLingerFor_Bubbles: a group in a package variable may be used in one bubble after
+// another and outside: an outcome that was kept by the clock of one of them answers no
+// call for longer than LingerFor has said, and is freed.
 func TestLingerFor_Bubbles(t *testing.T) {
 	g := coalesce.Group[string, time.Duration]{LingerFor: func(life time.Duration, _ error) time.Duration { return life }}
 	keep := func(key string, life time.Duration) {
@@ -581,26 +585,26 @@ func TestLingerFor_Bubbles(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 			if _, shared, _ := g.Do("bubble, short", func() (time.Duration, error) { return 0, nil }); shared {
-				t.Error("in the bubble: it lingers after its end")
+				t.Error("in the bubble: got the outcome after its end, want none")
 			}
 			if _, shared, _ := g.Do("bubble, long", func() (time.Duration, error) { return 0, nil }); !shared {
-				t.Error("in the bubble: it does not linger to its end")
+				t.Error("in the bubble: got no outcome before its end, want one")
 			}
 		})
 		keep("outside", 50*time.Millisecond)
 		if _, shared, _ := g.Do("bubble, long", func() (time.Duration, error) { return 0, nil }); shared {
-			t.Error("outside: what was kept in a bubble lingers")
+			t.Error("outside: got the outcome of a bubble, want none")
 		}
 		keep("outside too", 50*time.Millisecond)
 	}
 	for end := time.Now().Add(10 * time.Second); g.Stats().Lingering > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%d are kept", g.Stats().Lingering)
+			t.Fatalf("got %d kept, want none", g.Stats().Lingering)
 		}
 	}
 }
 
-// logToNowhere discards what is logged during the test.
+// logToNowhere discards the log for the duration of the test.
 func logToNowhere(t *testing.T) {
 	old := slog.Default()
 	slog.SetDefault(slog.New(slog.DiscardHandler))

@@ -13,17 +13,17 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds the settings and the incidents of the matrix (matrix_test.go), and the
-// flights that are held and end without a caller in all of them.
+// This file holds the settings and the incidents of the matrix (matrix_test.go), and in
+// all of them the flights that are held and finish without a caller.
 
-// A setting is how the group of a cell is configured.
+// A setting is the configuration of the group of a cell.
 type setting struct {
 	name    string
 	set     func(g *kit.Group)
 	lingers func(err error) bool // whether an outcome with that error lingers; nil if none does
 }
 
-// cloned is what Clone adds to a value, so that a clone can be seen to be one.
+// cloned is the number that Clone adds to a value, so that a clone can be recognized.
 const cloned = 1000
 
 func setClone(g *kit.Group)       { g.Clone = func(v int) int { return v + cloned } }
@@ -49,8 +49,8 @@ var settings = []setting{
 	{name: "used in other bubbles", lingers: anyLingers}, // see newUsedGroup
 }
 
-// newUsedGroup returns a group that cells use in turn, each in a bubble of its own. It has
-// what does not depend on the cell.
+// newUsedGroup returns a group that cells use in turn, each in a bubble of its own. It
+// has the settings that do not depend on the cell.
 func newUsedGroup() *kit.Group {
 	g := &kit.Group{MaxAge: time.Hour}
 	setClone(g)
@@ -61,8 +61,8 @@ func newUsedGroup() *kit.Group {
 // isUsed reports whether cells use one group in turn.
 func (s setting) isUsed() bool { return s.name == "used in other bubbles" }
 
-// Group returns the group for a cell: used or a new one. seen has what its hooks get, if the
-// setting is for that.
+// group returns the group for a cell: used or a new one. seen records the events of its
+// hooks, if the setting is for that.
 func (s setting) group(used *kit.Group, e cellEnding, i incident) (g *kit.Group, seen *recorder) {
 	if s.isUsed() {
 		return used, nil
@@ -87,42 +87,42 @@ func (s setting) group(used *kit.Group, e cellEnding, i incident) (g *kit.Group,
 // clones reports whether Clone is set.
 func (s setting) clones() bool { return s.isUsed() || strings.HasPrefix(s.name, "Clone") }
 
-// keeps reports whether the outcome of a flight that ends in the given way lingers in spite
-// of an incident.
+// keeps reports whether the outcome of a flight that ends in the given way lingers in
+// spite of an incident.
 func (s setting) keeps(e cellEnding, i incident) bool {
 	returned, err := e.returned()
 	return returned && s.lingers != nil && s.lingers(err) && i.leaves == ""
 }
 
-// keepsAnother reports whether the value of another flight lingers that the incident has
+// keepsAnother reports whether the value of another flight lingers, one that the incident
 // brought about.
 func (s setting) keepsAnother(e cellEnding, i incident) bool {
 	return i.leaves == another && s.lingers != nil && e.lingerFor == nil
 }
 
-// wantClone checks that a, a value, is a clone if that is due: because it is shared, or
-// lingers. It takes back what Clone has added.
+// wantClone checks that a, a value, is a clone if it has to be one, because it is shared
+// or lingers, and takes back the number that Clone has added.
 func wantClone(t *testing.T, a *kit.Answer, s setting, lingers bool) {
 	t.Helper()
 	if a.V == 0 {
 		return
 	}
 	if got, want := a.V >= cloned, s.clones() && (a.Shared || lingers); got != want {
-		t.Errorf("got a clone: %v, want %v: %+v", got, want, a)
+		t.Errorf("got clone %v, want %v: %+v", got, want, a)
 	}
 	a.V %= cloned
 }
 
-// wantHookPanics checks that the panics of hooks were counted, and that there was none
-// otherwise.
+// wantHookPanics checks that the panics of hooks were counted, and that otherwise there
+// was none.
 func (s setting) wantHookPanics(t *testing.T, g *kit.Group) {
 	t.Helper()
 	if st := g.Stats(); st.HookPanics > 0 != (s.name == "hooks that panic") {
-		t.Errorf("got %d panics of hooks", st.HookPanics)
+		t.Errorf("got %d panics of hooks, want some only if hooks panic", st.HookPanics)
 	}
 }
 
-// logged returns how many panics of fn the log has.
+// logged returns the number of panics of fn in the log.
 func logged(log *bytes.Buffer) int {
 	return strings.Count(log.String(), "level=ERROR") - strings.Count(log.String(), "a hook panicked")
 }
@@ -140,25 +140,25 @@ func wantLives(t *testing.T, seen *recorder, calls ...string) {
 			}
 		}
 		if !kit.HookLives[strings.Join(hooks, " ")] {
-			t.Errorf("got the hooks %q for the call %s", hooks, call)
+			t.Errorf("call %s: got the hooks %q, want a possible order", call, hooks)
 		}
 	}
 }
 
-// An incident is what happens while fn runs. The calls of its flight get what they would get
+// An incident is an event while fn runs. The calls of its flight get the same results as
 // without it.
 type incident struct {
 	name string
-	set  func(g *kit.Group) // what has to be configured for it
+	set  func(g *kit.Group) // configures the group for it
 
-	// happen makes it happen. The returned function checks what has come of it when the flight is
-	// over. It is nil if nothing happens.
+	// happen makes it happen. The returned function checks its effects when the flight is
+	// over. It is nil if there are none.
 	happen func(t *testing.T, g *kit.Group) (wantHappened func())
 
-	leaves string // "" if the outcome of the flight may linger, or one of those below
+	leaves string // "" if the outcome of the flight may linger, or one of the constants below
 }
 
-// What an incident leaves in place of the outcome of the flight.
+// The state that an incident leaves in place of the outcome of the flight.
 const (
 	noOutcome   = "no outcome"
 	another     = "the value 7 of another flight"
@@ -175,7 +175,7 @@ var incidents = []incident{
 	{name: "Shutdown", happen: beginShutdown, leaves: closedGroup},
 }
 
-// fits reports whether there can be a cell with the three.
+// fits reports whether a cell can combine the three.
 func fits(e cellEnding, s setting, i incident) bool {
 	return !s.isUsed() || i.leaves != closedGroup && e.lingerFor == nil
 }
@@ -190,11 +190,11 @@ func (i incident) begin(t *testing.T, g *kit.Group) (wantHappened func()) {
 	return wantHappened
 }
 
-// forgetBy returns an incident: the flight is forgotten in the given form.
+// forgetBy returns an incident: the given form forgets the flight.
 func forgetBy(form string) func(*testing.T, *kit.Group) func() {
 	return func(t *testing.T, g *kit.Group) func() {
 		if !kit.Forgets[form](g, "k") || g.Len() != 0 {
-			t.Errorf("%s has not forgotten the flight", form)
+			t.Errorf("%s: got false or Len %d, want true and 0", form, g.Len())
 		}
 		return func() {}
 	}
@@ -214,7 +214,7 @@ func queueFresh(t *testing.T, g *kit.Group) func() {
 	a, done := kit.Go(t.Context(), kit.Forms[4], g, "k", kit.CtxValue(7))
 	synctest.Wait()
 	if kit.IsDone(done) {
-		t.Errorf("a DoFresh was not queued: %+v", a)
+		t.Errorf("got %+v from a DoFresh, want it queued", a)
 	}
 	return func() { wantSeven(t, a) }
 }
@@ -235,24 +235,24 @@ func beginShutdown(t *testing.T, g *kit.Group) func() {
 		select {
 		case err := <-ended:
 			if err != nil {
-				t.Errorf("got %v from Shutdown", err)
+				t.Errorf("Shutdown: got %v, want nil", err)
 			}
 		default:
-			t.Error("Shutdown goes on waiting")
+			t.Error("got a Shutdown that goes on waiting, want it to return")
 		}
 	}
 }
 
-// wantOutcome checks what the next calls get when the flight is over, which has ended with e:
-// its outcome, if that lingers, for which is returns true, or what the incident leaves. Then
-// it is forgotten.
+// wantOutcome checks the results of the next calls when the flight is over, which has
+// ended with e: its outcome, if that lingers, for which is returns true, or the state
+// that the incident leaves. Then it is forgotten.
 func (s setting) wantOutcome(t *testing.T, g *kit.Group, e cellEnding, i incident, is func(*kit.Answer) bool) {
 	t.Helper()
 	synctest.Wait()
 	switch {
 	case i.leaves == closedGroup:
 		if a := kit.Forms[2].Call(t.Context(), g, "k", kit.CtxValue(8)); a.Err != coalesce.ErrClosed {
-			t.Errorf("after Shutdown: got %+v", a)
+			t.Errorf("after Shutdown: got %+v, want %v", a, coalesce.ErrClosed)
 		}
 		return
 	case is == nil:
@@ -264,7 +264,7 @@ func (s setting) wantOutcome(t *testing.T, g *kit.Group, e cellEnding, i inciden
 	}
 	if is == nil {
 		if n := g.Stats().Lingering; n != 0 {
-			t.Errorf("%d outcomes linger, want none", n)
+			t.Errorf("got %d outcomes that linger, want none", n)
 		}
 		return
 	}
@@ -276,18 +276,18 @@ func (s setting) wantOutcome(t *testing.T, g *kit.Group, e cellEnding, i inciden
 		}
 	}
 	if !g.Forget("k") {
-		t.Error("no outcome to forget")
+		t.Error("Forget: got false, want true for the outcome")
 	}
 }
 
-// leadHeld makes a call lead a flight whose fn holds it before it does anything else, and
-// leave.
+// leadHeld makes a call that leads a flight whose fn holds it before it does anything
+// else, and that leaves.
 func leadHeld(t *testing.T, g *kit.Group, f kit.Form, fn func(context.Context) (int, error)) {
 	t.Helper()
 	ctx, leave := context.WithCancel(t.Context())
 	a, _ := kit.Go(ctx, f, g, "k", func(ctx context.Context) (int, error) {
 		if !coalesce.Hold(ctx) {
-			t.Error("got false from Hold")
+			t.Error("Hold: got false, want true")
 		}
 		return fn(ctx)
 	})
@@ -299,9 +299,9 @@ func leadHeld(t *testing.T, g *kit.Group, f kit.Form, fn func(context.Context) (
 	}
 }
 
-// TestG18_EveryEnd: a flight that is held, and ends without a caller in whatever way, under
-// each setting and after each incident, ends fn's context unless its outcome lingers. Its
-// panic is logged once, and the key is usable at once.
+// TestG18_EveryEnd: a flight that is held, and finishes without a caller, ends fn's
+// context unless its outcome lingers, for each way to end, under each setting and after
+// each incident. Its panic is logged once, and the key is usable at once.
 func TestG18_EveryEnd(t *testing.T) {
 	used := newUsedGroup()
 	rng := rand.New(rand.NewPCG(3, 4))

@@ -14,15 +14,15 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds the matrix: how fn ends, what the call is to the flight, how it was
-// called, when its context ends, how the group is configured, and what happens while fn
+// This file holds the matrix: how fn ends, the role of the call in the flight, its form,
+// when its context ends, how the group is configured, and which incident happens while fn
 // runs. The last two, and flights that are held, are in matrix_settings_test.go.
 
 // The ways in which fn can end.
 type ending struct {
 	name string
 	end  func() (int, error)
-	is   func(a *kit.Answer) bool // what each call gets, but see the leader
+	is   func(a *kit.Answer) bool // whether a is the answer of each call, except for a leader
 }
 
 var endings = []ending{
@@ -59,7 +59,7 @@ var endings = []ending{
 // exits reports whether the goroutine that ran fn goes on exiting.
 func (e ending) exits() bool { return strings.Contains(strings.ToLower(e.name), "exit") }
 
-// panicked returns the panic that a reports, in the way of its form, or nil.
+// panicked returns the panic that a reports, in the manner of its form, or nil.
 func panicked(a *kit.Answer) *coalesce.PanicError {
 	reported := a.Err
 	if a.Panic != nil {
@@ -78,8 +78,8 @@ func panickedWith(a *kit.Answer, err error) bool {
 	return pe != nil && pe.Value == err && errors.Is(pe, err)
 }
 
-// nilPanics reports whether panic(nil) is what it was before Go 1.21, as
-// GODEBUG=panicnil=1 has it.
+// nilPanics reports whether panic(nil) behaves as before Go 1.21, as under
+// GODEBUG=panicnil=1.
 func nilPanics() bool {
 	panicked, value := recovered(func() { panic(nil) })
 	return panicked && value == nil
@@ -95,8 +95,8 @@ func panickedWithNil(a *kit.Answer) bool {
 	return pe != nil && errors.As(pe, &none) && pe.Value == any(none)
 }
 
-// A cellEnding is an ending in the matrix. Beyond those that fn has anywhere, LingerFor may
-// end in its place, and fn may fail for its key alone.
+// A cellEnding is an ending in the matrix. In addition to the endings that fn has
+// anywhere, LingerFor may end in its place, and fn may fail for its key alone.
 type cellEnding struct {
 	ending
 	lingerFor func(int, error) time.Duration // the group's; nil if it ends as usual
@@ -107,7 +107,7 @@ var cellEndings = func() (all []cellEnding) {
 	for _, e := range endings {
 		all = append(all, cellEnding{ending: e})
 	}
-	// What fn returns is asked about; what other calls return lives on.
+	// LingerFor is called with the results of fn; the results of other calls linger.
 	ask := func(end func()) func(int, error) time.Duration {
 		return func(v int, _ error) time.Duration {
 			if v == 5 {
@@ -125,8 +125,8 @@ var cellEndings = func() (all []cellEnding) {
 	)
 }()
 
-// is reports whether a is what e has for the calls of a flight that a call of the given form
-// leads. Only DoMulti knows the errors of single keys.
+// is reports whether a is the answer that e has for the calls of a flight that a call of
+// the given form leads. Only DoMulti has errors of single keys.
 func (e cellEnding) is(a *kit.Answer, leader kit.Form) bool {
 	if !e.byKey {
 		return e.ending.is(a)
@@ -153,24 +153,24 @@ func (e cellEnding) returned() (ok bool, err error) {
 	return true, kit.ErrTest
 }
 
-// A role is what the call under test is to the flight that ends.
+// A role is the part of the call under test in the flight that ends.
 type role int
 
 const (
 	leader role = iota
 	follower
 	successor        // queued behind an abandoned flight, then promoted
-	successorWaiting // queued behind it as the second, a follower in the end
+	successorWaiting // queued behind it as the second, in the end a follower
 	newcomer         // a follower in a flight that is held and that its caller has left
 )
 
 var roles = []string{"leader", "follower", "queued successor", "queued second", "newcomer to a held flight"}
 
-// When the caller's context ends.
+// The moments at which the caller's context ends.
 var cancels = []string{"never", "on entry", "as fn ends", "before fn ends"}
 
-// A cell is one place in the matrix, by the indexes of what is combined there: the end of
-// fn, the role, the form, the end of the context, the setting and the incident.
+// A cell is one place in the matrix, by the indexes of its parts: the end of fn, the
+// role, the form, the end of the context, the setting and the incident.
 type cell [6]int
 
 func (c cell) end() cellEnding    { return cellEndings[c[0]] }
@@ -186,7 +186,7 @@ func (c cell) String() string {
 	}, "/")
 }
 
-// sizes are how many there are of each.
+// sizes are the numbers of the parts.
 var sizes = cell{len(cellEndings), len(roles), len(kit.Forms), len(cancels), len(settings), len(incidents)}
 
 // leaderForm is the form of the call that leads.
@@ -197,8 +197,8 @@ func (c cell) leaderForm() kit.Form {
 	return kit.Forms[2]
 }
 
-// endedOnEntry reports whether there is no flight, as the call that was to lead it had an
-// ended context.
+// endedOnEntry reports whether there is no flight, because the call that was to lead it
+// had an ended context.
 func (c cell) endedOnEntry() bool {
 	return c.cancel() == 1 && (c.role() == leader || c.role() == successor)
 }
@@ -211,17 +211,17 @@ func (c cell) exists() bool {
 	case c.form().Name == "DoFresh" && (c.role() == follower || c.role() == newcomer):
 		return false // it follows no flight that runs
 	case c.endedOnEntry() && c.incident().happen != nil:
-		return false // there is no flight to which it could happen
+		return false // there is no flight for the incident
 	}
 	return fits(c.end(), c.setting(), c.incident())
 }
 
-// TestG9_EveryExitCompletes is the matrix of how fn ends, what the call is to
-// the flight, how it was called, and when its context ends; each cell with some settings and
-// incidents. It checks what the call under test gets and what another call of the flight
-// gets, and that the key is usable at once. All pairs are there, of whatever is combined.
+// TestG9_EveryExitCompletes is the matrix of how fn ends, the role of the call in the
+// flight, its form, and when its context ends; each cell with some settings and
+// incidents. It checks the results of the call under test and of another call of the
+// flight, and that the key is usable at once. All pairs of parts occur.
 //
-// TestG10_PanicsAreTold is the same matrix: its panicking rows.
+// TestG10_PanicsAreReported is the same matrix: its panicking rows.
 func TestG9_EveryExitCompletes(t *testing.T) {
 	each := 2 // settings and incidents for a cell
 	if !testing.Short() {
@@ -247,7 +247,7 @@ func TestG9_EveryExitCompletes(t *testing.T) {
 	}
 	for p := range possible {
 		if !seen[p] {
-			t.Errorf("%d of %d is never combined with %d of %d", p[1], p[0], p[3], p[2])
+			t.Errorf("got %d of %d never with %d of %d, want each pair", p[1], p[0], p[3], p[2])
 		}
 	}
 }
@@ -280,7 +280,7 @@ func (c cell) addPairs(to map[[4]int]bool) {
 	}
 }
 
-// testCell checks one cell. The group is a new one, or used, as the setting has it.
+// testCell checks one cell. The group is a new one, or used, depending on the setting.
 func testCell(t *testing.T, c cell, used *kit.Group) {
 	log := kit.CaptureLog(t)
 	g, seen := c.setting().group(used, c.end(), c.incident())
@@ -297,7 +297,7 @@ func testCell(t *testing.T, c cell, used *kit.Group) {
 	h := kit.Hold()
 	fn := func(fnCtx context.Context) (int, error) {
 		if seen != nil && fnCtx != context.Background() && !strings.HasSuffix(nameOf(fnCtx), "+") {
-			t.Errorf("fn's context has the name %q, want that which Start gave it", nameOf(fnCtx))
+			t.Errorf("got the name %q in fn's context, want the one that Start gave it", nameOf(fnCtx))
 		}
 		h.Started <- struct{}{}
 		<-h.Release
@@ -307,7 +307,7 @@ func testCell(t *testing.T, c cell, used *kit.Group) {
 		return e.end()
 	}
 	unused := func(context.Context) (int, error) {
-		t.Error("the fn of a call that does not lead ran")
+		t.Error("got a call of the fn of a call that does not lead, want none")
 		return 0, nil
 	}
 
@@ -362,7 +362,7 @@ func testCell(t *testing.T, c cell, used *kit.Group) {
 		cancel(nil)
 		synctest.Wait()
 		if mine.Err != context.Canceled || !mine.Shared {
-			t.Errorf("left: %+v", mine)
+			t.Errorf("the call that left: got %+v, want %v", mine, context.Canceled)
 		}
 	}
 	close(h.Release)
@@ -377,22 +377,22 @@ func testCell(t *testing.T, c cell, used *kit.Group) {
 	switch {
 	case cancelAt == 1 || cancelAt == 3:
 		if mine.Err != context.Canceled || mine.V != 0 || mine.Panic != nil {
-			t.Errorf("mine: %+v", mine)
+			t.Errorf("mine: got %+v, want %v", mine, context.Canceled)
 		}
 	case inline && e.exits():
 		if mine.Err == nil || mine.Err.Error() != "the goroutine of the call exited" {
-			t.Errorf("the leader's goroutine did not exit: %+v", mine)
+			t.Errorf("the leader: got %+v, want an exit of its goroutine", mine)
 		}
 	case cancelAt == 2 && mine.Err == context.Canceled:
 		// Its context ended while fn was still about to end: either may win.
 	case !e.is(mine, c.leaderForm()):
-		t.Errorf("mine: %+v", mine)
+		t.Errorf("mine: got %+v, want the end of fn", mine)
 	}
 	if !e.is(other, c.leaderForm()) {
-		t.Errorf("other: %+v", other)
+		t.Errorf("other: got %+v, want the end of fn", other)
 	}
 	if n := logged(log); n > 0 {
-		t.Errorf("%d panics that a blocking call got were logged: %s", n, log)
+		t.Errorf("got %d panics logged that a blocking call got, want none: %s", n, log)
 	}
 	if seen != nil {
 		wantLives(t, seen, "other", "mine")
@@ -405,14 +405,14 @@ func testCell(t *testing.T, c cell, used *kit.Group) {
 func wantEnded(t *testing.T, a *kit.Answer) {
 	t.Helper()
 	if a.Err != context.Canceled || a.Shared || a.V != 0 || a.Panic != nil {
-		t.Errorf("ended on entry: %+v", a)
+		t.Errorf("ended on entry: got %+v, want %v", a, context.Canceled)
 	}
 }
 
-// wantUsable checks that nothing is left of the key's flights, that the outcome of the last
-// one answers the next call if it lingers, and that the call after that, or the next one, is
-// answered by an execution of its own. before are the Stats of g before the cell; is returns
-// true for that outcome, and is nil if there was no flight.
+// wantUsable checks that nothing is left of the key's flights, that the outcome of the
+// last one answers the next call if it lingers, and that the call after that, or the next
+// one, is answered by an execution of its own. before are the Stats of g before the cell;
+// is returns true for that outcome, and is nil if there was no flight.
 func (c cell) wantUsable(t *testing.T, g *kit.Group, before coalesce.Stats, is func(*kit.Answer) bool) {
 	t.Helper()
 	c.setting().wantOutcome(t, g, c.end(), c.incident(), is)
@@ -420,9 +420,9 @@ func (c cell) wantUsable(t *testing.T, g *kit.Group, before coalesce.Stats, is f
 		return
 	}
 	wantUsable(t, g)
-	g.Forget("k") // the value of the call that was made for that
+	g.Forget("k") // the value of the check's own call
 	if st := g.Stats(); st.Lingering != 0 || st.Calls == before.Calls {
-		t.Errorf("%+v at the end, %+v before", st, before)
+		t.Errorf("got %+v at the end and %+v before, want more calls and none lingering", st, before)
 	}
 }
 
@@ -432,19 +432,19 @@ func wantUsable(t *testing.T, g *kit.Group) {
 	t.Helper()
 	synctest.Wait()
 	if g.Len() != 0 {
-		t.Errorf("Len = %d", g.Len())
+		t.Errorf("got Len %d, want 0", g.Len())
 	}
 	if v, shared, err := g.Do("k", kit.Value(9)); v%cloned != 9 || shared || err != nil {
-		t.Errorf("the next call: %v, %v, %v", v, shared, err)
+		t.Errorf("the next call: got %v, %v, %v, want 9, false, nil", v, shared, err)
 	}
 	st := g.Stats()
 	if st.Calls != st.Led+st.Joined+st.Lingered+st.Rejected+st.EndedOnEntry {
-		t.Errorf("%+v does not add up", st)
+		t.Errorf("got %+v, want Calls to be the sum", st)
 	}
 }
 
-// TestG12_NoGoroutineIsLeft: after calls of all forms, in every way to end,
-// all goroutines of the group have ended. The bubble would not end otherwise.
+// TestG12_NoGoroutineIsLeft: after calls of all forms, for each way to end, all
+// goroutines of the group have ended. The bubble would not end otherwise.
 func TestG12_NoGoroutineIsLeft(t *testing.T) {
 	kit.CaptureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -468,7 +468,7 @@ func TestG12_NoGoroutineIsLeft(t *testing.T) {
 			}
 		}
 		if g.Len() != 0 {
-			t.Errorf("Len = %d", g.Len())
+			t.Errorf("got Len %d, want 0", g.Len())
 		}
 	})
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// TestMisuse: a nil fn or context panics with a clear message and leaves the
-// group as it was, also for a key in flight.
+// TestMisuse: a nil fn or context panics with a clear message and leaves the group as it
+// was, also for a key in flight.
 func TestMisuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -36,18 +36,18 @@ func TestMisuse(t *testing.T) {
 			}
 			for _, tt := range tests {
 				if got := panicOf(tt.call); got != tt.want {
-					t.Errorf("%s(%q): %v, want %q", tt.name, key, got, tt.want)
+					t.Errorf("%s(%q): got the panic %v, want %q", tt.name, key, got, tt.want)
 				}
 			}
 		}
 		close(h.Release)
 		synctest.Wait()
 		if st := g.Stats(); st.Calls != 1 || g.Len() != 0 {
-			t.Errorf("%+v, Len %d", st, g.Len())
+			t.Errorf("got %+v, Len %d, want 1 call, 1", st, g.Len())
 		}
 		bad := kit.Group{Shards: -1}
 		if got := panicOf(func() { bad.Do("k", kit.Value(1)) }); got != "coalesce: Group.Shards is -1, and must not be negative" {
-			t.Errorf("negative Shards: %v", got)
+			t.Errorf("negative Shards: got the panic %v, want one that names it", got)
 		}
 	})
 }

@@ -17,14 +17,12 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds how a batch ends: by what fn does, and by the contexts of its
-// callers.
+// This file holds how a batch ends: by its fn, and by the contexts of its callers.
 
-// TestDoMulti_EveryExitCompletes is the matrix of how fn ends, whether the ctx
-// of the DoMulti can, and who follows one of its keys. Every key is answered,
-// also the ones behind that which somebody waits for, and whoever has been told
-// finds all of them usable at once. (Peers leave the other keys dead after a
-// panic.)
+// TestDoMulti_EveryExitCompletes is the matrix of how fn ends, whether the ctx of the
+// DoMulti can end, and which form follows one of its keys. Every key is answered, also
+// those after the one that has a follower, and any call that has its result finds all
+// keys usable at once. (Peers leave the other keys dead after a panic.)
 func TestDoMulti_EveryExitCompletes(t *testing.T) {
 	for _, e := range endings {
 		for _, cancelable := range []bool{false, true} {
@@ -61,13 +59,13 @@ func testBatchCell(t *testing.T, e ending, cancelable bool, f kit.Form) {
 			ok = a.V == 0 && a.Err == kit.ErrTest && a.Panic == nil
 		}
 		if !ok || a.Shared != shared && a.Panic == nil {
-			t.Errorf("%s, key %s: %+v", who, key, a)
+			t.Errorf("%s, key %s: got %+v, want the end of fn", who, key, a)
 		}
 	}
 	usable := func() {
 		for _, k := range keys {
 			if v, _, err := g.Do(k, kit.Value(9)); v != 9 || err != nil {
-				t.Errorf("%s is not usable at once: %v, %v", k, v, err)
+				t.Errorf("%s: got %v, %v, want 9, nil at once", k, v, err)
 			}
 		}
 	}
@@ -86,32 +84,32 @@ func testBatchCell(t *testing.T, e ending, cancelable bool, f kit.Form) {
 	synctest.Wait()
 	close(h.Release)
 	calls.Wait()
-	var told error
+	var firstPanic error
 	for i, k := range keys {
 		r := many.results[k]
 		is("DoMulti", k, kit.Answer{V: r.Val, Err: r.Err, Shared: r.Shared}, i > 0)
 		var pe *coalesce.PanicError
 		if errors.As(r.Err, &pe) {
 			if i == 0 {
-				told = r.Err
-			} else if r.Err != told {
-				t.Error("two keys are told of different panics")
+				firstPanic = r.Err
+			} else if r.Err != firstPanic {
+				t.Errorf("got %v for key %s, want the same panic for all keys", r.Err, k)
 			}
 		}
 	}
 	synctest.Wait()
 	st := g.Stats()
 	n := map[bool]uint64{true: 4}
-	if st.Panics != n[told != nil] || st.Goexits != n[many.results["a"].Err == coalesce.ErrGoexit] {
-		t.Errorf("%+v", st)
+	if st.Panics != n[firstPanic != nil] || st.Goexits != n[many.results["a"].Err == coalesce.ErrGoexit] {
+		t.Errorf("got %+v, want 4 panics or Goexits", st)
 	}
 	logged := 0
-	if told != nil && (f.Name == "DoChan" || f.Name == "DoMulti") {
+	if firstPanic != nil && (f.Name == "DoChan" || f.Name == "DoMulti") {
 		logged = 1 // no call panics
 	}
 	wantLogged(t, &g, log, logged)
 	if g.Len() != 0 {
-		t.Errorf("Len = %d", g.Len())
+		t.Errorf("got Len %d, want 0", g.Len())
 	}
 }
 
@@ -126,16 +124,16 @@ func TestDoMulti_FailNow(t *testing.T) {
 	wantResults(t, "DoMulti", r, results{"a": {Err: coalesce.ErrGoexit}, "b": {Err: coalesce.ErrGoexit}})
 }
 
-// TestDoMulti_UntoldPanicIsLogged: once, with the keys of the batch, when all
-// callers of all keys have left, however many flights there were.
-func TestDoMulti_UntoldPanicIsLogged(t *testing.T) {
+// TestDoMulti_UnreceivedPanicIsLogged: the panic is logged once, with the keys of the
+// batch, when all callers of all keys have left, however many flights there were.
+func TestDoMulti_UnreceivedPanicIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := kit.CaptureLog(t)
 		var g kit.Group
 		ctx, cancel := context.WithCancel(t.Context())
 		goMulti(ctx, &g, func(ctx context.Context, _ []string) (map[string]int, error) {
 			<-ctx.Done()
-			panic("nobody listens")
+			panic("no caller listens")
 		}, "ape", "bee", "cat")
 		synctest.Wait()
 		kit.Go(ctx, kit.Forms[3], &g, "bee", kit.CtxValue(0))
@@ -143,24 +141,24 @@ func TestDoMulti_UntoldPanicIsLogged(t *testing.T) {
 		g.Forget("cat")
 		cancel()
 		synctest.Wait()
-		for _, want := range []string{"level=ERROR", "nobody listens", "ape", "bee", "cat", "multi_exit_test.go"} {
+		for _, want := range []string{"level=ERROR", "no caller listens", "ape", "bee", "cat", "multi_exit_test.go"} {
 			if !strings.Contains(log.String(), want) {
-				t.Errorf("no %q in the log: %s", want, log)
+				t.Errorf("got the log %s, want %q in it", log, want)
 			}
 		}
 		if n := strings.Count(log.String(), "level="); n != 1 {
-			t.Errorf("logged %d times", n)
+			t.Errorf("got %d entries in the log, want 1", n)
 		}
 		st := coalesce.Stats{Calls: 4, Led: 3, Joined: 1, Left: 4, Abandoned: 3, Forgotten: 1, Panics: 3, PanicsLogged: 1}
 		if got := g.Stats(); got != st || g.Len() != 0 {
-			t.Errorf("%+v, want %+v", got, st)
+			t.Errorf("got %+v, Len %d, want %+v, 0", got, g.Len(), st)
 		}
 	})
 }
 
-// TestDoMulti_ToldOfAPanicByOneKey: it is not logged if a caller of one key is
-// left to be told, be that the key which was forgotten.
-func TestDoMulti_ToldOfAPanicByOneKey(t *testing.T) {
+// TestDoMulti_PanicReachesOneKey: a panic is not logged if one key still has a caller to
+// panic with it, even if that key was forgotten.
+func TestDoMulti_PanicReachesOneKey(t *testing.T) {
 	for _, key := range []string{"a", "b", "c"} {
 		synctest.Test(t, func(t *testing.T) {
 			log := kit.CaptureLog(t)
@@ -178,35 +176,35 @@ func TestDoMulti_ToldOfAPanicByOneKey(t *testing.T) {
 			synctest.Wait()
 			pe, _ := a.Panic.(*coalesce.PanicError)
 			if pe == nil || pe.Value != kit.ErrTest || log.Len() > 0 {
-				t.Errorf("%+v, log: %s", a, log)
+				t.Errorf("got %+v and the log %q, want the panic %v and nothing logged", a, log, kit.ErrTest)
 			}
 			if st := g.Stats(); st.Panics != 3 || st.PanicsLogged != 0 || st.Abandoned != 0 {
-				t.Errorf("%+v", st)
+				t.Errorf("got %+v, want 3 panics, none logged, none abandoned", st)
 			}
 		})
 	}
 }
 
-// TestDoMulti_EndedOnEntry: every key gets the ctx's error, each once, and
-// nothing is begun or joined.
+// TestDoMulti_EndedOnEntry: every key gets the ctx's error, each once, and no flight is
+// started or joined.
 func TestDoMulti_EndedOnEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
 		h, _ := leadMany(&g, loads(1), "a")
 		r := g.DoMulti(kit.EndedContext, []string{"a", "b", "c", "b"}, func(context.Context, []string) (map[string]int, error) {
-			t.Error("fn ran")
+			t.Error("got a call of fn, want none")
 			return nil, nil
 		})
 		wantResults(t, "DoMulti", r, results{"a": {Err: context.Canceled}, "b": {Err: context.Canceled}, "c": {Err: context.Canceled}})
 		if st := g.Stats(); st != (coalesce.Stats{Calls: 4, Led: 1, EndedOnEntry: 3}) || g.Len() != 1 {
-			t.Errorf("%+v, Len %d", st, g.Len())
+			t.Errorf("got %+v, Len %d, want 4 calls, 1 led, 3 ended on entry, 1", st, g.Len())
 		}
 		close(h.Release)
 	})
 }
 
-// TestDoMulti_ResultBeatsCancellation: for each key by itself. What has
-// finished when ctx ends has its result, the rest the ctx's error, at once.
+// TestDoMulti_ResultBeatsCancellation: the rule holds for each key by itself. A key whose
+// flight has finished when ctx ends has its result, the others ctx's error, at once.
 func TestDoMulti_ResultBeatsCancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -214,7 +212,7 @@ func TestDoMulti_ResultBeatsCancellation(t *testing.T) {
 		busy, slow := kit.Hold(), kit.Hold()
 		kit.Go(t.Context(), kit.Forms[0], &g, "b", busy.CtxFn(2))
 		kit.Go(t.Context(), kit.Forms[0], &g, "c", slow.CtxFn(3))
-		kit.Go(t.Context(), kit.Forms[0], &g, "f", slow.CtxFn(6)) // is to lead it
+		kit.Go(t.Context(), kit.Forms[0], &g, "f", slow.CtxFn(6)) // the call that leads it
 		synctest.Wait()
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, kit.ErrTest)
 		defer cancel()
@@ -222,7 +220,7 @@ func TestDoMulti_ResultBeatsCancellation(t *testing.T) {
 		start := time.Now()
 		many, done := goMulti(ctx, &g, func(ctx context.Context, keys []string) (map[string]int, error) {
 			if keys[0] == "e" {
-				return loads(1)(ctx, keys) // queued, and alone: it ends in time
+				return loads(1)(ctx, keys) // queued, and alone: it finishes in time
 			}
 			return h.then(loads(1))(ctx, keys)
 		}, "a", "b", "c", "d", "e", "f")
@@ -231,7 +229,7 @@ func TestDoMulti_ResultBeatsCancellation(t *testing.T) {
 		close(old.Release)
 		<-done
 		if many.at.Sub(start) != time.Second {
-			t.Errorf("returned after %v", many.at.Sub(start))
+			t.Errorf("got a return after %v, want 1s", many.at.Sub(start))
 		}
 		late := context.DeadlineExceeded
 		wantResults(t, "DoMulti", many.results, results{
@@ -239,22 +237,22 @@ func TestDoMulti_ResultBeatsCancellation(t *testing.T) {
 			"d": {Err: late}, "e": {Val: 5}, "f": {Err: late, Shared: true},
 		})
 		if cause := context.Cause(<-h.ctxs); cause != kit.ErrTest {
-			t.Errorf("cause %v", cause)
+			t.Errorf("got cause %v, want %v", cause, kit.ErrTest)
 		}
 		if st := g.Stats(); st.Left != 2+4 || st.Abandoned != 2+2 {
-			t.Errorf("%+v", st)
+			t.Errorf("got %+v, want 6 left, 4 abandoned", st)
 		}
 		close(h.Release)
 		close(slow.Release)
 		synctest.Wait()
 		if g.Len() != 0 {
-			t.Errorf("Len = %d", g.Len())
+			t.Errorf("got Len %d, want 0", g.Len())
 		}
 	})
 }
 
-// TestDoMulti_ResultThereFirst: the batch has finished, then ctx ends, and only
-// then is the caller scheduled: it has the results, every time.
+// TestDoMulti_ResultThereFirst: the batch finishes, then ctx ends, and only then is the
+// caller scheduled: it has the results, every time.
 func TestDoMulti_ResultThereFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -271,14 +269,14 @@ func TestDoMulti_ResultThereFirst(t *testing.T) {
 			close(h.Release)
 			<-done
 			if many.results["a"] != (result{Val: 1}) || many.results["b"] != (result{Val: 2, Shared: true}) {
-				t.Fatalf("%+v", many.results)
+				t.Fatalf("got %+v, want 1 for a and 2, shared, for b", many.results)
 			}
 		}
 	})
 }
 
-// TestDoMulti_SameInstant: a result and the end of ctx in the same instant of a
-// fake clock give one or the other for each key, whole.
+// TestDoMulti_SameInstant: if a result and the end of ctx come in the same instant of a
+// fake clock, each key gets one or the other, whole.
 func TestDoMulti_SameInstant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g coalesce.Group[int, int]
@@ -304,7 +302,7 @@ func TestDoMulti_SameInstant(t *testing.T) {
 					n++
 				case coalesce.Result[int]{Err: context.DeadlineExceeded}:
 				default:
-					t.Fatalf("%d: %+v", k, r)
+					t.Fatalf("%d: got %+v, want its result or the deadline", k, r)
 				}
 			}
 			switch n {
@@ -318,7 +316,7 @@ func TestDoMulti_SameInstant(t *testing.T) {
 			cancel()
 			synctest.Wait()
 			if g.Len() != 0 {
-				t.Fatalf("Len = %d", g.Len())
+				t.Fatalf("got Len %d, want 0", g.Len())
 			}
 		}
 		t.Logf("results %d, deadline %d, of each some %d", won, lost, both)
@@ -332,10 +330,10 @@ type stayer struct {
 	done  <-chan struct{}
 }
 
-// TestDoMulti_AbandonedByTheLastOfAll: calls of several keys leave one after the
-// other, in every order. Until the last has, nothing is canceled, and each key
-// can be joined, be there a caller left for it or not; then all of them are
-// abandoned at once, with the last one's cause.
+// TestDoMulti_AbandonedByTheLastOfAll: calls of several keys leave one after the other,
+// in every order. Until the last has left, nothing is canceled, and each key can be
+// joined, whether it still has a caller or not; then all keys are abandoned at once, with
+// the cause of the last caller.
 func TestDoMulti_AbandonedByTheLastOfAll(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 0, 3, 2}, {2, 3, 0, 1}, {1, 2, 3, 0}} {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
@@ -356,7 +354,7 @@ func testAbandonedByTheLast(t *testing.T, order []int) {
 		return done
 	})}
 	<-h.Started
-	g.Forget("c") // it is part of the batch as before
+	g.Forget("c") // it is still part of the batch
 	fnCtx := <-h.ctxs
 	for _, f := range []kit.Form{kit.Forms[2], kit.Forms[3]} {
 		stayers = append(stayers, newStayer(f.Name, func(ctx context.Context) <-chan struct{} {
@@ -372,7 +370,7 @@ func testAbandonedByTheLast(t *testing.T, order []int) {
 	synctest.Wait()
 	for i, n := range order {
 		if st := g.Stats(); st.Abandoned != 0 || fnCtx.Err() != nil {
-			t.Errorf("abandoned after %d of 4 calls: %v, %+v", i, fnCtx.Err(), st)
+			t.Errorf("after %d of 4 calls: got fn's context with error %v, %+v, want none abandoned", i, fnCtx.Err(), st)
 		}
 		for _, k := range []string{"a", "b"} {
 			before := g.Stats().Joined
@@ -380,39 +378,39 @@ func testAbandonedByTheLast(t *testing.T, order []int) {
 			_, done := kit.Go(ctx, kit.Forms[2], &g, k, kit.CtxValue(0))
 			synctest.Wait()
 			if s := flightsOf(&g)[k]; !strings.HasPrefix(s, "running ") || g.Stats().Joined != before+1 {
-				t.Errorf("after %d of 4 calls: %s is %q", i, k, s)
+				t.Errorf("after %d of 4 calls: got %q for %s, want it running and joined", i, s, k)
 			}
-			cancel() // leaves as it came
+			cancel() // leaves again
 			<-done
 		}
 		s := stayers[n]
 		s.leave(fmt.Errorf("%s leaves", s.name))
 		synctest.Wait()
 		if !kit.IsDone(s.done) {
-			t.Errorf("%s did not return", s.name)
+			t.Errorf("%s: got no return, want one", s.name)
 		}
 	}
 	want := map[string]string{"a": "abandoned 0", "b": "abandoned 0", "c": "abandoned 0 forgotten"}
 	if got := flightsOf(&g); !maps.Equal(got, want) {
-		t.Errorf("Flights: %v, want %v", got, want)
+		t.Errorf("got flights %v, want %v", got, want)
 	}
 	last := stayers[order[3]].name + " leaves"
 	if cause := context.Cause(fnCtx); cause == nil || cause.Error() != last || g.Stats().Abandoned != 3 {
-		t.Errorf("cause %v, want %q; %+v", cause, last, g.Stats())
+		t.Errorf("got cause %v, %+v, want %q, 3 abandoned", cause, g.Stats(), last)
 	}
 	if !kit.IsDone(fnCtx.Done()) || fnCtx.Err() != context.Canceled {
-		t.Errorf("Err: %v", fnCtx.Err())
+		t.Errorf("got error %v, want %v", fnCtx.Err(), context.Canceled)
 	}
 	close(h.Release)
 	synctest.Wait()
 	for f := range g.Flights() {
-		t.Errorf("left behind: %+v", f)
+		t.Errorf("got %+v, want no flight", f)
 	}
 }
 
-// TestDoMulti_KeyWithoutCallers: the flight of a batch whose last caller has
-// left, while another key has one, is answered like the others: a call of any
-// form joins it, by that keeps the batch alive, and gets the value.
+// TestDoMulti_KeyWithoutCallers: the flight of a batch whose last caller has left, while
+// another key has one, is answered like the others: a call of any form joins it, thereby
+// keeps the batch alive, and gets the value.
 func TestDoMulti_KeyWithoutCallers(t *testing.T) {
 	for _, f := range kit.Joining {
 		for _, key := range []string{"a", "b", "c"} { // the first, one in between, the last
@@ -429,22 +427,22 @@ func TestDoMulti_KeyWithoutCallers(t *testing.T) {
 					cancel()
 					<-done
 					if err := g.ForgetUnshared("none"); !err || flightsOf(&g)["a"] != "running 0" {
-						t.Errorf("Flights: %v", flightsOf(&g))
+						t.Errorf("got flights %v, want a running one without callers for a", flightsOf(&g))
 					}
 					late, _ := kit.Go(t.Context(), f, &g, key, kit.CtxValue(0))
 					synctest.Wait()
 					stop()
 					<-stayed
 					if err := (<-h.ctxs).Err(); err != nil {
-						t.Errorf("fn's context: %v", err)
+						t.Errorf("got fn's context with error %v, want a live one", err)
 					}
 					close(h.Release)
 					synctest.Wait()
 					if late.V != valuesFrom(1, key)[key] || !late.Shared || late.Err != nil {
-						t.Errorf("late: %+v", late)
+						t.Errorf("late: got %+v, want its value, shared", late)
 					}
 					if st := g.Stats(); st.Abandoned != 0 || g.Len() != 0 {
-						t.Errorf("%+v, Len %d", st, g.Len())
+						t.Errorf("got %+v, Len %d, want none abandoned, 0", st, g.Len())
 					}
 				})
 			})
@@ -452,8 +450,8 @@ func TestDoMulti_KeyWithoutCallers(t *testing.T) {
 	}
 }
 
-// TestDoMulti_BehindAnAbandonedBatch: calls of every form for any key of it wait
-// until its execution has ended, and are answered by others.
+// TestDoMulti_BehindAnAbandonedBatch: calls of every form for any key of it wait until
+// its execution has ended, and get the results of other executions.
 func TestDoMulti_BehindAnAbandonedBatch(t *testing.T) {
 	for _, f := range kit.Forms {
 		t.Run(f.Name, func(t *testing.T) {
@@ -461,29 +459,29 @@ func TestDoMulti_BehindAnAbandonedBatch(t *testing.T) {
 				var g kit.Group
 				old := abandonMany(t, &g, "a", "b", "c")
 				if v, err := g.TryDo("b", kit.Value(1)); v != 0 || err != coalesce.ErrInFlight {
-					t.Errorf("TryDo: %v, %v", v, err)
+					t.Errorf("TryDo: got %v, %v, want 0, %v", v, err, coalesce.ErrInFlight)
 				}
 				if !g.ForgetUnshared("c") || !g.Forget("b") {
-					t.Error("an abandoned flight cannot be forgotten")
+					t.Error("got false, want true: an abandoned flight can be forgotten")
 				}
 				a, _ := kit.Go(t.Context(), f, &g, "a", kit.CtxValue(8))
 				synctest.Wait()
 				if !a.At.IsZero() {
-					t.Errorf("it did not wait: %+v", a)
+					t.Errorf("got %+v, want the call to wait", a)
 				}
 				b := f.Call(t.Context(), &g, "b", kit.CtxValue(9))
 				close(old.Release)
 				synctest.Wait()
 				if a.V != 8 || a.Shared || a.Err != nil || b.V != 9 || g.Len() != 0 {
-					t.Errorf("a: %+v, b: %+v, Len %d", a, b, g.Len())
+					t.Errorf("got a %+v, b %+v, Len %d, want 8, 9, 0", a, b, g.Len())
 				}
 			})
 		})
 	}
 }
 
-// TestDoMulti_AbandonedWasJoined: what an abandoned batch returns does not
-// linger, and a key of it that had been joined is shared no more.
+// TestDoMulti_AbandonedWasJoined: the result of an abandoned batch does not linger, and a
+// key of it that had been joined is shared no longer.
 func TestDoMulti_AbandonedWasJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: coalesce.Forever}
@@ -494,12 +492,12 @@ func TestDoMulti_AbandonedWasJoined(t *testing.T) {
 		goMulti(ctx, &g, loads(0), "a", "b")
 		synctest.Wait()
 		if g.ForgetUnshared("a") {
-			t.Error("ForgetUnshared forgot what is shared")
+			t.Error("ForgetUnshared of a shared key: got true, want false")
 		}
 		cancel()
 		synctest.Wait()
 		if !g.ForgetUnshared("a") || g.Len() != 2 {
-			t.Errorf("ForgetUnshared spared what nobody waits for: Len %d", g.Len())
+			t.Errorf("ForgetUnshared of a key without callers: got Len %d, want true and 2", g.Len())
 		}
 		close(h.Release)
 		synctest.Wait()
@@ -509,11 +507,11 @@ func TestDoMulti_AbandonedWasJoined(t *testing.T) {
 	})
 }
 
-// TestDoMulti_QueuedKeyLeaves: a DoMulti whose ctx ends while a key of it is
-// queued leaves at once; fn is not called for that key, by the next in the queue
-// neither; and who had waited longest after it leads.
+// TestDoMulti_QueuedKeyLeaves: a DoMulti whose ctx ends while a key of it is queued
+// leaves at once; its fn is not called for that key, nor for the next call in the queue;
+// and the call that has waited longest after it leads.
 func TestDoMulti_QueuedKeyLeaves(t *testing.T) {
-	for _, next := range append(kit.Forms, kit.Form{}) { // or nobody
+	for _, next := range append(kit.Forms, kit.Form{}) { // or no other call
 		t.Run(next.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var g kit.Group
@@ -521,7 +519,7 @@ func TestDoMulti_QueuedKeyLeaves(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				many, done := goMulti(ctx, &g, func(_ context.Context, keys []string) (map[string]int, error) {
 					if keys[0] != "c" {
-						t.Errorf("fn got %q", keys)
+						t.Errorf("fn: got %q, want the key c alone", keys)
 					}
 					return valuesFrom(1, keys...), nil
 				}, "a", "b", "c")
@@ -534,7 +532,7 @@ func TestDoMulti_QueuedKeyLeaves(t *testing.T) {
 				cancel()
 				synctest.Wait()
 				if !kit.IsDone(done) {
-					t.Fatal("DoMulti did not return")
+					t.Fatal("DoMulti: got no return, want one")
 				}
 				wantResults(t, "DoMulti", many.results, results{
 					"a": {Err: context.Canceled}, "b": {Err: context.Canceled, Shared: a != nil}, "c": {Val: 3},
@@ -542,19 +540,19 @@ func TestDoMulti_QueuedKeyLeaves(t *testing.T) {
 				close(old.Release)
 				synctest.Wait()
 				if a != nil && (a.V != 8 || !a.Shared || a.Err != nil) {
-					t.Errorf("next: %+v", a)
+					t.Errorf("next: got %+v, want 8, shared", a)
 				}
 				if st := g.Stats(); st.Left != 4 || st.Abandoned != 2 || g.Len() != 0 {
-					t.Errorf("%+v, Len %d", st, g.Len())
+					t.Errorf("got %+v, Len %d, want 4 left, 2 abandoned, 0", st, g.Len())
 				}
 			})
 		})
 	}
 }
 
-// TestDoMulti_PromotedAsContextEnds: the ctx ends in the very moment in which a
-// queued key gets its turn. It may lead it or not: but either it is answered by
-// fn or it has left, and who came after it is answered.
+// TestDoMulti_PromotedAsContextEnds: the ctx ends in the very moment in which a queued
+// key gets its turn. The call may lead it or not, but either fn answers it or it has
+// left, and the call after it in the queue is answered.
 func TestDoMulti_PromotedAsContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		led, left := 0, 0
@@ -582,24 +580,24 @@ func TestDoMulti_PromotedAsContextEnds(t *testing.T) {
 				case result{Err: context.Canceled, Shared: true}:
 					left++
 				default:
-					t.Fatalf("%s: %+v", k, mine)
+					t.Fatalf("%s: got %+v, want its result or the error of ctx", k, mine)
 				}
-				// If it leads and leaves, the other still gets what it loads.
+				// If it leads and leaves, the other still gets the value that it loads.
 				if theirs.Err != nil || !theirs.Shared || theirs.Val%49 != valuesFrom(1, k)[k] || mine.Err == nil && theirs.Val != mine.Val {
-					t.Fatalf("%s: %+v, before it %+v", k, theirs, mine)
+					t.Fatalf("%s: got %+v after %+v, want a shared value", k, theirs, mine)
 				}
 			}
 			if many.results["c"] != (result{Val: 3}) || g.Len() != 0 {
-				t.Fatalf("c: %+v, Len %d", many.results["c"], g.Len())
+				t.Fatalf("c: got %+v, Len %d, want 3, 0", many.results["c"], g.Len())
 			}
 		}
 		t.Logf("led %d, left %d", led, left)
 	})
 }
 
-// TestDoMulti_ToldWhenAllHaveFinished: whoever has been told of one key calls
-// for another of the batch at once, and does not get what the batch returned.
-func TestDoMulti_ToldWhenAllHaveFinished(t *testing.T) {
+// TestDoMulti_ReturnsWhenAllHaveFinished: a caller that has the result of one key calls
+// for another key of the batch at once, and does not get the result of the batch.
+func TestDoMulti_ReturnsWhenAllHaveFinished(t *testing.T) {
 	old := runtime.GOMAXPROCS(4)
 	defer runtime.GOMAXPROCS(old)
 	var g coalesce.Group[int, int]
@@ -628,7 +626,7 @@ func TestDoMulti_ToldWhenAllHaveFinished(t *testing.T) {
 			calls.Go(func() {
 				v, _, err := g.Do(k, kit.Value(0))
 				if v != 7 || err != nil {
-					t.Errorf("%d: %v, %v", k, v, err)
+					t.Errorf("%d: got %v, %v, want 7, nil", k, v, err)
 				}
 				for i := range keys {
 					if v, _, _ := g.Do((k+keys-1-i)%keys, kit.Value(0)); v == 7 {
@@ -642,11 +640,11 @@ func TestDoMulti_ToldWhenAllHaveFinished(t *testing.T) {
 		calls.Wait()
 	}
 	if n := stale.Load(); n > 0 || g.Len() != 0 {
-		t.Errorf("%d calls got what others had been told of before, Len %d", n, g.Len())
+		t.Errorf("got %d stale results, Len %d, want none, 0", n, g.Len())
 	}
 }
 
-// A oneDoneContext panics when it is asked for its Done channel again.
+// A oneDoneContext panics when it is asked for its Done channel twice.
 type oneDoneContext struct {
 	context.Context
 	asked int
@@ -659,7 +657,7 @@ func (c *oneDoneContext) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
-// TestDoMulti_AsksForDoneOnce: a context whose methods misbehave once the call has
+// TestDoMulti_AsksForDoneOnce: a context whose methods misbehave after the call has
 // claimed a key would leave that key registered, with no fn to end its flight.
 func TestDoMulti_AsksForDoneOnce(t *testing.T) {
 	var g kit.Group

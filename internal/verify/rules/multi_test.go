@@ -15,9 +15,9 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds what a DoMulti for several keys promises beyond what it
-// promises for one, which the tests of the contract and of the state table show
-// by the form DoMulti. How a batch ends is in multi_exit_test.go.
+// This file holds the rules of a DoMulti for several keys that go beyond those for one
+// key, which the tests of the contract and of the state table cover by the form DoMulti.
+// How a batch ends is in multi_exit_test.go.
 
 type (
 	result  = coalesce.Result[int]
@@ -25,8 +25,8 @@ type (
 	loader  = func(context.Context, []string) (map[string]int, error)
 )
 
-// valuesFrom returns a value for each key, which is one letter: base for "a",
-// base+1 for "b".
+// valuesFrom returns a value for each key, which is one letter: base for "a", base+1 for
+// "b".
 func valuesFrom(base int, keys ...string) map[string]int {
 	m := map[string]int{}
 	for _, k := range keys {
@@ -35,15 +35,15 @@ func valuesFrom(base int, keys ...string) map[string]int {
 	return m
 }
 
-// loads returns a fn that returns valuesFrom(base) the keys that it gets.
+// loads returns an fn that returns valuesFrom(base) of the keys that it gets.
 func loads(base int) loader {
 	return func(_ context.Context, keys []string) (map[string]int, error) {
 		return valuesFrom(base, keys...), nil
 	}
 }
 
-// A heldLoader is a fn for DoMulti that runs until it is released. It keeps what
-// it was given.
+// A heldLoader is an fn for DoMulti that runs until it is released. It keeps its
+// arguments.
 type heldLoader struct {
 	*kit.Held
 	got  chan []string
@@ -64,7 +64,7 @@ func (h *heldLoader) then(fn loader) loader {
 	}
 }
 
-// A manyAnswer is what one DoMulti got.
+// A manyAnswer is the answer that a DoMulti got.
 type manyAnswer struct {
 	results
 	at time.Time
@@ -81,8 +81,7 @@ func goMulti(ctx context.Context, g *kit.Group, fn loader, keys ...string) (*man
 	return a, done
 }
 
-// leadMany starts a DoMulti, with a context that never ends, that leads all of
-// the keys.
+// leadMany starts a DoMulti, with a context that never ends, that leads all of the keys.
 func leadMany(g *kit.Group, fn loader, keys ...string) (*heldLoader, *manyAnswer) {
 	h := holdLoader()
 	a, _ := goMulti(context.Background(), g, h.then(fn), keys...)
@@ -90,8 +89,8 @@ func leadMany(g *kit.Group, fn loader, keys ...string) (*heldLoader, *manyAnswer
 	return h, a
 }
 
-// abandonMany leaves the keys with an abandoned batch, whose fn ignores its
-// context until it is released.
+// abandonMany leaves the keys with an abandoned batch, whose fn ignores its context until
+// it is released.
 func abandonMany(t *testing.T, g *kit.Group, keys ...string) *heldLoader {
 	t.Helper()
 	h := holdLoader()
@@ -102,13 +101,13 @@ func abandonMany(t *testing.T, g *kit.Group, keys ...string) *heldLoader {
 	<-done
 	for _, k := range keys {
 		if a.results[k] != (result{Err: context.Canceled}) {
-			t.Fatalf("abandoning call: %+v", a.results)
+			t.Fatalf("abandoning call: got %+v, want %v", a.results, context.Canceled)
 		}
 	}
 	return h
 }
 
-// wantResults checks what a DoMulti got.
+// wantResults checks the results of a DoMulti.
 func wantResults(t *testing.T, who string, got, want results) {
 	t.Helper()
 	if !maps.Equal(got, want) {
@@ -116,7 +115,7 @@ func wantResults(t *testing.T, who string, got, want results) {
 	}
 }
 
-// flightsOf returns what Flights shows of each key, in words.
+// flightsOf returns the state of each key that Flights shows, in words.
 func flightsOf(g *kit.Group) map[string]string {
 	m := map[string]string{}
 	for f := range g.Flights() {
@@ -132,10 +131,10 @@ func flightsOf(g *kit.Group) map[string]string {
 	return m
 }
 
-// TestDoMulti_LoadsWhatNobodyLoads: fn runs once, for the keys that have no
-// flight, each once and in the order of keys, and all keys get their results:
-// also those that are asked for twice, which count once.
-func TestDoMulti_LoadsWhatNobodyLoads(t *testing.T) {
+// TestDoMulti_LoadsKeysWithoutFlight: fn runs once, for the keys that have no flight,
+// each once and in the order of keys, and all keys get their results, also those that
+// occur twice in keys, which count once.
+func TestDoMulti_LoadsKeysWithoutFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
 		busy := kit.Hold()
@@ -144,23 +143,23 @@ func TestDoMulti_LoadsWhatNobodyLoads(t *testing.T) {
 		other, _ := leadMany(&g, loads(20), "f")
 		h, a := leadMany(&g, loads(100), "g", "d", "b", "g", "f", "a", "b", "a", "d", "c")
 		if got, want := <-h.got, []string{"g", "b", "a", "c"}; !slices.Equal(got, want) {
-			t.Errorf("fn got %q, want %q", got, want)
+			t.Errorf("fn: got %q, want %q", got, want)
 		}
 		if n := g.Len(); n != 6 {
-			t.Errorf("Len = %d", n)
+			t.Errorf("got Len %d, want 6", n)
 		}
 		want := map[string]string{
 			"a": "running 0", "b": "running 0", "c": "running 0", "g": "running 0",
 			"d": "running 1", "f": "running 1",
 		}
 		if got := flightsOf(&g); !maps.Equal(got, want) {
-			t.Errorf("Flights: %v, want %v", got, want)
+			t.Errorf("got flights %v, want %v", got, want)
 		}
 		close(h.Release)
 		close(busy.Release)
 		synctest.Wait()
 		if a.results != nil {
-			t.Errorf("answered before all keys were: %+v", a)
+			t.Errorf("got %+v before all keys were answered, want none", a)
 		}
 		close(other.Release)
 		synctest.Wait()
@@ -169,23 +168,22 @@ func TestDoMulti_LoadsWhatNobodyLoads(t *testing.T) {
 			"d": {Val: 4, Shared: true}, "f": {Val: 25, Shared: true},
 		})
 		if st := g.Stats(); st != (coalesce.Stats{Calls: 8, Led: 6, Joined: 2}) || g.Len() != 0 {
-			t.Errorf("%+v, Len %d", st, g.Len())
+			t.Errorf("got %+v, Len %d, want 8 calls, 6 led, 2 joined, 0", st, g.Len())
 		}
 	})
 }
 
-// TestDoMulti_NothingToLoad: with no keys, and when all keys have flights, fn is
-// not called.
+// TestDoMulti_NothingToLoad: fn is not called for no keys, nor if all keys have flights.
 func TestDoMulti_NothingToLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
 		never := func(context.Context, []string) (map[string]int, error) {
-			t.Error("fn ran")
+			t.Error("got a call of fn, want none")
 			return nil, nil
 		}
 		for _, keys := range [][]string{nil, {}} {
 			if r := g.DoMulti(t.Context(), keys, never); r == nil || len(r) != 0 {
-				t.Errorf("%v", r)
+				t.Errorf("got %v, want an empty map", r)
 			}
 		}
 		h, first := leadMany(&g, loads(1), "a", "b")
@@ -199,8 +197,8 @@ func TestDoMulti_NothingToLoad(t *testing.T) {
 	})
 }
 
-// TestDoMulti_SharesBothWays: calls of every form for one key of a batch share
-// it, and a DoMulti shares what calls of every form lead.
+// TestDoMulti_SharesBothWays: calls of every form for one key of a batch share it, and a
+// DoMulti shares the flights that calls of every form lead.
 func TestDoMulti_SharesBothWays(t *testing.T) {
 	for _, f := range kit.Joining {
 		t.Run(f.Name, func(t *testing.T) {
@@ -214,7 +212,7 @@ func TestDoMulti_SharesBothWays(t *testing.T) {
 				close(h.Release)
 				synctest.Wait()
 				if one.V != 2 || !one.Shared || one.Err != nil {
-					t.Errorf("joins: %+v", one)
+					t.Errorf("joins: got %+v, want 2, shared", one)
 				}
 				wantResults(t, "joined", many.results, results{"a": {Val: 1}, "b": {Val: 2, Shared: true}, "c": {Val: 3}})
 			})
@@ -234,7 +232,7 @@ func TestDoMulti_SharesBothWays(t *testing.T) {
 				close(h.Release)
 				synctest.Wait()
 				if one.V != 7 || !one.Shared || one.Err != nil {
-					t.Errorf("led: %+v", one)
+					t.Errorf("led: got %+v, want 7, shared", one)
 				}
 				wantResults(t, "joins", many.results, results{"a": {Val: 1}, "b": {Val: 7, Shared: true}, "c": {Val: 3}})
 			})
@@ -242,14 +240,14 @@ func TestDoMulti_SharesBothWays(t *testing.T) {
 	}
 }
 
-// TestDoMulti_TryDoAndDoFresh: a key of a batch is in flight for TryDo, whose
-// flight a DoMulti joins in turn, and DoFresh queues behind it.
+// TestDoMulti_TryDoAndDoFresh: for TryDo a key of a batch is in flight, a DoMulti joins
+// the flight of a TryDo in turn, and DoFresh queues behind a key of a batch.
 func TestDoMulti_TryDoAndDoFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
 		h, first := leadMany(&g, loads(1), "a", "b")
 		if v, err := g.TryDo("b", kit.Value(9)); v != 0 || err != coalesce.ErrInFlight {
-			t.Errorf("TryDo: %v, %v", v, err)
+			t.Errorf("TryDo: got %v, %v, want 0, %v", v, err, coalesce.ErrInFlight)
 		}
 		fresh, _ := kit.Go(t.Context(), kit.Forms[4], &g, "b", kit.CtxValue(8))
 		synctest.Wait()
@@ -259,7 +257,7 @@ func TestDoMulti_TryDoAndDoFresh(t *testing.T) {
 		second, _ := goMulti(t.Context(), &g, loads(1), "a", "b", "c")
 		synctest.Wait()
 		if !fresh.At.IsZero() {
-			t.Errorf("DoFresh did not queue: %+v", fresh)
+			t.Errorf("DoFresh: got %+v, want it queued", fresh)
 		}
 		close(h.Release)
 		close(try.Release)
@@ -269,21 +267,21 @@ func TestDoMulti_TryDoAndDoFresh(t *testing.T) {
 			"a": {Val: 1, Shared: true}, "b": {Val: 2, Shared: true}, "c": {Val: 7, Shared: true},
 		})
 		if fresh.V != 8 || fresh.Shared || fresh.Err != nil {
-			t.Errorf("DoFresh: %+v", fresh)
+			t.Errorf("DoFresh: got %+v, want 8, not shared", fresh)
 		}
 	})
 }
 
-// TestDoMulti_Absent: a key that fn's map lacks gets ErrAbsent, whoever waits
-// for it: never a zero value with a nil error. It is not cloned, and does not
-// linger. (Peers hand the zero value to a call that has joined.)
+// TestDoMulti_Absent: for a key that fn's map lacks, every caller gets ErrAbsent, never a
+// zero value with a nil error. The key's result is not cloned, and does not linger.
+// (Peers return the zero value to a call that has joined.)
 func TestDoMulti_Absent(t *testing.T) {
 	for _, queued := range []bool{false, true} {
 		for _, m := range []map[string]int{nil, {}, {"other": 1}} {
 			synctest.Test(t, func(t *testing.T) {
 				g := kit.Group{Linger: coalesce.Forever, Clone: func(v int) int {
 					if v == 0 {
-						t.Error("Clone was called")
+						t.Error("Clone: got a call with the zero value, want none")
 					}
 					return v
 				}}
@@ -309,22 +307,22 @@ func TestDoMulti_Absent(t *testing.T) {
 				})
 				for name, a := range followers {
 					if a.V != 0 || !a.Shared || a.Err != coalesce.ErrAbsent || a.Panic != nil {
-						t.Errorf("%s: %+v", name, a)
+						t.Errorf("%s: got %+v, want 0, shared, %v", name, a, coalesce.ErrAbsent)
 					}
 				}
 				if v, shared, err := g.Do("b", kit.Value(9)); v != 9 || shared || err != nil {
-					t.Errorf("afterwards: %v, %v, %v", v, shared, err)
+					t.Errorf("afterwards: got %v, %v, %v, want 9, false, nil", v, shared, err)
 				}
 				if st := g.Stats(); st.Lingered != 0 {
-					t.Errorf("%+v", st)
+					t.Errorf("got %+v, want none lingered", st)
 				}
 			})
 		}
 	}
 }
 
-// TestDoMulti_ErrorWithAPartialMap: every key that fn was given gets the very
-// error, and the value that the map holds for it.
+// TestDoMulti_ErrorWithAPartialMap: every key that was passed to fn gets the very error,
+// and the value in the map for it.
 func TestDoMulti_ErrorWithAPartialMap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Linger: coalesce.Forever}
@@ -352,29 +350,29 @@ func TestDoMulti_ErrorWithAPartialMap(t *testing.T) {
 		})
 		for i, a := range one {
 			if a.V != 1-i || a.Err != kit.ErrTest || !a.Shared {
-				t.Errorf("follower %d: %+v", i, a)
+				t.Errorf("follower %d: got %+v, want %d, shared, %v", i, a, 1-i, kit.ErrTest)
 			}
 		}
 		if r := g.DoMulti(t.Context(), []string{"a", "b", "c"}, loads(50)); r["a"].Val != 50 || r["b"].Val != 51 || r["c"].Val != 7 {
-			t.Errorf("what lingers: %+v", r)
+			t.Errorf("after the error: got %+v, want 50, 51 and the lingering 7", r)
 		}
 	})
 }
 
-// TestDoMulti_QueuedKeys: keys that are found abandoned wait for those
-// executions to end, and are then given to fn one by one, each alone, whatever
-// the other keys of the call do meanwhile. Others can be ahead of them.
+// TestDoMulti_QueuedKeys: keys whose flights are abandoned wait for those executions to
+// end, and are then passed to fn one by one, each alone, independent of the other keys of
+// the call. Other calls can be ahead of them.
 func TestDoMulti_QueuedKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
 		oldAB, oldC := abandonMany(t, &g, "a", "b"), abandonMany(t, &g, "c")
-		first, _ := kit.Go(t.Context(), kit.Forms[0], &g, "b", kit.CtxValue(77)) // will lead
+		first, _ := kit.Go(t.Context(), kit.Forms[0], &g, "b", kit.CtxValue(77)) // this call will lead
 		synctest.Wait()
 		h := holdLoader()
 		many, _ := goMulti(t.Context(), &g, h.then(loads(1)), "a", "b", "c", "d", "e")
 		<-h.Started
 		if got, want := <-h.got, []string{"d", "e"}; !slices.Equal(got, want) {
-			t.Errorf("fn got %q, want %q", got, want)
+			t.Errorf("fn: got %q, want %q", got, want)
 		}
 		follower, _ := kit.Go(t.Context(), kit.Forms[2], &g, "a", kit.CtxValue(0))
 		synctest.Wait()
@@ -383,7 +381,7 @@ func TestDoMulti_QueuedKeys(t *testing.T) {
 			"d": "running 0", "e": "running 0",
 		}
 		if got := flightsOf(&g); !maps.Equal(got, want) {
-			t.Errorf("Flights: %v, want %v", got, want)
+			t.Errorf("got flights %v, want %v", got, want)
 		}
 		close(oldAB.Release)
 		<-h.Started
@@ -391,7 +389,7 @@ func TestDoMulti_QueuedKeys(t *testing.T) {
 		<-h.Started
 		for _, want := range []string{"a", "c"} {
 			if got := <-h.got; !slices.Equal(got, []string{want}) {
-				t.Errorf("fn got %q, want %q alone", got, want)
+				t.Errorf("fn: got %q, want %q alone", got, want)
 			}
 		}
 		close(h.Release)
@@ -400,11 +398,11 @@ func TestDoMulti_QueuedKeys(t *testing.T) {
 			"a": {Val: 1, Shared: true}, "b": {Val: 77, Shared: true}, "c": {Val: 3}, "d": {Val: 4}, "e": {Val: 5},
 		})
 		if first.V != 77 || !first.Shared || follower.V != 1 || follower.Err != nil {
-			t.Errorf("first: %+v, follower: %+v", first, follower)
+			t.Errorf("got first %+v, follower %+v, want 77 and 1", first, follower)
 		}
 		st := coalesce.Stats{Calls: 3 + 1 + 5 + 1, Led: 3 + 1 + 4, Joined: 2, Left: 3, Abandoned: 3}
 		if got := g.Stats(); got != st || h.Runs.Load() != 3 || g.Len() != 0 {
-			t.Errorf("%+v, want %+v; %d executions, Len %d", got, st, h.Runs.Load(), g.Len())
+			t.Errorf("got %+v, %d executions, Len %d, want %+v, 3, 0", got, h.Runs.Load(), g.Len(), st)
 		}
 	})
 }
@@ -416,8 +414,8 @@ func b2i(b bool) int {
 	return 0
 }
 
-// TestDoMulti_ThousandKeys: in one execution, beside one for every third of
-// them, in the other order, from another call.
+// TestDoMulti_ThousandKeys: a thousand keys in one execution, beside another call for
+// every third of them, in the other order.
 func TestDoMulti_ThousandKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g coalesce.Group[int, int]
@@ -444,7 +442,7 @@ func TestDoMulti_ThousandKeys(t *testing.T) {
 			}
 			r := g.DoMulti(t.Context(), keys, fn)
 			if len(r) != len(keys) {
-				t.Errorf("%d results for %d keys", len(r), len(keys))
+				t.Errorf("got %d results, want %d", len(r), len(keys))
 			}
 			for _, k := range keys {
 				want := coalesce.Result[int]{Val: k, Shared: k%3 == 0}
@@ -452,7 +450,7 @@ func TestDoMulti_ThousandKeys(t *testing.T) {
 					want.Val = -k
 				}
 				if r[k] != want {
-					t.Errorf("%d: %+v, want %+v", k, r[k], want)
+					t.Errorf("%d: got %+v, want %+v", k, r[k], want)
 				}
 			}
 		}
@@ -461,18 +459,18 @@ func TestDoMulti_ThousandKeys(t *testing.T) {
 		go call(all, 1)
 		synctest.Wait()
 		if n := g.Len(); n != 1000 {
-			t.Errorf("Len = %d", n)
+			t.Errorf("got Len %d, want 1000", n)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if executions.Load() != 2 || loaded.Load() != 1000 || g.Len() != 0 {
-			t.Errorf("%d executions for %d keys, Len %d", executions.Load(), loaded.Load(), g.Len())
+			t.Errorf("got %d executions for %d keys, Len %d, want 2 for 1000, 0", executions.Load(), loaded.Load(), g.Len())
 		}
 	})
 }
 
-// TestDoMulti_Nested: a DoMulti made by the fn of another for other keys is like
-// any call; for keys that wait for it, it is refused, for these alone.
+// TestDoMulti_Nested: a DoMulti that the fn of another makes for other keys is like any
+// call; it is refused for the keys that wait for it, and for these alone.
 func TestDoMulti_Nested(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -491,23 +489,23 @@ func TestDoMulti_Nested(t *testing.T) {
 				var cycle *coalesce.DeadlockError
 				switch refused := i == 0 && k == "b" || i == 1 && k != "e"; {
 				case refused && (!errors.As(r.Err, &cycle) || !r.Shared):
-					t.Errorf("depth %d, %s: %+v", i+1, k, r)
+					t.Errorf("depth %d, %s: got %+v, want a deadlock, shared", i+1, k, r)
 				case !refused && (r.Err != nil || r.Val != valuesFrom(10*(i+1), k)[k]):
-					t.Errorf("depth %d, %s: %+v", i+1, k, r)
+					t.Errorf("depth %d, %s: got %+v, want %d", i+1, k, r, valuesFrom(10*(i+1), k)[k])
 				}
 			}
 		}
 		if len(inner) != 3 || len(innermost) != 3 {
-			t.Errorf("%v, %v", inner, innermost)
+			t.Errorf("got %v and %v, want 3 results each", inner, innermost)
 		}
 		if st := g.Stats(); st.Led != 5 || st.Rejected != 3 || st.Calls != 8 || g.Len() != 0 {
-			t.Errorf("%+v, Len %d", st, g.Len())
+			t.Errorf("got %+v, Len %d, want 5 led and 3 rejected of 8 calls, 0", st, g.Len())
 		}
 	})
 }
 
-// TestDoMulti_Context: fn's context has the leader's values, no deadline, and
-// does not end because fn has returned.
+// TestDoMulti_Context: fn's context has the leader's values, no deadline, and does not
+// end because fn has returned.
 func TestDoMulti_Context(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -521,12 +519,12 @@ func TestDoMulti_Context(t *testing.T) {
 		})
 		time.Sleep(time.Hour)
 		if _, ok := got.Deadline(); ok || got.Err() != nil || got.Value(key{}) != 5 || kit.IsDone(got.Done()) {
-			t.Errorf("deadline %v, %v, value %v", ok, got.Err(), got.Value(key{}))
+			t.Errorf("got deadline %v, error %v, value %v, want none, nil, 5", ok, got.Err(), got.Value(key{}))
 		}
 	})
 }
 
-// An askedContext does not say why it has ended before resume is closed.
+// An askedContext does not report why it has ended before resume is closed.
 type askedContext struct {
 	context.Context
 	resume chan struct{}
@@ -546,8 +544,8 @@ func (c *askedContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// TestDoMulti_LeavesAllKeysFirst: before the context is asked why it has ended,
-// which may take its time. The first key has a flight of its own.
+// TestDoMulti_LeavesAllKeysFirst: the call leaves all keys before it asks the context why
+// it has ended, which may take its time. The first key has a flight of its own.
 func TestDoMulti_LeavesAllKeysFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -566,7 +564,7 @@ func TestDoMulti_LeavesAllKeysFirst(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		if st := g.Stats(); st.Left-before.Left != 2 || st.Abandoned-before.Abandoned != 2 {
-			t.Errorf("%+v, then %+v", before, st)
+			t.Errorf("got %+v after %+v, want 2 more left and abandoned", st, before)
 		}
 		close(slow.resume)
 	})

@@ -48,8 +48,9 @@ func TestG10_PanicOfAReceiverIsLogged(t *testing.T) {
 	})
 }
 
-// TestG10_LoggedUnlessACallPanics: whatever calls lead, join and leave, a panic of fn is
-// logged once if no blocking call is there when the flight finishes, and else not at all.
+// TestG10_LoggedUnlessACallPanics: a panic of fn is logged once if no blocking call is
+// there when the flight finishes, and otherwise not at all, whichever calls lead, join
+// and leave.
 func TestG10_LoggedUnlessACallPanics(t *testing.T) {
 	type joiner struct {
 		form   kit.Form
@@ -138,7 +139,7 @@ func TestG10_LoggedUnlessACallPanics(t *testing.T) {
 }
 
 // TestG10_QueuedPanicIsLogged: the panic of a successor is logged by the same rule,
-// whatever form led it.
+// whichever form led it.
 func TestG10_QueuedPanicIsLogged(t *testing.T) {
 	for _, f := range kit.Forms {
 		for _, second := range kit.Forms {
@@ -194,7 +195,7 @@ func TestG10_BatchPanicIsLogged(t *testing.T) {
 			s := wantLogged(t, &g, log, want)
 			for i, key := range keys {
 				if logged := strings.Contains(s, key); logged != (want == 1 && i < 16) {
-					t.Errorf("%s: got %s in the log: %t", joined, key, logged)
+					t.Errorf("%s: got %s in the log %t, want %t", joined, key, logged, want == 1 && i < 16)
 				}
 			}
 			if want == 1 && !strings.Contains(s, "flights=100") {
@@ -207,15 +208,15 @@ func TestG10_BatchPanicIsLogged(t *testing.T) {
 	}
 }
 
-// TestG10_NestedPanicIsLogged: a *PanicError that goes from flight to flight is logged
-// once for each flight that no call panics with it for.
+// TestG10_NestedPanicIsLogged: a *PanicError that is passed from flight to flight is
+// logged once for each flight for which no call panics with it.
 func TestG10_NestedPanicIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := kit.CaptureLog(t)
 		var outer, middle, inner kit.Group
 		fail := func(context.Context) (int, error) { panic("x") }
 		// inner is led by a Do, which panics into the fn of middle. There only a channel
-		// gets it, whose receiver panics with it into the fn of outer.
+		// gets the panic, whose receiver panics with it into the fn of outer.
 		r := <-outer.DoChan(t.Context(), "k", func(ctx context.Context) (int, error) {
 			r := <-middle.DoChan(coalesce.Detach(ctx), "k", func(ctx context.Context) (int, error) {
 				v, _, err := inner.DoContext(ctx, "k", fail)
@@ -239,7 +240,8 @@ func TestG10_NestedPanicIsLogged(t *testing.T) {
 	})
 }
 
-// TestG10_ReturnedPanicErrorIsNotLogged: it is an error like any other.
+// TestG10_ReturnedPanicErrorIsNotLogged: a *PanicError that fn returns is an error like
+// any other.
 func TestG10_ReturnedPanicErrorIsNotLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := kit.CaptureLog(t)
@@ -250,9 +252,9 @@ func TestG10_ReturnedPanicErrorIsNotLogged(t *testing.T) {
 	})
 }
 
-// TestG10_ClonePanicIsLogged: a panic of Clone that a channel or a DoMulti gets is logged,
-// for each of them, whether it was led, joined or answered by a success that lingers. One
-// that a blocking call gets is not.
+// TestG10_ClonePanicIsLogged: a panic of Clone that a channel or a DoMulti gets is
+// logged, once for each of them, whether the call led, joined or was answered by a
+// lingering success. A panic that a blocking call gets is not.
 func TestG10_ClonePanicIsLogged(t *testing.T) {
 	for _, lingers := range []bool{false, true} {
 		for _, f := range kit.Forms {
@@ -302,10 +304,10 @@ func checkClonePanic(t *testing.T, g *kit.Group, log fmt.Stringer, f kit.Form) {
 	}
 }
 
-// TestG10_ExitBeforeThePanic: a blocking call takes part when fn panics, but its Join hook,
-// or its Receive hook, exits its goroutine before it can panic in turn. If all blocking
-// calls are of that kind, the panic is logged, once; if another call panics with it, it is
-// not.
+// TestG10_ExitBeforeThePanic: a blocking call takes part when fn panics, but its Join
+// hook, or its Receive hook, exits its goroutine before it can panic in turn. If that
+// holds for all blocking calls, the panic is logged once; if another call panics with it,
+// it is not logged.
 func TestG10_ExitBeforeThePanic(t *testing.T) {
 	for _, c := range []struct {
 		name            string
@@ -391,8 +393,8 @@ func TestG10_ExitBeforeThePanic(t *testing.T) {
 	}
 }
 
-// TestG10_PanicInsteadOfThePanic: a queued call whose context panics when it is asked
-// whether it has ended, panics with that and not with fn's panic, which is logged.
+// TestG10_PanicInsteadOfThePanic: if the context of a queued call panics in its Err
+// method, the call panics with that value and not with fn's panic, which is logged.
 func TestG10_PanicInsteadOfThePanic(t *testing.T) {
 	for _, exits := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -420,7 +422,7 @@ func TestG10_PanicInsteadOfThePanic(t *testing.T) {
 	}
 }
 
-// A brokenContext panics, or exits its goroutine, when it is asked for its error.
+// A brokenContext panics, or exits its goroutine, in its Err method.
 type brokenContext struct {
 	context.Context
 	exits, broken bool
@@ -504,7 +506,7 @@ func TestG10_FinishExitsBeforeThePanic(t *testing.T) {
 						close(h.Release)
 						synctest.Wait()
 						if leader.Panic != nil {
-							t.Errorf("got %v, want a leader that exits", leader.Panic)
+							t.Errorf("got the panic %v, want a leader that exits", leader.Panic)
 						}
 						if s := wantLogged(t, &g, log, c.want); c.want > 0 && !strings.Contains(s, kit.ErrTest.Error()) {
 							t.Errorf("got the log %s, want the panic in it", s)
@@ -516,9 +518,9 @@ func TestG10_FinishExitsBeforeThePanic(t *testing.T) {
 	}
 }
 
-// TestG10_UntoldPanicIsLogged: all callers have left when fn panics; the
-// process goes on, the panic is logged with its stack, and counted.
-func TestG10_UntoldPanicIsLogged(t *testing.T) {
+// TestG10_UnreceivedPanicIsLogged: all callers have left when fn panics; the process goes
+// on, and the panic is logged with its stack, and counted.
+func TestG10_UnreceivedPanicIsLogged(t *testing.T) {
 	for _, f := range kit.Forms[2:] {
 		t.Run(f.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -533,15 +535,15 @@ func TestG10_UntoldPanicIsLogged(t *testing.T) {
 				cancel()
 				synctest.Wait()
 				if a.Err != context.Canceled {
-					t.Errorf("%+v", a)
+					t.Errorf("got %+v, want %v", a, context.Canceled)
 				}
 				for _, want := range []string{"level=ERROR", "no caller listens", "panics_test.go"} {
 					if !strings.Contains(log.String(), want) {
-						t.Errorf("no %q in the log: %s", want, log)
+						t.Errorf("got the log %s, want %q in it", log, want)
 					}
 				}
 				if st := g.Stats(); st.Panics != 1 || st.PanicsLogged != 1 {
-					t.Errorf("%+v", st)
+					t.Errorf("got %+v, want 1 panic, 1 logged", st)
 				}
 				wantUsable(t, &g)
 			})
@@ -549,8 +551,7 @@ func TestG10_UntoldPanicIsLogged(t *testing.T) {
 	}
 }
 
-// TestG10_LogHandlerPanics: a log handler that panics does not end the process
-// either.
+// TestG10_LogHandlerPanics: a log handler that panics does not end the process.
 func TestG10_LogHandlerPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := slog.Default()
@@ -580,32 +581,32 @@ func (exitingHandler) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-// TestG10_LogHandlerExits: a log handler that exits the goroutine on which a panic is
-// logged that nobody was told of does not keep the hook from being told of the end.
+// TestG10_LogHandlerExits: if a panic that no caller got is logged, and the log handler
+// exits the goroutine, the Finish hook is still called.
 func TestG10_LogHandlerExits(t *testing.T) {
 	kit.CaptureLog(t)
 	slog.SetDefault(slog.New(exitingHandler{slog.Default().Handler()}))
 	for _, f := range kit.Forms[2:] {
 		synctest.Test(t, func(t *testing.T) {
-			var told []coalesce.Event[string]
-			g := kit.Group{Hooks: coalesce.Hooks[string]{Finish: func(_ context.Context, e coalesce.Event[string]) { told = append(told, e) }}}
+			var ends []coalesce.Event[string]
+			g := kit.Group{Hooks: coalesce.Hooks[string]{Finish: func(_ context.Context, e coalesce.Event[string]) { ends = append(ends, e) }}}
 			ctx, cancel := context.WithCancel(t.Context())
 			kit.Go(ctx, f, &g, "k", func(ctx context.Context) (int, error) {
 				<-ctx.Done()
-				panic("nobody listens")
+				panic("no caller listens")
 			})
 			synctest.Wait()
 			cancel()
 			synctest.Wait()
-			if len(told) != 1 || told[0].Outcome != coalesce.OutcomePanicked {
-				t.Errorf("%s: told of %+v", f.Name, told)
+			if len(ends) != 1 || ends[0].Outcome != coalesce.OutcomePanicked {
+				t.Errorf("%s: got the ends %+v, want one with a panic", f.Name, ends)
 			}
 		})
 	}
 }
 
-// TestG2_ClonePanics: a Clone that panics, or exits, harms the caller it was
-// to clone for and nobody else.
+// TestG2_ClonePanics: a Clone that panics, or exits, harms only the caller that the clone
+// was for.
 func TestG2_ClonePanics(t *testing.T) {
 	kit.CaptureLog(t)
 	for _, exits := range []bool{false, true} {
@@ -639,21 +640,21 @@ func TestG2_ClonePanics(t *testing.T) {
 				case errors.As(e, &pe), errors.As(a.Err, &pe):
 					panics++
 					if pe.Value != "no clone" || len(pe.Stack) == 0 {
-						t.Errorf("%s: %v", kit.Joining[i%len(kit.Joining)].Name, pe)
+						t.Errorf("%s: got %v, want the panic of Clone with its stack", kit.Joining[i%len(kit.Joining)].Name, pe)
 					}
 				case a.Err != nil:
 					gone++ // ErrGoexit in a channel, or an exited goroutine
 				case a.V == 5:
 					good++
 				default:
-					t.Errorf("%s: %+v", kit.Joining[i%len(kit.Joining)].Name, a)
+					t.Errorf("%s: got %+v, want a clone or the end of Clone", kit.Joining[i%len(kit.Joining)].Name, a)
 				}
 			}
 			if good != 20 || exits && gone != 20 || !exits && panics != 20 {
-				t.Errorf("exits %v: %d good, %d panics, %d gone", exits, good, panics, gone)
+				t.Errorf("exits %v: got %d good, %d panics, %d gone, want 20 good and 20 of the others", exits, good, panics, gone)
 			}
 			if g.Len() != 0 {
-				t.Errorf("Len = %d", g.Len())
+				t.Errorf("got Len %d, want 0", g.Len())
 			}
 		})
 	}

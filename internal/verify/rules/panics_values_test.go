@@ -14,10 +14,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds what a PanicError says, and how it differs from other errors.
+// This file holds the parts of a PanicError, and how it differs from other errors.
 
 // TestG10_NilPanicError: an fn that panics with a nil *PanicError has panicked, and the
-// callers are told by one that is not nil.
+// callers get a *PanicError that is not nil.
 func TestG10_NilPanicError(t *testing.T) {
 	kit.CaptureLog(t)
 	for _, f := range kit.Forms {
@@ -30,15 +30,14 @@ func TestG10_NilPanicError(t *testing.T) {
 				e, _ = a.Panic.(*coalesce.PanicError)
 			}
 			if e == nil || e.Value != any(none) || len(e.Stack) == 0 {
-				t.Errorf("told by %+v", e)
+				t.Errorf("got %+v, want a *PanicError with the nil one and a stack", e)
 			}
 		})
 	}
 }
 
-// TestG9_PanicInGoexitGoesOn: where fn panicked during Goexit on the leader's
-// own goroutine, that goroutine panics on, and goes on exiting when that is
-// recovered.
+// TestG9_PanicInGoexitGoesOn: if fn panics during Goexit on the leader's own goroutine,
+// that goroutine goes on panicking, and goes on exiting if the panic is recovered.
 func TestG9_PanicInGoexitGoesOn(t *testing.T) {
 	var g kit.Group
 	var got any
@@ -58,18 +57,17 @@ func TestG9_PanicInGoexitGoesOn(t *testing.T) {
 	}()
 	<-done
 	if pe, ok := got.(*coalesce.PanicError); !ok || pe.Value != "during Goexit" || !exited {
-		t.Errorf("recovered %v, exited %v", got, exited)
+		t.Errorf("got the panic %v, exited %v, want that during Goexit, true", got, exited)
 	}
 }
 
-// TestG10_ReturnedPanicErrorIsAnError: a *PanicError that fn returns is an
-// error like any other, and one that comes from a nested group is passed on as
-// it is.
+// TestG10_ReturnedPanicErrorIsAnError: a *PanicError that fn returns is an error like any
+// other, and one that comes from a nested group is passed on as it is.
 func TestG10_ReturnedPanicErrorIsAnError(t *testing.T) {
 	var inner, outer kit.Group
 	returned := &coalesce.PanicError{Value: 1}
 	if _, _, err := outer.Do("k", func() (int, error) { return 0, returned }); err != returned {
-		t.Errorf("returned: %v", err)
+		t.Errorf("returned: got %v, want %v", err, returned)
 	}
 	var innermost any
 	got := func() (r any) {
@@ -86,11 +84,11 @@ func TestG10_ReturnedPanicErrorIsAnError(t *testing.T) {
 	}()
 	pe, _ := got.(*coalesce.PanicError)
 	if pe == nil || got != innermost || pe.Value != "origin" {
-		t.Errorf("nested: %v, inside %v", got, innermost)
+		t.Errorf("nested: got %v, want the inner one, %v", got, innermost)
 	}
 }
 
-// TestG10_PanicValues: nil, errors and runtime errors come through.
+// TestG10_PanicValues: nil, errors and runtime errors keep their values.
 func TestG10_PanicValues(t *testing.T) {
 	var g kit.Group
 	catch := func(fn func() (int, error)) (pe *coalesce.PanicError) {
@@ -100,20 +98,20 @@ func TestG10_PanicValues(t *testing.T) {
 	}
 	var none *runtime.PanicNilError
 	if pe := catch(func() (int, error) { panic(nil) }); !errors.As(pe, &none) && !nilPanics() {
-		t.Errorf("panic(nil): %v", pe)
+		t.Errorf("panic(nil): got %v, want a *runtime.PanicNilError", pe)
 	}
 	var m map[string]int
 	var re runtime.Error
 	if pe := catch(func() (int, error) { m["k"] = 1; return 0, nil }); !errors.As(pe, &re) {
-		t.Errorf("runtime error: %v", pe)
+		t.Errorf("runtime error: got %v, want a runtime.Error", pe)
 	}
 	pe := catch(func() (int, error) { panic("text") })
 	if errors.Unwrap(pe) != nil || !strings.HasPrefix(pe.Error(), "coalesce: panic: text\n") {
-		t.Errorf("text: %v", pe)
+		t.Errorf("text: got %v, want the text, which wraps no error", pe)
 	}
 }
 
-// TestErrorsAreComparable: the sentinels are themselves and tell apart.
+// TestErrorsAreComparable: each sentinel is itself and none of the others.
 func TestErrorsAreComparable(t *testing.T) {
 	all := []error{
 		coalesce.ErrInFlight, coalesce.ErrSaturated, coalesce.ErrClosed,
@@ -122,7 +120,7 @@ func TestErrorsAreComparable(t *testing.T) {
 	for i, a := range all {
 		for j, b := range all {
 			if errors.Is(a, b) != (i == j) {
-				t.Errorf("%v is %v", a, b)
+				t.Errorf("errors.Is(%v, %v): got %v, want %v", a, b, i != j, i == j)
 			}
 		}
 	}
@@ -153,12 +151,12 @@ func TestPanicError_GoString(t *testing.T) {
 	}
 }
 
-// TestG9_PanicNil: under GODEBUG=panicnil=1, where a panic(nil) cannot be told
-// from a Goexit, nobody gets a zero value with a nil error for it.
+// TestG9_PanicNil: under GODEBUG=panicnil=1, where a panic(nil) cannot be distinguished
+// from a Goexit, no caller gets a zero value with a nil error for it.
 func TestG9_PanicNil(t *testing.T) {
 	t.Setenv("GODEBUG", "panicnil=1")
 	if !nilPanics() {
-		t.Fatal("GODEBUG has no effect")
+		t.Fatal("got no effect of GODEBUG, want panicnil=1")
 	}
 	t.Run("matrix", TestG9_EveryExitCompletes)
 	t.Run("DoMulti", TestDoMulti_EveryExitCompletes)
@@ -166,7 +164,7 @@ func TestG9_PanicNil(t *testing.T) {
 	for _, f := range kit.Forms {
 		var g kit.Group
 		if a := f.Call(t.Context(), &g, "k", fn); a.Err != coalesce.ErrGoexit {
-			t.Errorf("%s: %+v", f.Name, a)
+			t.Errorf("%s: got %+v, want %v", f.Name, a, coalesce.ErrGoexit)
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -178,19 +176,20 @@ func TestG9_PanicNil(t *testing.T) {
 			})
 			defer func() {
 				if <-done; a.Err != coalesce.ErrGoexit {
-					t.Errorf("Clone, %s: %+v", kit.Joining[i%len(kit.Joining)].Name, a)
+					t.Errorf("Clone, %s: got %+v, want %v", kit.Joining[i%len(kit.Joining)].Name, a, coalesce.ErrGoexit)
 				}
 			}()
 		}
 	})
 }
 
-// TestG10_NilPanicErrorIs: what panics with a nil *PanicError can be asked what it is.
+// TestG10_NilPanicErrorIs: errors.Is and errors.As work on the error of a panic with a
+// nil *PanicError.
 func TestG10_NilPanicErrorIs(t *testing.T) {
 	var g kit.Group
 	r := <-g.DoChan(t.Context(), "k", func(context.Context) (int, error) { panic((*coalesce.PanicError)(nil)) })
 	var e *coalesce.PanicError
 	if !errors.As(r.Err, &e) || e == nil || errors.Is(r.Err, coalesce.ErrGoexit) {
-		t.Errorf("%v", r.Err)
+		t.Errorf("got %v, want a *PanicError that is no ErrGoexit", r.Err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // This file holds calls that were queued and come to lead, with contexts of every kind.
 
-// An endlessContext says that it has ended but has no Done to tell of it.
+// An endlessContext reports an error, but has no Done channel that is closed.
 type endlessContext struct {
 	context.Context
 	mu  sync.Mutex
@@ -28,8 +28,8 @@ func (c *endlessContext) Err() error {
 	return c.err
 }
 
-// TestPromoted_ErrWithoutDone: a context without Done never ends, whatever its
-// Err says later; the call that has it leads when it is its turn.
+// TestPromoted_ErrWithoutDone: a context without Done never ends, even if its Err says so
+// later; the call that has it leads when its turn comes.
 func TestPromoted_ErrWithoutDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -43,13 +43,13 @@ func TestPromoted_ErrWithoutDone(t *testing.T) {
 		close(old.Release)
 		synctest.Wait()
 		if !kit.IsDone(done) || a.V != 2 || a.Err != nil || g.Len() != 0 {
-			t.Errorf("%+v, Len %d", a, g.Len())
+			t.Errorf("got %+v, Len %d, want 2, 0", a, g.Len())
 		}
 	})
 }
 
-// TestPromoted_StrangeErr: a call that was picked hands the flight on though
-// its context's Err tells of the end before Done does, or panics, or exits.
+// TestPromoted_StrangeErr: a promoted call passes the flight on even if its context's Err
+// reports the end before Done does, or panics, or exits.
 func TestPromoted_StrangeErr(t *testing.T) {
 	for name, err := range map[string]func() error{
 		"early":  func() error { return kit.ErrTest },
@@ -71,10 +71,10 @@ func TestPromoted_StrangeErr(t *testing.T) {
 				close(old.Release)
 				synctest.Wait()
 				if !kit.IsDone(firstDone) || name == "early" && first.Err != kit.ErrTest || name == "panics" && first.Panic != kit.ErrTest {
-					t.Errorf("first: %+v", first)
+					t.Errorf("first: got %+v, want the error or the panic of its context", first)
 				}
 				if !kit.IsDone(secondDone) || second.V != 2 || g.Len() != 0 {
-					t.Errorf("second: %+v, Len %d", second, g.Len())
+					t.Errorf("second: got %+v, Len %d, want 2, 0", second, g.Len())
 				}
 			})
 		})
@@ -94,8 +94,8 @@ func (c *exitingValue) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// TestPromoted_ExitingValue: a receiver, or a key of a DoMulti, that was picked hands the
-// flight on though its context exits the goroutine that is to lead.
+// TestPromoted_ExitingValue: a promoted receiver, or a promoted key of a DoMulti, passes
+// the flight on even if its context exits the goroutine that is to lead.
 func TestPromoted_ExitingValue(t *testing.T) {
 	for _, f := range []kit.Form{kit.Forms[3], kit.Forms[5]} {
 		synctest.Test(t, func(t *testing.T) {
@@ -112,15 +112,15 @@ func TestPromoted_ExitingValue(t *testing.T) {
 			close(old.Release)
 			synctest.Wait()
 			if !kit.IsDone(done) || second.V != 2 || g.Len() != 0 {
-				t.Errorf("%s: got %+v for the next in the queue, Len %d", f.Name, second, g.Len())
+				t.Errorf("%s: got %+v for the next in the queue, Len %d, want 2, 0", f.Name, second, g.Len())
 			}
 		})
 	}
 }
 
-// TestDo_QueuedAloneWakesNobody: a queued Do that comes to lead alone starts no
+// TestDo_QueuedAloneStartsNoGoroutine: a queued Do that comes to lead alone starts no
 // goroutine when it is done.
-func TestDo_QueuedAloneWakesNobody(t *testing.T) {
+func TestDo_QueuedAloneStartsNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
 		old := kit.Abandon(t, &g, "k")
@@ -131,7 +131,7 @@ func TestDo_QueuedAloneWakesNobody(t *testing.T) {
 				return 0, nil
 			})
 			if n := runtime.NumGoroutine(); n > before {
-				t.Errorf("%d goroutines started", n-before)
+				t.Errorf("got %d goroutines started, want none", n-before)
 			}
 		}()
 		synctest.Wait()

@@ -11,11 +11,11 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds what is still promised while Shutdown is under way.
+// This file holds the promises that still hold while Shutdown is under way.
 
-// TestShutdown_ClosesAllBeforeItTells: a caller that has been told ErrClosed
-// leads nothing any more, whatever the key.
-func TestShutdown_ClosesAllBeforeItTells(t *testing.T) {
+// TestShutdown_ClosesAllBeforeItReturns: a caller that has got ErrClosed leads no flight
+// any more, for any key.
+func TestShutdown_ClosesAllBeforeItReturns(t *testing.T) {
 	for range 50 {
 		g := coalesce.Group[int, int]{Shards: 1024}
 		var wg sync.WaitGroup
@@ -28,7 +28,7 @@ func TestShutdown_ClosesAllBeforeItTells(t *testing.T) {
 					if _, err := g.TryDo(k, kit.Value(1)); err == coalesce.ErrClosed {
 						closed = true
 					} else if closed {
-						t.Errorf("after ErrClosed: %v", err)
+						t.Errorf("after ErrClosed: got %v, want %v", err, coalesce.ErrClosed)
 						return
 					}
 				}
@@ -40,8 +40,8 @@ func TestShutdown_ClosesAllBeforeItTells(t *testing.T) {
 	}
 }
 
-// TestShutdown_FinishedFlightsKeepTheirContext: what a caller has got stays
-// usable though Shutdown runs out of time in the same moment (G7).
+// TestShutdown_FinishedFlightsKeepTheirContext: a value that a caller has received stays
+// usable even if Shutdown runs out of time in the same moment (G7).
 func TestShutdown_FinishedFlightsKeepTheirContext(t *testing.T) {
 	const n = 3000
 	g := coalesce.Group[int, context.Context]{Shards: 1}
@@ -57,7 +57,7 @@ func TestShutdown_FinishedFlightsKeepTheirContext(t *testing.T) {
 			c, _, err := g.DoContext(callers, k, func(ctx context.Context) (context.Context, error) {
 				started.Done()
 				select {
-				case <-ctx.Done(): // the first to be canceled lets the others finish
+				case <-ctx.Done(): // the first that is canceled lets the others finish
 					once.Do(func() { close(release) })
 					return nil, ctx.Err()
 				case <-release:
@@ -79,12 +79,12 @@ func TestShutdown_FinishedFlightsKeepTheirContext(t *testing.T) {
 		}
 	}
 	if dead > 0 {
-		t.Errorf("%d contexts were live when their call returned, and ended after", dead)
+		t.Errorf("got %d contexts that were live when their call returned, and ended after, want none", dead)
 	}
 }
 
-// TestShutdown_StuckStop: a context that blocks when it is told to stop holds
-// up neither Shutdown nor the rejected callers of other keys (G4, G16).
+// TestShutdown_StuckStop: a context that blocks when its AfterFunc is stopped holds up
+// neither Shutdown nor the rejected callers of other keys (G4, G16).
 func TestShutdown_StuckStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -104,12 +104,12 @@ func TestShutdown_StuckStop(t *testing.T) {
 		defer stop()
 		start := time.Now()
 		if err := g.Shutdown(limit); err != context.DeadlineExceeded || time.Since(start) != time.Second {
-			t.Errorf("Shutdown: %v after %v", err, time.Since(start))
+			t.Errorf("Shutdown: got %v after %v, want %v after 1s", err, time.Since(start), context.DeadlineExceeded)
 		}
 		synctest.Wait()
 		for _, a := range calls {
 			if a.Err != coalesce.ErrClosed || a.At != start {
-				t.Errorf("rejected: %+v", a)
+				t.Errorf("rejected: got %+v, want %v at once", a, coalesce.ErrClosed)
 			}
 		}
 		for _, h := range old {

@@ -146,7 +146,7 @@ var Catalog = []Bug{
 	},
 	{
 		"B29", "A panic is lost because nobody waits any more.",
-		"6 TestG10_UntoldPanicIsLogged TestDoMulti_UntoldPanicIsLogged TestG10_LoggedUnlessACallPanics TestG10_ExitBeforeThePanic", "",
+		"6 TestG10_UnreceivedPanicIsLogged TestDoMulti_UnreceivedPanicIsLogged TestG10_LoggedUnlessACallPanics TestG10_ExitBeforeThePanic", "",
 	},
 	{
 		"B30", "A key that cannot be hashed panics under the lock, and the group is dead.",
@@ -174,7 +174,7 @@ var Catalog = []Bug{
 	},
 	{
 		"B36", "A key that comes twice in one call counts as shared, goes to fn twice, or blocks.",
-		"TestDoMulti_LoadsWhatNobodyLoads", "",
+		"TestDoMulti_LoadsKeysWithoutFlight", "",
 	},
 	{
 		"B37", "A key that fn's answer lacks looks like a success to those who joined.",
@@ -230,6 +230,6 @@ var Catalog = []Bug{
 	},
 	{
 		"B50", "An execution starts after the group was closed.",
-		"TestShutdown_ClosesAllBeforeItTells TestShutdown_Waits TestStorm_Shutdown", "",
+		"TestShutdown_ClosesAllBeforeItReturns TestShutdown_Waits TestStorm_Shutdown", "",
 	},
 }
