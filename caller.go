@@ -500,6 +500,7 @@ func (c *caller[K, V]) cancelAbandoned(ctx context.Context) {
 // answerLeft answers c if it is a receiver or a key of a DoMulti that has left, and calls
 // the Leave hook. No lock may be held.
 func (c *caller[K, V]) answerLeft(ctx context.Context) {
+	defer c.callLeave() // even if ctx.Err exits the goroutine
 	if c.flight == nil { // a receiver that never took part: no step in a shard counts it
 		c.shard.group.endedOnEntry.add(1)
 	}
@@ -509,6 +510,10 @@ func (c *caller[K, V]) answerLeft(ctx context.Context) {
 	case c.ch != nil:
 		c.sendLeft(ctx)
 	}
+}
+
+// callLeave calls the Leave hook for c, which has left. No lock may be held.
+func (c *caller[K, V]) callLeave() {
 	if h := c.shard.group.hooks; c.left != nil && h.Leave != nil {
 		c.awaitAnnounced() // the hooks for one call are called in order
 		h.call(h.Leave, c.ctx, c.left)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -290,5 +291,31 @@ func TestHooks_NoPanic(t *testing.T) {
 	<-done
 	if n, s := g.Stats().HookPanics, logs.String(); n != 0 || strings.Contains(s, "panicked") {
 		t.Errorf("got %d panics counted, and the log %q, want none", n, s)
+	}
+}
+
+// TestHooks_LeaveThoughErrExits: a call whose context exits the goroutine when it is asked
+// for the error that the call is to get has left, and its Leave hook is called.
+func TestHooks_LeaveThoughErrExits(t *testing.T) {
+	for _, f := range kit.Leaving {
+		t.Run(f.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var r recorder
+				g := kit.Group{Hooks: r.hooks()}
+				h := kit.Lead(t, &g)
+				parent, cancel := context.WithCancel(named(t.Context(), "a"))
+				ctx := &errExits{Context: parent}
+				kit.Go(ctx, f, &g, "k", kit.CtxValue(0))
+				synctest.Wait()
+				ctx.armed = true
+				cancel()
+				synctest.Wait()
+				if got, want := heardOf(&r, "a"), []string{"join", "leave"}; !slices.Equal(got, want) {
+					t.Errorf("got the hooks %q, want %q", got, want)
+				}
+				close(h.Release)
+				synctest.Wait()
+			})
+		})
 	}
 }
