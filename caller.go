@@ -500,7 +500,7 @@ func (c *caller[K, V]) cancelAbandoned(ctx context.Context) {
 // answerLeft answers c if it is a receiver or a key of a DoMulti that has left, and calls
 // the Leave hook. No lock may be held.
 func (c *caller[K, V]) answerLeft(ctx context.Context) {
-	defer c.callLeave() // even if ctx.Err exits the goroutine
+	defer c.callLeave()  // even if ctx.Err exits the goroutine
 	if c.flight == nil { // a receiver that never took part: no step in a shard counts it
 		c.shard.group.endedOnEntry.add(1)
 	}
