@@ -2,6 +2,7 @@ package coalesce
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -252,8 +253,9 @@ func (c *caller[K, V]) armLook() {
 }
 
 // lookForEach looks for each of the callers, which are keys of one DoMulti, and makes those
-// leave that wait for themselves. Many of them may wait for the flights of one batch,
-// which are one node of the graph: there one look does for all. No lock may be held.
+// leave that wait for themselves. All these looks are for ways to the same node, so each
+// uses what those before have found: together they pass each edge about once. No lock may
+// be held.
 func lookForEach[K comparable, V any](callers []*caller[K, V]) {
 	found := map[*flightContext][]hop{}
 	for _, c := range callers {
@@ -284,9 +286,9 @@ func (c *caller[K, V]) refuse(err error) {
 // or if the call does not wait any more, or leads. No lock may be held.
 //
 // found, if not nil, has what earlier looks for edges of the same call have found, when all
-// of these were in the graph: for each node to which one of them leads, the path from
-// there back, or nil. If there was none, one that is there now has been closed since, by a
-// call that looks later.
+// of these were in the graph: for each node that they reached, the path from there back, or
+// nil if there was none. If there was none, one that is there now has been closed since, by
+// a call that looks later.
 func (e *edge) search(found map[*flightContext][]hop) error {
 	if !e.from.awaited.Load() {
 		return nil // no call waits for the flight whose fn made this one (D6)
@@ -299,21 +301,10 @@ func (e *edge) search(found map[*flightContext][]hop) error {
 	if !waits {
 		return nil
 	}
-	rest, known := found[first.to]
-	if known && rest == nil {
-		return nil
-	}
-	path := append([]hop{first}, rest...)
-	if !known || !stands(path) {
-		looks++
-		l := look{number: looks, reached: map[*flightContext]hop{}}
-		path = l.find(first)
-		if found != nil {
-			found[first.to] = nil
-			if path != nil {
-				found[first.to] = path[1:]
-			}
-		}
+	path := find(first, found)
+	if found != nil && !stands(path) {
+		maps.DeleteFunc(found, func(_ *flightContext, rest []hop) bool { return rest != nil })
+		path = find(first, found)
 	}
 	if path == nil || !stands(path) {
 		return nil
@@ -332,9 +323,10 @@ func (e *edge) search(found map[*flightContext][]hop) error {
 // A look is one search for a path through the graph.
 type look struct {
 	number  uint64
-	reached map[*flightContext]hop // by which hop each node was reached first
-	next    []*flightContext       // reached nodes that have not been left yet
-	hops    []hop                  // from one node, for leave to use again
+	found   map[*flightContext][]hop // see search
+	reached map[*flightContext]hop   // by which hop each node was reached first
+	next    []*flightContext         // reached nodes that have not been left yet
+	hops    []hop                    // from one node, for leave to use again
 }
 
 // A hop is a step from one node to another: along an edge or, if edge is nil, along
@@ -345,33 +337,57 @@ type hop struct {
 	from, to *flightContext
 }
 
-// find returns a shortest path from the end of the first hop back to its beginning, as a
-// list of hops that begins with the first, or nil if there is none. looking must be
-// held, and no other lock.
-func (l *look) find(first hop) (path []hop) {
-	target := first.from
+// find returns a path from the end of the first hop back to its beginning, as a list of hops
+// that begins with the first, or nil if there is none. It is a shortest one, unless found,
+// as in search, has the rest of it. find adds to found. looking must be held, and no other
+// lock.
+func find(first hop, found map[*flightContext][]hop) (path []hop) {
+	looks++
+	l := look{number: looks, found: found, reached: map[*flightContext]hop{}}
 	l.reach(first)
 	for len(l.next) > 0 {
 		n := l.next[0]
 		l.next = l.next[1:]
-		if n == target {
-			for h := l.reached[n]; ; h = l.reached[h.from] {
-				path = append(path, h)
-				if h.edge == first.edge {
-					slices.Reverse(path)
-					return path
-				}
-			}
+		if rest := found[n]; n == first.from || rest != nil {
+			return l.path(first, n, rest)
 		}
 		l.leave(n)
+	}
+	if found != nil {
+		for n := range l.reached {
+			found[n] = nil
+		}
 	}
 	return nil
 }
 
-// reach notes that the node at the end of h can be reached, unless it has been before or
-// its flight has finished.
+// path returns the path that begins with the first hop, leads to n as l has found it, and
+// goes on with rest. It adds the nodes before n to l.found.
+func (l *look) path(first hop, n *flightContext, rest []hop) (path []hop) {
+	for h := l.reached[n]; ; h = l.reached[h.from] {
+		path = append(path, h)
+		if h.edge == first.edge {
+			break
+		}
+	}
+	slices.Reverse(path)
+	before := path[:len(path)-1]
+	path = append(path, rest...)
+	if l.found != nil {
+		for i, h := range before {
+			l.found[h.to] = path[i+1:]
+		}
+	}
+	return path
+}
+
+// reach notes that the node at the end of h can be reached, unless it has been before, or
+// its flight has finished, or an earlier look has found no path from there.
 func (l *look) reach(h hop) {
 	if _, before := l.reached[h.to]; before || h.to.finished.Load() {
+		return
+	}
+	if rest, known := l.found[h.to]; known && rest == nil {
 		return
 	}
 	l.reached[h.to] = h
