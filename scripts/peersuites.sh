@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 #
-# Runs the test suites of golang.org/x/sync/singleflight and of
-# resenje.org/singleflight on package coalesce: each suite as it is published,
-# with an adapter of ours in the place of the implementation that it was
-# written for. The modules come from the module cache, and what is built lies
-# in a temporary directory that is removed at the end.
+# Runs the test suite of golang.org/x/sync/singleflight on package singleflight
+# here, and that of resenje.org/singleflight on package coalesce: each suite as it
+# is published, with an adapter of ours in the place of the implementation that
+# it was written for. The modules come from the module cache, and what is built
+# lies in a temporary directory that is removed at the end.
 #
 # usage: scripts/peersuites.sh
 #
@@ -14,12 +14,8 @@
 #   TestPanicDoSharedByDoChan   fn panics in Do, a call of DoChan has joined
 #
 # They run themselves in a child process and demand that it crash, in a way
-# that no caller can recover from. Package coalesce promises the opposite: the
-# receiver finds the panic in its Result (G10 in the package documentation).
-#
-# Done by the adapter: x/sync lets every call of Do exit its goroutine if fn
-# does, those that only joined too. Package coalesce returns ErrGoexit to those
-# (G10), on which the adapter calls runtime.Goexit.
+# that no caller can recover from. Here the opposite is promised: the receiver
+# finds the panic in its Result (TestMatrix in singleflight/).
 #
 # Nothing else of either suite is left out, and nothing is changed.
 
