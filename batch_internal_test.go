@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// TestBatch_RecordsAreUsedAgain: the record of a flight of a batch that no other call
-// knows goes back to its shard, and holds nothing but what makes it a record, however fn
-// ends, and if its value lingers, too. A record that another call knows does not.
+// TestBatch_RecordsAreUsedAgain: the record of a flight of a batch that no other call has
+// a pointer to returns to its shard, and holds only the fields of an unused record,
+// however fn ends, and even if its value lingers. A record that another call has a
+// pointer to does not return.
 func TestBatch_RecordsAreUsedAgain(t *testing.T) {
 	log := slog.Default()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
@@ -48,8 +49,8 @@ func TestBatch_RecordsAreUsedAgain(t *testing.T) {
 	}
 }
 
-// TestBatch_CommonPartDoesNotChange: whatever happens to the flights of a batch, the cold
-// part that they have in common stays as it is (M5).
+// TestBatch_CommonPartDoesNotChange: the cold part that the flights of a batch have in
+// common stays as it is, through all events of these flights (M5).
 func TestBatch_CommonPartDoesNotChange(t *testing.T) {
 	for name, hooks := range map[string]Hooks[int]{
 		"without hooks": {}, "with hooks": {Join: func(context.Context, Event[int]) {}},
@@ -107,9 +108,9 @@ func TestBatch_CommonPartDoesNotChange(t *testing.T) {
 	}
 }
 
-// TestBatch_ConcludedIsNotAbandoned: once fn has returned, a batch that all callers
-// leave before its last flight has finished is not abandoned: its context does not end,
-// a call that comes joins, and values linger.
+// TestBatch_ConcludedIsNotAbandoned: once fn has returned, a batch that all callers leave
+// before its last flight has finished is not abandoned: its context does not end, a new
+// call joins, and values linger.
 func TestBatch_ConcludedIsNotAbandoned(t *testing.T) {
 	g := Group[int, int]{Shards: 1, Linger: Forever}
 	s := g.use().at(0)
@@ -125,20 +126,20 @@ func TestBatch_ConcludedIsNotAbandoned(t *testing.T) {
 	c.flight = l.share(0)
 	b.conclude()
 	if !c.withdraw(ctx) {
-		t.Fatal("the call has not left")
+		t.Fatal("withdraw: got false, want true")
 	}
 	if st := g.Stats(); c.flight.abandoned() || b.ctx.Err() != nil || st.Left != 1 || st.Abandoned != 0 {
-		t.Errorf("got abandoned %v, context %v, %+v", c.flight.abandoned(), b.ctx.Err(), st)
+		t.Errorf("got abandoned %v, context %v, %+v, want a live batch that one call has left", c.flight.abandoned(), b.ctx.Err(), st)
 	}
 	late := caller[int, int]{ctx: ctx, fn: nothing}
 	if v := late.arrive(g.use(), 1, anything); v != joins {
-		t.Errorf("got verdict %d for a call that comes late, want that it joins", v)
+		t.Errorf("a late call: got verdict %d, want %d", v, joins)
 	}
 	s.mu.Unlock()
 	l.answers = answers[int, int]{how: returned, values: map[int]int{1: 1}}
 	l.ask()
 	l.finish()
 	if v, shared, err := g.Do(1, func() (int, error) { return 2, nil }); v != 1 || !shared || err != nil {
-		t.Errorf("got %d, %v, %v, want what lingers", v, shared, err)
+		t.Errorf("got %d, %v, %v, want 1, true, nil", v, shared, err)
 	}
 }

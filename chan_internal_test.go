@@ -9,37 +9,36 @@ import (
 	"time"
 )
 
-// TestDoChan_EndsBeforeItTakesPart: the context of a call ends after the call has
-// begun and before it takes part in a flight. It is counted as one that had ended
-// on entry, before its receiver is told, and takes part in nothing then.
+// TestDoChan_EndsBeforeItTakesPart: the context of a call ends after the call has begun
+// and before it takes part in a flight. The call is counted as ended on entry before its
+// receiver gets the error, and takes part in no flight after that.
 func TestDoChan_EndsBeforeItTakesPart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		// What DoChan has made when it begins to watch ctx, but for the channel's room.
+		// The receiver of DoChan when it begins to watch ctx, except for the channel's room.
 		r := &caller[int, int]{shard: g.use().at(0), ch: make(chan Result[int]), ctx: ctx, fn: nothing}
 		go r.withdraw(ctx)
 		synctest.Wait()
 		if n := g.Stats().EndedOnEntry; n != 1 {
-			t.Errorf("%d calls are counted as ended before the receiver is told, want 1", n)
+			t.Errorf("got %d calls ended on entry before the Result, want 1", n)
 		}
 		select {
 		case res := <-r.ch:
 			if res != (Result[int]{Err: context.Canceled}) {
-				t.Errorf("the receiver is told %+v", res)
+				t.Errorf("got %+v, want %v", res, context.Canceled)
 			}
 		default:
-			t.Error("the receiver is told nothing")
+			t.Error("got no Result, want one")
 		}
 		if !r.gone {
-			t.Error("the call would still take part")
+			t.Error("got a call that would still take part, want it gone")
 		}
 	})
 }
 
-// A stoppableContext never ends, and calls a function when it need not tell of its
-// end any more.
+// A stoppableContext never ends, and calls a function when it is no longer watched.
 type stoppableContext struct {
 	context.Context
 	done    chan struct{}
@@ -52,8 +51,8 @@ func (c stoppableContext) AfterFunc(func()) (stop func() bool) {
 	return func() bool { c.stopped(); return true }
 }
 
-// TestG13_RefusedReceiverStopsOutsideTheLock: a DoChan that is refused stops
-// watching its context when no lock is held.
+// TestG13_RefusedReceiverStopsOutsideTheLock: a DoChan that is refused stops watching its
+// context when no lock is held.
 func TestG13_RefusedReceiverStopsOutsideTheLock(t *testing.T) {
 	g := Group[int, int]{Shards: 1}
 	_ = g.Shutdown(t.Context())
@@ -64,18 +63,18 @@ func TestG13_RefusedReceiverStopsOutsideTheLock(t *testing.T) {
 		go func() { g.Len(); close(used) }()
 		select {
 		case <-used:
-		case <-time.After(2 * time.Second): // whatever waits for the lock never returns
-			t.Error("the context is told under the shard's lock")
+		case <-time.After(2 * time.Second): // a goroutine that waits for the lock never returns
+			t.Error("got a stop under the shard's lock, want it outside")
 		}
 	}}
 	if res := <-g.DoChan(ctx, 1, nothing); res.Err != ErrClosed || stopped != 1 {
-		t.Errorf("told %+v, stopped %d times", res, stopped)
+		t.Errorf("got %+v and %d stops, want %v and 1", res, stopped, ErrClosed)
 	}
 }
 
-// TestDoChan_LeavesAsItTakesPart: a receiver whose context ends at the moment
-// when the call takes part leaves no edge behind. Many do so at once, so that a
-// call and the goroutine that makes it leave meet at one lock or the other.
+// TestDoChan_LeavesAsItTakesPart: a receiver whose context ends at the moment when the
+// call takes part leaves no edge behind. Many do so at once, so that a call and the
+// goroutine that makes it leave meet at one lock or the other.
 func TestDoChan_LeavesAsItTakesPart(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	var outer Group[int, int]
@@ -90,7 +89,7 @@ func TestDoChan_LeavesAsItTakesPart(t *testing.T) {
 					<-g.DoChan(&endingContext{Context: ctx}, i, nothing)
 				}
 				if n := edgesOf(t, ctx.(*flightContext)); n != 0 {
-					t.Errorf("%d edges are left", n)
+					t.Errorf("got %d edges, want none", n)
 				}
 				return 0, nil
 			})
@@ -99,14 +98,14 @@ func TestDoChan_LeavesAsItTakesPart(t *testing.T) {
 	wg.Wait()
 }
 
-// TestDoChan_LeavesBeforeItStops: a receiver that a hook's exit makes leave has left
-// when its context, whose code may block, is no longer watched.
+// TestDoChan_LeavesBeforeItStops: a receiver that leaves because a hook exits has left
+// before the watch of its context, whose code may block, is stopped.
 func TestDoChan_LeavesBeforeItStops(t *testing.T) {
 	g := Group[int, int]{Hooks: Hooks[int]{Join: func(context.Context, Event[int]) { runtime.Goexit() }}}
 	stopped := 0
 	ctx := stoppableContext{context.Background(), make(chan struct{}), func() {
 		if stopped++; g.Stats().Left != 1 {
-			t.Error("the context's watch ends while the call still takes part")
+			t.Error("got a stop while the call still takes part, want it after the call has left")
 		}
 	}}
 	_, _, _ = g.Do(1, func() (int, error) {
@@ -116,12 +115,12 @@ func TestDoChan_LeavesBeforeItStops(t *testing.T) {
 		return 1, nil
 	})
 	if stopped != 1 {
-		t.Errorf("got %d ends of the watch, want 1", stopped)
+		t.Errorf("got %d stops, want 1", stopped)
 	}
 }
 
-// TestDoChan_AnsweredDoesNotLeave: a receiver that is refused, or answered by what
-// lingers, does not leave when its context ends before it is no longer watched: it would
+// TestDoChan_AnsweredDoesNotLeave: a receiver that is refused, or answered by a lingering
+// outcome, does not leave if its context ends before the watch is stopped: it would
 // answer once more.
 func TestDoChan_AnsweredDoesNotLeave(t *testing.T) {
 	g := Group[int, int]{Linger: Forever}
@@ -137,7 +136,7 @@ func TestDoChan_AnsweredDoesNotLeave(t *testing.T) {
 			t.Fatalf("got verdict %d, want %d", v, want)
 		}
 		if c.withdraw(endedBy(context.Canceled)) || len(c.ch) != 0 {
-			t.Errorf("verdict %d: the call leaves", want)
+			t.Errorf("verdict %d: got a call that leaves, want one that does not", want)
 		}
 	}
 }

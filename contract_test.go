@@ -16,9 +16,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// Each test here is named after the rule of the contract (doc.go) that it
-// shows. Rules about fn's context are in internal/verify/rules, about memory in
-// internal/verify/costs.
+// Each test here is named after the rule of the contract (doc.go) that it shows. Rules
+// about fn's context are in internal/verify/rules, about memory in internal/verify/costs.
 
 // TestG1_OneAtATime: a thousand calls of all forms for one key, while fn runs,
 // are one execution.
@@ -28,7 +27,7 @@ func TestG1_OneAtATime(t *testing.T) {
 		var running, runs atomic.Int32
 		fn := func(context.Context) (int, error) {
 			if running.Add(1) > 1 {
-				t.Error("two executions at once")
+				t.Error("got two executions at once, want one")
 			}
 			defer running.Add(-1)
 			time.Sleep(time.Second)
@@ -40,7 +39,7 @@ func TestG1_OneAtATime(t *testing.T) {
 			go func() {
 				f := kit.Joining[i%len(kit.Joining)]
 				if a := f.Call(ctx, &g, "k", fn); a.V != 1 || !a.Shared || a.Err != nil {
-					t.Errorf("%s: %+v", f.Name, a)
+					t.Errorf("%s: got %+v, want 1, shared", f.Name, a)
 				}
 			}()
 		}
@@ -48,14 +47,14 @@ func TestG1_OneAtATime(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if runs.Load() != 1 {
-			t.Errorf("%d executions, want 1", runs.Load())
+			t.Errorf("got %d executions, want 1", runs.Load())
 		}
 	})
 }
 
-// TestG1_NewcomerWaitsBehindAbandoned: when all callers have left and fn
-// ignores that, a newcomer of any form neither joins it nor runs beside it. It
-// starts in the instant in which the old one ends.
+// TestG1_NewcomerWaitsBehindAbandoned: when all callers have left and fn ignores that, a
+// newcomer of any form neither joins it nor runs beside it. It starts in the instant in
+// which the old one ends.
 func TestG1_NewcomerWaitsBehindAbandoned(t *testing.T) {
 	for _, f := range kit.Forms {
 		t.Run(f.Name, func(t *testing.T) {
@@ -74,27 +73,27 @@ func TestG1_NewcomerWaitsBehindAbandoned(t *testing.T) {
 					return 1, nil
 				})
 				if err != context.DeadlineExceeded || time.Since(start) != time.Second {
-					t.Fatalf("abandoning call: %v after %v", err, time.Since(start))
+					t.Fatalf("abandoning call: got %v after %v, want %v after 1s", err, time.Since(start), context.DeadlineExceeded)
 				}
 				a := f.Call(ctx, &g, "k", func(context.Context) (int, error) {
 					if oldRuns.Load() {
-						t.Error("two executions at once")
+						t.Error("got two executions at once, want one")
 					}
 					return 2, nil
 				})
 				if a.V != 2 || a.Shared || a.Err != nil || a.At.Sub(start) != time.Minute {
-					t.Errorf("newcomer: %+v after %v", a, a.At.Sub(start))
+					t.Errorf("newcomer: got %+v after %v, want 2 after 1m", a, a.At.Sub(start))
 				}
 				if n := g.Len(); n != 0 {
-					t.Errorf("Len = %d", n)
+					t.Errorf("got Len %d, want 0", n)
 				}
 			})
 		})
 	}
 }
 
-// TestG1_WaitBehindAbandonedIsUnderOwnContext: a newcomer behind an abandoned
-// flight can give up; when all have, nothing is started for them.
+// TestG1_WaitBehindAbandonedIsUnderOwnContext: a newcomer behind an abandoned flight can
+// give up; when all have, no flight is started for them.
 func TestG1_WaitBehindAbandonedIsUnderOwnContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -106,11 +105,11 @@ func TestG1_WaitBehindAbandonedIsUnderOwnContext(t *testing.T) {
 				defer cancel()
 				go func() {
 					a := f.Call(ctx, &g, "k", func(context.Context) (int, error) {
-						t.Error("started for a caller that has left")
+						t.Error("got an execution for a caller that has left, want none")
 						return 0, nil
 					})
 					if a.Err != context.DeadlineExceeded || a.At.Sub(start) != time.Duration(i+1)*time.Second {
-						t.Errorf("%s: %+v", f.Name, a)
+						t.Errorf("%s: got %+v, want %v in time", f.Name, a, context.DeadlineExceeded)
 					}
 				}()
 			}
@@ -119,16 +118,16 @@ func TestG1_WaitBehindAbandonedIsUnderOwnContext(t *testing.T) {
 		close(old.Release)
 		synctest.Wait()
 		if g.Len() != 0 {
-			t.Errorf("Len = %d", g.Len())
+			t.Errorf("got Len %d, want 0", g.Len())
 		}
 		if st := g.Stats(); st.Joined != 40 || st.Left != 41 || st.Led != 1 {
-			t.Errorf("%+v", st)
+			t.Errorf("got %+v, want 1 led, 40 joined, 41 left", st)
 		}
 	})
 }
 
-// TestG2_OneAnswer: all callers of a flight get the same value and the very
-// same error, of a type that hides a nil pointer too.
+// TestG2_OneAnswer: all callers of a flight get the same value and the very same error,
+// even one of a type that hides a nil pointer.
 func TestG2_OneAnswer(t *testing.T) {
 	for _, want := range []error{nil, kit.ErrTest, fmt.Errorf("wrapped: %w", kit.ErrTest), (*typedNil)(nil)} {
 		synctest.Test(t, func(t *testing.T) {
@@ -156,8 +155,8 @@ type typedNil struct{}
 
 func (*typedNil) Error() string { return "typed nil" }
 
-// TestG2_Clone: with Clone, every caller of a joined flight gets a value of its
-// own and the original goes to nobody; a call on its own gets the original.
+// TestG2_Clone: with Clone, every caller of a joined flight gets a value of its own and
+// no caller gets the original; a call alone gets the original.
 func TestG2_Clone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var clones atomic.Int32
@@ -176,7 +175,7 @@ func TestG2_Clone(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil || *p != 42 || !shared {
-				t.Errorf("got %v, %v, %v", p, shared, err)
+				t.Errorf("got %v, %v, %v, want 42, shared, nil", p, shared, err)
 			}
 			seen[p]++
 		}
@@ -202,17 +201,17 @@ func TestG2_Clone(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if len(seen) != 40 || clones.Load() != 40 || seen[original] != 0 {
-			t.Errorf("%d values from %d clones, original %d times", len(seen), clones.Load(), seen[original])
+			t.Errorf("got %d values from %d clones, the original %d times, want 40, 40, 0", len(seen), clones.Load(), seen[original])
 		}
 		p, shared, err := g.Do("k", func() (*int, error) { return original, nil })
 		if p != original || shared || err != nil {
-			t.Errorf("alone: %v, %v, %v", p, shared, err)
+			t.Errorf("alone: got %v, %v, %v, want the original, false, nil", p, shared, err)
 		}
 	})
 }
 
-// TestG3_NeverStale: a caller that has its answer and calls again gets a new
-// execution, although others have not yet been scheduled to take theirs.
+// TestG3_NeverStale: a caller that has its answer and calls again gets a new execution,
+// even if others have not yet been scheduled to take theirs.
 func TestG3_NeverStale(t *testing.T) {
 	var g kit.Group
 	var runs atomic.Int64
@@ -237,11 +236,11 @@ func TestG3_NeverStale(t *testing.T) {
 	}
 	wg.Wait()
 	if stale.Load() > 0 {
-		t.Errorf("%d of 16000 calls were stale", stale.Load())
+		t.Errorf("got %d stale calls of 16000, want none", stale.Load())
 	}
 }
 
-// TestG4_LeaderLeaves: the leader's context ends; the leader returns at once,
+// TestG4_LeaderLeaves: when the leader's context ends, the leader returns at once, and
 // the followers get their result.
 func TestG4_LeaderLeaves(t *testing.T) {
 	for _, lead := range kit.Forms[2:] {
@@ -260,15 +259,15 @@ func TestG4_LeaderLeaves(t *testing.T) {
 					cancel()
 					synctest.Wait()
 					if leader.Err != context.Canceled || !leader.Shared {
-						t.Errorf("leader: %+v", leader)
+						t.Errorf("leader: got %+v, want %v, shared", leader, context.Canceled)
 					}
 					if kit.IsDone(done) {
-						t.Fatalf("follower was answered: %+v", follower)
+						t.Fatalf("follower: got %+v, want no answer yet", follower)
 					}
 					close(h.Release)
 					synctest.Wait()
 					if follower.V != 3 || !follower.Shared || follower.Err != nil {
-						t.Errorf("follower: %+v", follower)
+						t.Errorf("follower: got %+v, want 3, shared", follower)
 					}
 				})
 			})
@@ -276,8 +275,8 @@ func TestG4_LeaderLeaves(t *testing.T) {
 	}
 }
 
-// TestG4_FollowerLeaves: a follower's context ends; it returns at once, and
-// nobody else notices.
+// TestG4_FollowerLeaves: when a follower's context ends, the follower returns at once,
+// and no other call is affected.
 func TestG4_FollowerLeaves(t *testing.T) {
 	for _, lead := range kit.Forms {
 		for _, follow := range kit.Leaving {
@@ -295,12 +294,12 @@ func TestG4_FollowerLeaves(t *testing.T) {
 					cancelMine()
 					synctest.Wait()
 					if follower.Err != context.Canceled || !follower.Shared {
-						t.Errorf("follower: %+v", follower)
+						t.Errorf("follower: got %+v, want %v, shared", follower, context.Canceled)
 					}
 					close(h.Release)
 					synctest.Wait()
 					if leader.V != 3 || !leader.Shared || leader.Err != nil {
-						t.Errorf("leader: %+v", leader)
+						t.Errorf("leader: got %+v, want 3, shared", leader)
 					}
 				})
 			})
@@ -308,9 +307,8 @@ func TestG4_FollowerLeaves(t *testing.T) {
 	}
 }
 
-// TestG5_ResultBeatsCancellation: the flight has finished, then the follower's
-// context ends, and only then is the follower scheduled: it gets the result,
-// every time.
+// TestG5_ResultBeatsCancellation: the flight finishes, then the follower's context ends,
+// and only then is the follower scheduled: it gets the result, every time.
 func TestG5_ResultBeatsCancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -332,15 +330,15 @@ func TestG5_ResultBeatsCancellation(t *testing.T) {
 			for i, f := range kit.Leaving {
 				<-done[i]
 				if a := followers[i]; a.V != 6 || a.Err != nil {
-					t.Fatalf("%s: %+v", f.Name, a)
+					t.Fatalf("%s: got %+v, want 6", f.Name, a)
 				}
 			}
 		}
 	})
 }
 
-// TestG5_SameInstant: a result and the end of a context in the same instant of
-// a fake clock give one or the other, whole.
+// TestG5_SameInstant: if a result and the end of a context come in the same instant of a
+// fake clock, the call gets one or the other, whole.
 func TestG5_SameInstant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -357,25 +355,25 @@ func TestG5_SameInstant(t *testing.T) {
 			case v == 0 && !shared && err == context.DeadlineExceeded:
 				lost++
 			default:
-				t.Fatalf("got %v, %v, %v", v, shared, err)
+				t.Fatalf("got %v, %v, %v, want the result or the deadline", v, shared, err)
 			}
 			cancel()
 			synctest.Wait()
 			if g.Len() != 0 {
-				t.Fatal("flight left behind")
+				t.Fatalf("got Len %d, want 0", g.Len())
 			}
 		}
 		t.Logf("result %d, deadline %d", won, lost)
 	})
 }
 
-// TestG6_EndedContextStartsNothing: neither leading nor joining, and not as
-// the head of a queue either.
+// TestG6_EndedContextStartsNothing: a call with an ended context neither leads nor joins,
+// even as the first of a queue.
 func TestG6_EndedContextStartsNothing(t *testing.T) {
 	ended, cancel := context.WithCancelCause(context.Background())
 	cancel(kit.ErrTest)
 	must := func(context.Context) (int, error) {
-		t.Error("fn ran")
+		t.Error("got a call of fn, want none")
 		return 0, nil
 	}
 	for _, f := range kit.Forms[2:] {
@@ -384,27 +382,27 @@ func TestG6_EndedContextStartsNothing(t *testing.T) {
 				var g kit.Group
 				for range 1000 {
 					if a := f.Call(ended, &g, "k", must); a.Err != context.Canceled || a.Shared {
-						t.Fatalf("leading: %+v", a)
+						t.Fatalf("leading: got %+v, want %v", a, context.Canceled)
 					}
 				}
 				h := kit.Hold()
 				go g.Do("k", h.Fn(1))
 				<-h.Started
 				if a := f.Call(ended, &g, "k", must); a.Err != context.Canceled || a.Shared {
-					t.Errorf("joining: %+v", a)
+					t.Errorf("joining: got %+v, want %v", a, context.Canceled)
 				}
 				close(h.Release)
 				synctest.Wait()
 				if st := g.Stats(); st.EndedOnEntry != 1001 || st.Led != 1 || st.Joined != 0 {
-					t.Errorf("%+v", st)
+					t.Errorf("got %+v, want 1 led, 1001 ended on entry", st)
 				}
 			})
 		})
 	}
 }
 
-// TestG6_EndedContextLeadsNoSuccessor: the context of the first in the queue
-// ends in the instant before the queue is promoted; the next one leads.
+// TestG6_EndedContextLeadsNoSuccessor: the context of the first in the queue ends in the
+// instant before the queue is promoted; the next one leads.
 func TestG6_EndedContextLeadsNoSuccessor(t *testing.T) {
 	for _, f := range kit.Forms[2:] {
 		for _, next := range kit.Forms {
@@ -416,7 +414,7 @@ func TestG6_EndedContextLeadsNoSuccessor(t *testing.T) {
 						ctx, cancel := context.WithCancel(t.Context())
 						live, cancelLive := context.WithCancel(t.Context())
 						first, _ := kit.Go(ctx, f, &g, "k", func(context.Context) (int, error) {
-							t.Error("a caller whose context has ended leads")
+							t.Error("got a caller whose context has ended as the leader, want another")
 							return 0, nil
 						})
 						synctest.Wait()
@@ -426,13 +424,13 @@ func TestG6_EndedContextLeadsNoSuccessor(t *testing.T) {
 						close(old.Release)
 						synctest.Wait()
 						if first.Err != context.Canceled || !first.Shared {
-							t.Fatalf("first: %+v", first)
+							t.Fatalf("first: got %+v, want %v, shared", first, context.Canceled)
 						}
 						if second.V != 2 || second.Err != nil || !second.Shared {
-							t.Fatalf("second: %+v", second)
+							t.Fatalf("second: got %+v, want 2, shared", second)
 						}
 						if g.Len() != 0 {
-							t.Fatalf("Len = %d", g.Len())
+							t.Fatalf("got Len %d, want 0", g.Len())
 						}
 						cancelLive()
 					}
@@ -442,9 +440,8 @@ func TestG6_EndedContextLeadsNoSuccessor(t *testing.T) {
 	}
 }
 
-// TestG8_WhereFnRuns: on the caller's goroutine for Do, TryDo and DoContext
-// with a context that cannot end, which fn then gets as it is; on another one
-// otherwise.
+// TestG8_WhereFnRuns: fn runs on the caller's goroutine for Do, TryDo and DoContext with
+// a context that cannot end, which fn then gets as it is, and on another one otherwise.
 func TestG8_WhereFnRuns(t *testing.T) {
 	var g kit.Group
 	live, cancel := context.WithCancel(t.Context())
@@ -478,24 +475,24 @@ func TestG8_WhereFnRuns(t *testing.T) {
 	for _, tt := range tests {
 		tt.call()
 		if inline := ran == goroutine(); inline != tt.inline {
-			t.Errorf("%s: on the caller's goroutine: %v, want %v", tt.name, inline, tt.inline)
+			t.Errorf("%s: got the caller's goroutine %v, want %v", tt.name, inline, tt.inline)
 		}
 		if tt.ctx != nil && got != tt.ctx {
-			t.Errorf("%s: fn got %v", tt.name, got)
+			t.Errorf("%s: fn: got %v, want the very context", tt.name, got)
 		}
 	}
 }
 
-// goroutine names the calling goroutine.
+// goroutine returns the name of the calling goroutine.
 func goroutine() string {
 	b := make([]byte, 64)
 	b = b[:runtime.Stack(b, false)]
 	return strings.Fields(string(b))[1]
 }
 
-// TestG13_UserCodeOutsideLocks: Hash, Clone, fn and the methods of contexts
-// call back into the group, which has one shard, so that a lock held around
-// any of them hangs the test.
+// TestG13_UserCodeOutsideLocks: Hash, Clone, fn and the methods of contexts call back
+// into the group, which has one shard, so that a lock held around any of them hangs the
+// test.
 func TestG13_UserCodeOutsideLocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -553,7 +550,7 @@ type touchingContext struct {
 
 func (c touchingContext) Done() <-chan struct{} { c.touch(); return c.Context.Done() }
 func (c touchingContext) Err() error            { c.touch(); return c.Context.Err() }
-func (c touchingContext) Value(key any) any     { c.touch(); return nil } // hides the standard context, or AfterFunc is not used
+func (c touchingContext) Value(key any) any     { c.touch(); return nil } // hides the standard context, so that AfterFunc is used
 func (c touchingContext) AfterFunc(fn func()) func() bool {
 	c.touch()
 	stop := context.AfterFunc(c.Context, fn)
@@ -562,9 +559,9 @@ func (c touchingContext) AfterFunc(fn func()) func() bool {
 
 var packageGroup kit.Group
 
-// TestG14_BubblesOneAfterAnother: a package-level group works outside, inside a
-// bubble, inside the next, and outside again, with flights that were joined and
-// records that are used again.
+// TestG14_BubblesOneAfterAnother: a package-level group works outside, inside a bubble,
+// inside the next, and outside again, with flights that were joined and records that are
+// used again.
 func TestG14_BubblesOneAfterAnother(t *testing.T) {
 	use := func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -583,7 +580,7 @@ func TestG14_BubblesOneAfterAnother(t *testing.T) {
 			<-d1
 			<-d2
 			if a.V != 1 || a.Err != nil || b.V != 1 || b.Err != nil || !b.Shared {
-				t.Errorf("%s: %+v %+v", f.Name, a, b)
+				t.Errorf("%s: got %+v and %+v, want 1 for both", f.Name, a, b)
 			}
 		}
 	}
@@ -593,16 +590,17 @@ func TestG14_BubblesOneAfterAnother(t *testing.T) {
 	use(t)
 }
 
-// TestG14_VetSeesCopies: go vet refuses a copied Group.
+// TestG14_VetSeesCopies: go vet rejects a copied Group.
 func TestG14_VetSeesCopies(t *testing.T) {
 	out, err := exec.Command("go", "vet", "./testdata/copied").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "passes lock by value") {
-		t.Errorf("go vet: %v\n%s", err, out)
+		t.Errorf("go vet: got %v, want an error about a copied lock\n%s", err, out)
 	}
 }
 
-// TestG17_MemoryModel: what fn wrote without synchronization is seen by every
-// call that shares its result, and after Shutdown. The race detector judges.
+// TestG17_MemoryModel: every call that shares the result of fn sees the writes that fn
+// made without synchronization, and so does code after Shutdown. The race detector
+// judges.
 func TestG17_MemoryModel(t *testing.T) {
 	for _, lead := range kit.Forms {
 		for _, follow := range kit.Joining {
@@ -619,7 +617,7 @@ func TestG17_MemoryModel(t *testing.T) {
 			read := func(f kit.Form) {
 				wg.Go(func() {
 					if a := f.Call(ctx, &g, "k", fn); a.Err != nil || written != 42 {
-						t.Errorf("%s: %+v, sees %d", f.Name, a, written)
+						t.Errorf("%s: got %+v and the write %d, want no error, 42", f.Name, a, written)
 					}
 				})
 			}
@@ -635,7 +633,7 @@ func TestG17_MemoryModel(t *testing.T) {
 			go func() {
 				defer close(shut)
 				if err := g.Shutdown(context.Background()); err != nil || written != 42 {
-					t.Errorf("Shutdown: %v, sees %d", err, written)
+					t.Errorf("Shutdown: got %v and the write %d, want nil, 42", err, written)
 				}
 			}()
 			close(h.Release)

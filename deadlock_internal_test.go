@@ -20,7 +20,7 @@ func edgesOf(t *testing.T, c *flightContext) (n int) {
 	var prev *edge
 	for e := c.edges.first; e != nil; e = e.next {
 		if e.prev != prev || e.from != c || e.to == nil || e.key == nil {
-			t.Errorf("edge %d of %p is %+v", n, c, e)
+			t.Errorf("edge %d of %p: got %+v, want it linked", n, c, e)
 		}
 		prev, n = e, n+1
 	}
@@ -49,13 +49,12 @@ func callIn(form int, ctx context.Context, g *Group[int, int], keys []int, fn fu
 	}
 }
 
-// TestDeadlock_EdgesAreRemoved: while a call waits, there is an edge to each
-// flight that it takes part in, and when it has been answered, or has left,
-// there is none.
+// TestDeadlock_EdgesAreRemoved: while a call waits, there is an edge to each flight that
+// it takes part in, and when it has been answered, or has left, there is none.
 func TestDeadlock_EdgesAreRemoved(t *testing.T) {
 	type scene struct {
 		name  string
-		fresh bool // of those in the path
+		fresh bool // of the calls in the path
 		enter func(g *Group[int, int], hold chan struct{})
 		leave bool
 	}
@@ -106,20 +105,20 @@ func TestDeadlock_EdgesAreRemoved(t *testing.T) {
 						})
 						synctest.Wait()
 						if n := edgesOf(t, c); n != want {
-							t.Errorf("%d edges, want %d", n, want)
+							t.Errorf("got %d edges, want %d", n, want)
 						}
 						if sc.leave {
 							cancelNested()
 							wg.Wait()
 							if n := edgesOf(t, c); n != 0 {
-								t.Errorf("%d edges of a call that has left", n)
+								t.Errorf("a call that has left: got %d edges, want none", n)
 							}
 						}
 						close(hold)
 						wg.Wait()
 						synctest.Wait()
 						if n := edgesOf(t, c); n != 0 {
-							t.Errorf("%d edges of a call that was answered", n)
+							t.Errorf("a call that was answered: got %d edges, want none", n)
 						}
 						return 0, nil
 					})
@@ -129,9 +128,9 @@ func TestDeadlock_EdgesAreRemoved(t *testing.T) {
 	}
 }
 
-// TestDeadlock_NoEdges: a call whose answer nobody can wait for in a cycle has
-// no edge: one that is answered by what lingers, one that is refused, and one
-// that follows a flight which has no context.
+// TestDeadlock_NoEdges: a call that cannot be part of a cycle has no edge: one that a
+// lingering outcome answers, one that is refused, and one that follows a flight without a
+// context.
 func TestDeadlock_NoEdges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Linger: Forever, MaxWaiters: 1}
@@ -161,7 +160,7 @@ func TestDeadlock_NoEdges(t *testing.T) {
 			}
 			synctest.Wait()
 			if n := edgesOf(t, c); n != 0 {
-				t.Errorf("%d edges", n)
+				t.Errorf("got %d edges, want none", n)
 			}
 			close(hold)
 			return 0, nil
@@ -187,9 +186,9 @@ func (c *endingContext) Err() error {
 	return context.Canceled
 }
 
-// TestDeadlock_GraphIsEmptyWhenAllIsOver: after a storm of calls that wait for
-// each other, whatever their forms, and however they end, no flight's context
-// has an edge, and none that is queued stands behind another.
+// TestDeadlock_GraphIsEmptyWhenAllIsOver: after a storm of calls that wait for each
+// other, of all forms and with all ends, no flight's context has an edge, and no queued
+// flight is behind another.
 func TestDeadlock_GraphIsEmptyWhenAllIsOver(t *testing.T) {
 	const keys, calls, depth = 6, 400, 4
 	for _, procs := range []int{1, 4} {
@@ -250,14 +249,14 @@ func TestDeadlock_GraphIsEmptyWhenAllIsOver(t *testing.T) {
 				for c := range seen {
 					left += edgesOf(t, c)
 					if !c.finished.Load() {
-						t.Fatal("a flight has not ended")
+						t.Fatal("got a flight that has not finished, want none")
 					}
 				}
 				if left == 0 {
 					break
 				}
 				if time.Now().After(deadline) {
-					t.Fatalf("%d edges are left", left)
+					t.Fatalf("got %d edges, want none", left)
 				}
 			}
 			t.Logf("%d flights", len(seen))
@@ -265,9 +264,8 @@ func TestDeadlock_GraphIsEmptyWhenAllIsOver(t *testing.T) {
 	}
 }
 
-// TestDeadlock_Walk: the search finds a path where there is one, whatever the
-// graph looks like, and only along what counts. It is compared with the closure
-// of the edges.
+// TestDeadlock_Walk: the search finds a path if and only if there is one along edges that
+// count, in any graph. It is compared with the closure of the edges.
 func TestDeadlock_Walk(t *testing.T) {
 	for round := range 2000 {
 		rng := rand.New(rand.NewPCG(uint64(round), 1))
@@ -324,22 +322,22 @@ func TestDeadlock_Walk(t *testing.T) {
 					own.drop()
 				}
 				if own.to != nil || own.refusal != err {
-					t.Fatalf("round %d: from %d to %d: the edge is %+v after %v", round, i, j, own, err)
+					t.Fatalf("round %d: from %d to %d: got the edge %+v after %v, want it refused", round, i, j, own, err)
 				}
 				if (err != nil) != reach[i][j] {
-					t.Fatalf("round %d: from %d to %d: %v, want %v", round, i, j, err, reach[i][j])
+					t.Fatalf("round %d: from %d to %d: got %v, want a cycle %v", round, i, j, err, reach[i][j])
 				}
 				if err == nil {
 					continue
 				}
 				keys := err.(*DeadlockError).Keys
 				if keys[0] != any(j) || keys[1] != any(i) || keys[len(keys)-1] != any(j) {
-					t.Fatalf("round %d: from %d to %d: %v", round, i, j, keys)
+					t.Fatalf("round %d: from %d to %d: got the keys %v, want a path between them", round, i, j, keys)
 				}
 				for k := 1; k+1 < len(keys); k++ {
 					from, to := keys[k].(int), keys[k+1].(int)
 					if !slices.ContainsFunc(all, func(e *edge) bool { return e.from == nodes[from].ctx && e.key == any(to) }) {
-						t.Fatalf("round %d: %v: no edge from %d to %d", round, keys, from, to)
+						t.Fatalf("round %d: %v: got no edge from %d to %d, want one", round, keys, from, to)
 					}
 				}
 			}
@@ -350,14 +348,14 @@ func TestDeadlock_Walk(t *testing.T) {
 		for _, o := range nodes {
 			c := o.ctx
 			if c.edges.first != nil {
-				t.Fatalf("round %d: an edge is left", round)
+				t.Fatalf("round %d: got an edge, want none", round)
 			}
 		}
 	}
 }
 
-// TestDetach_LeavesNothing: a context derived from a detached one, once it is
-// canceled, is not kept by the flight's.
+// TestDetach_LeavesNothing: a context derived from a detached one is no longer kept by
+// the flight's once it is canceled.
 func TestDetach_LeavesNothing(t *testing.T) {
 	var g Group[int, int]
 	ctx, cancel := context.WithCancel(t.Context())
@@ -367,11 +365,11 @@ func TestDetach_LeavesNothing(t *testing.T) {
 		for range 10 {
 			derived, cancel := context.WithCancel(Detach(ctx))
 			if c.after.first == nil {
-				t.Error("it has not been told of")
+				t.Error("got no registered function, want one")
 			}
 			cancel()
 			if derived.Err() == nil || c.after.first != nil {
-				t.Error("it is kept")
+				t.Error("got the derived context kept, want it gone")
 			}
 		}
 		return 0, nil
@@ -379,8 +377,8 @@ func TestDetach_LeavesNothing(t *testing.T) {
 }
 
 // TestDeadlock_SearchesWhereThereMayBeACycle: calls of flights that no call has waited
-// for do not look at what the flight that they join waits for: many of them would take
-// turns at the lock of all looks (D6).
+// for do not search the edges of the flight that they join: many of them would take turns
+// at the lock of all looks (D6).
 func TestDeadlock_SearchesWhereThereMayBeACycle(t *testing.T) {
 	node := func() *flight[int, int] { return &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}} }
 	to, from, behind := node(), node(), node()
@@ -398,16 +396,16 @@ func TestDeadlock_SearchesWhereThereMayBeACycle(t *testing.T) {
 		return looks > before
 	}
 	if searched() {
-		t.Error("it looks for a path to a flight that no call waits for")
+		t.Error("a flight that no call waits for: got a search, want none")
 	}
 	point(&edge{from: new(flightContext)}, behind)
 	if !searched() {
-		t.Error("it does not look for a path to a flight that others wait for")
+		t.Error("a flight that others wait for: got no search, want one")
 	}
 }
 
 // TestDeadlock_LooksInStretches: a look that passes many edges releases their lock again
-// and again, and passes each once, though others are added and removed meanwhile.
+// and again, and passes each edge once, even if others are added and removed meanwhile.
 func TestDeadlock_LooksInStretches(t *testing.T) {
 	node := func() *flight[int, int] { return &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}} }
 	from, to := node(), node()
@@ -446,8 +444,8 @@ func TestDeadlock_LooksInStretches(t *testing.T) {
 	}
 }
 
-// TestDeadlock_LeaverHasNoEdge: a call that has left waits for nothing by the time
-// the hook is told of it (D4).
+// TestDeadlock_LeaverHasNoEdge: a call that has left waits for nothing by the time that
+// the Leave hook is called (D4).
 func TestDeadlock_LeaverHasNoEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -457,7 +455,7 @@ func TestDeadlock_LeaverHasNoEdge(t *testing.T) {
 		inner := Group[int, int]{Hooks: Hooks[int]{Leave: func(context.Context, Event[int]) {
 			left++
 			if n := edgesOf(t, node); n != 0 {
-				t.Errorf("the call that has left has %d edges", n)
+				t.Errorf("the call that has left: got %d edges, want none", n)
 			}
 		}}}
 		release := make(chan struct{})
@@ -471,21 +469,21 @@ func TestDeadlock_LeaverHasNoEdge(t *testing.T) {
 			go inner.DoContext(nested, 2, nothing)
 			synctest.Wait()
 			if n := edgesOf(t, node); n != 1 {
-				t.Errorf("the call that waits has %d edges, want 1", n)
+				t.Errorf("the call that waits: got %d edges, want 1", n)
 			}
 			cancel()
 			synctest.Wait()
 			return 0, nil
 		})
 		if left != 1 {
-			t.Errorf("%d calls have left, want 1", left)
+			t.Errorf("got %d calls that left, want 1", left)
 		}
 		close(release)
 	})
 }
 
-// TestDeadlock_DoMultiWithHooks: a cycle through a DoMulti is found where there
-// are hooks, as it is where there are none.
+// TestDeadlock_DoMultiWithHooks: the search finds a cycle through a DoMulti with hooks as
+// it does without.
 func TestDeadlock_DoMultiWithHooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Hooks: Hooks[int]{Join: func(context.Context, Event[int]) {}}}
@@ -500,13 +498,13 @@ func TestDeadlock_DoMultiWithHooks(t *testing.T) {
 			return 0, nil
 		})
 		if _, ok := found.(*DeadlockError); !ok {
-			t.Errorf("the call that closes the cycle gets %v", found)
+			t.Errorf("the call that closes the cycle: got %v, want a *DeadlockError", found)
 		}
 	})
 }
 
-// TestDeadlock_DoMultiThatExitsHasNoEdge: a DoMulti whose goroutine is exited by a
-// hook waits for nothing any more (D4).
+// TestDeadlock_DoMultiThatExitsHasNoEdge: a DoMulti whose goroutine a hook has exited no
+// longer waits for anything (D4).
 func TestDeadlock_DoMultiThatExitsHasNoEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := Group[int, int]{Hooks: Hooks[int]{Join: func(context.Context, Event[int]) { runtime.Goexit() }}}
@@ -521,7 +519,7 @@ func TestDeadlock_DoMultiThatExitsHasNoEdge(t *testing.T) {
 			go inner.DoMulti(ctx, []int{2, 3}, func(context.Context, []int) (map[int]int, error) { <-release; return nil, nil })
 			synctest.Wait()
 			if n := edgesOf(t, ctx.(*flightContext)); n != 0 {
-				t.Errorf("the call that was exited has %d edges", n)
+				t.Errorf("the call that was exited: got %d edges, want none", n)
 			}
 			return 0, nil
 		})
@@ -529,8 +527,8 @@ func TestDeadlock_DoMultiThatExitsHasNoEdge(t *testing.T) {
 	})
 }
 
-// TestDeadlock_NoCallTakesTheLockOfLooks: all calls return though a look is under way,
-// be they nested or not, and whether they lead, join, queue or leave (D3).
+// TestDeadlock_NoCallTakesTheLockOfLooks: all calls return while a look is under way,
+// whether they are nested or not, and whether they lead, join, queue or leave (D3).
 func TestDeadlock_NoCallTakesTheLockOfLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looking.Lock()
@@ -542,7 +540,7 @@ func TestDeadlock_NoCallTakesTheLockOfLooks(t *testing.T) {
 		held := func(context.Context) (int, error) { <-release; return 1, nil }
 		outer.DoChan(ctx, 0, func(ctx context.Context) (int, error) {
 			// A call that looks waits for looking: a mutex, so that the bubble's clock
-			// would not go on. So the looks are kept from firing by calls that return.
+			// would not advance. So the looks are kept from firing by calls that return.
 			for form := range 4 {
 				callIn(form, ctx, &g, []int{1, 2}, nil2) // leads
 				joined, left := make(chan struct{}), make(chan struct{})
@@ -576,17 +574,17 @@ func TestDeadlock_DroppedUnderTheLock(t *testing.T) {
 	}()
 	untilLocked(t, ".(*edge).drop(")
 	if from.edges.first != e {
-		t.Error("the edge has been removed")
+		t.Error("got the edge removed under the lock, want it kept")
 	}
 	from.mu.Unlock()
 	<-dropped
 	if from.edges.first != nil {
-		t.Error("the edge has not been removed")
+		t.Error("got the edge kept, want it removed")
 	}
 }
 
 // TestDeadlock_DroppedTogether: calls of one fn that return at the same time leave no
-// edge. The race detector judges, too.
+// edge. The race detector judges as well.
 func TestDeadlock_DroppedTogether(t *testing.T) {
 	const each = 5_000
 	from, to := new(flightContext), &flight[int, int]{cold: &cold[int, int]{ctx: new(flightContext)}}
@@ -609,9 +607,9 @@ func TestDeadlock_DroppedTogether(t *testing.T) {
 	}
 }
 
-// TestDeadlock_CallOfACanceledFn: a call whose context can end, and comes from that of
-// an fn whose context has ended, is about to leave, though its own has not ended yet:
-// a goroutine of package context's may have to do that.
+// TestDeadlock_CallOfACanceledFn: a call whose context can end, and is derived from that
+// of an fn whose context has ended, is about to leave, even if its own context has not
+// ended yet: that may be the task of a goroutine of package context.
 func TestDeadlock_CallOfACanceledFn(t *testing.T) {
 	c := flightContext{values: context.Background()}
 	ctx, cancel := context.WithCancel(context.WithValue(&c, valueKey{}, 1))
@@ -623,16 +621,16 @@ func TestDeadlock_CallOfACanceledFn(t *testing.T) {
 		return e.stale()
 	}
 	if stale(e) || stale(endless) {
-		t.Error("a call leaves before anything has ended")
+		t.Error("got a stale edge before any context has ended, want none")
 	}
-	go c.mark(endedBy(ErrClosed)) // the race detector judges, too
+	go c.mark(endedBy(ErrClosed)) // the race detector judges as well
 	for begun := time.Now(); !stale(e); runtime.Gosched() {
 		if time.Since(begun) > 5*time.Second {
-			t.Fatal("the call is taken for one that stays")
+			t.Fatal("got an edge that counts, want it stale")
 		}
 	}
 	if stale(endless) {
-		t.Error("a call that cannot leave is taken for one that does")
+		t.Error("a call that cannot leave: got a stale edge, want one that counts")
 	}
 }
 
@@ -648,7 +646,7 @@ func TestDeadlock_QueuedInlineKeepsNoEdge(t *testing.T) {
 		release := make(chan struct{})
 		go g.DoContext(ctx, 1, func(context.Context) (int, error) { <-release; return 1, nil })
 		synctest.Wait()
-		cancel() // and what comes is queued
+		cancel() // so that later calls are queued
 		synctest.Wait()
 		live, end := context.WithCancel(t.Context())
 		defer end()

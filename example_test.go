@@ -110,7 +110,7 @@ func ExampleGroup_DoMulti() {
 		}
 		texts := map[string]string{}
 		for _, title := range titles {
-			if title != "atlantis" { // nobody has found it
+			if title != "atlantis" { // no site has it
 				texts[title] = "About the " + title
 			}
 		}
@@ -133,7 +133,7 @@ func ExampleGroup_DoMulti() {
 	// sea: "About the sea", <nil>
 }
 
-// One bad key does not spoil the others.
+// One bad key does not harm the others.
 func ExampleKeyErrors() {
 	users := coalesce.Group[int, string]{Linger: time.Minute}
 	load := func(_ context.Context, ids []int) (map[int]string, error) {
@@ -159,7 +159,7 @@ func ExampleKeyErrors() {
 	// 21: "", no such shard
 }
 
-// A writer must not get what was read before it wrote.
+// A writer must not get a value that was read before its write.
 func ExampleGroup_DoFresh() {
 	var g coalesce.Group[string, string]
 	var stored atomic.Value
@@ -185,7 +185,7 @@ func ExampleGroup_DoFresh() {
 func ExampleGroup_TryDo() {
 	var g coalesce.Group[string, int]
 	g.Do("index", func() (int, error) {
-		// Somebody is rebuilding the index. Others need not do it as well.
+		// Another goroutine is rebuilding the index. The others need not do it as well.
 		_, err := g.TryDo("index", func() (int, error) { return 2, nil })
 		fmt.Println(errors.Is(err, coalesce.ErrInFlight))
 		return 1, nil
@@ -212,10 +212,10 @@ func ExampleGroup_Forget() {
 func ExampleGroup_ForgetUnshared() {
 	var g coalesce.Group[string, int]
 	g.Do("host", func() (int, error) {
-		fmt.Println("nobody has joined:", g.ForgetUnshared("host"))
+		fmt.Println("unshared:", g.ForgetUnshared("host"))
 		return 1, nil
 	})
-	// Output: nobody has joined: true
+	// Output: unshared: true
 }
 
 // The pages of a site are forgotten, whether they are being loaded or linger.
@@ -303,7 +303,7 @@ func ExampleGroup_Flights() {
 	// b: running, 0 waiters, forgotten: false
 }
 
-// A server that stops waits for what is running, but not for ever.
+// A server that stops waits for running flights, but not forever.
 func ExampleGroup_Shutdown() {
 	var g coalesce.Group[string, string]
 	result := g.DoChan(context.Background(), "job", func(ctx context.Context) (string, error) {
@@ -335,7 +335,7 @@ func ExampleGroup_limits() {
 	v, _, err := g.Do("key", func() (int, error) {
 		waitFor(&g, "key", 1)
 		_, _, err := g.Do("key", func() (int, error) { return 2, nil })
-		fmt.Println(err) // one waits already; and this call would wait for itself
+		fmt.Println(err) // one call waits already; and this call would wait for itself
 		return 1, nil
 	})
 	fmt.Println(v, err)
@@ -344,7 +344,7 @@ func ExampleGroup_limits() {
 	// 1 <nil>
 }
 
-// With Clone, callers may change what they get.
+// With Clone, callers may change the values that they get.
 func ExampleGroup_clone() {
 	g := coalesce.Group[string, []int]{Clone: slices.Clone[[]int]}
 	var wg sync.WaitGroup
@@ -386,8 +386,8 @@ func ExampleGroup_linger() {
 	// 42 false <nil>
 }
 
-// A failure that cannot mend at once holds off others: for a second, calls get
-// its error, and the next call after that tries again.
+// A failure that will last for a while holds off others: for a second, calls get its
+// error, and the next call after that tries again.
 func ExampleGroup_lingerForFailure() {
 	g := coalesce.Group[string, int]{
 		LingerFor: func(_ int, err error) time.Duration {
@@ -415,8 +415,8 @@ func ExampleGroup_lingerForFailure() {
 	// 2 attempts
 }
 
-// How long a token is good is in the token: it lingers until ten seconds before
-// it expires. One that was refused is asked for again after a second.
+// The life of a token is in the token: it lingers until ten seconds before it expires.
+// One that was refused is requested again after a second.
 func ExampleGroup_lingerForToken() {
 	type token struct {
 		secret  string
@@ -445,7 +445,7 @@ func ExampleGroup_lingerForToken() {
 	// secret 1 <nil>
 }
 
-// Hooks report what happens to flights, here to count those that fail.
+// Hooks report the life of flights, here to count those that fail.
 func ExampleHooks() {
 	var running, failed atomic.Int64
 	g := coalesce.Group[string, int]{Hooks: coalesce.Hooks[string]{
@@ -514,8 +514,8 @@ func ExampleHooks_span() {
 	// request
 }
 
-// A histogram of how long followers wait. Leaders do not wait: Event.Run, at Finish, is
-// how long their fn ran.
+// A histogram of how long followers wait. Leaders do not wait: at Finish, Event.Run is
+// the time for which their fn ran.
 func ExampleHooks_receive() {
 	bounds := [...]time.Duration{time.Millisecond, 10 * time.Millisecond, time.Minute}
 	var waits [len(bounds) + 1]atomic.Int64
@@ -559,8 +559,8 @@ func ExamplePanicError() {
 	// Output: panic: out of cheese
 }
 
-// Two templates include each other. Whose call would wait for itself is told so,
-// and everybody gets an answer.
+// Two templates include each other. The call that would wait for itself gets an error,
+// and all callers get an answer.
 func ExampleDeadlockError() {
 	var templates coalesce.Group[string, string]
 	includes := map[string]string{"page": "header", "header": "page"}
@@ -590,15 +590,15 @@ func ExampleDeadlockError() {
 	// 2 templates, starting with header
 }
 
-// A page is loaded and starts to load the one that follows, for which it does not
-// wait. That one asks for the page before it.
+// A page is loaded and starts to load the next page, for which it does not wait. That one
+// asks for the page before it.
 func ExampleDetach() {
 	var pages coalesce.Group[int, string]
 	ahead := make(chan string, 1)
 	unused := func(context.Context) (string, error) { return "", nil }
 	load := func(ctx context.Context) (string, error) {
 		go func() {
-			ctx := coalesce.Detach(ctx) // with ctx itself, the last call would be told of a deadlock
+			ctx := coalesce.Detach(ctx) // with ctx itself, the last call would get ErrDeadlock
 			next, _, err := pages.DoContext(ctx, 2, func(ctx context.Context) (string, error) {
 				before, _, err := pages.DoContext(ctx, 1, unused)
 				return "page 2, after " + before, err

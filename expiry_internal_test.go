@@ -12,19 +12,19 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// TestOrder_FirstToExpire: whatever is put in and taken out, the first is the one that ends
-// first and, of equals, the one that was put in first; and no element moves when the order
-// grows, apart from those in its first chunk.
+// TestOrder_FirstToExpire: after any sequence of insertions and removals, the first
+// element is the one that ends first and, of equals, the one that was put in first; and
+// no element moves when the order grows, apart from those in its first chunk.
 func TestOrder_FirstToExpire(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var o order[int, int]
-	var in []*lingerer[int, int] // sorted as the order is to be
+	var in []*lingerer[int, int] // sorted like the order
 	take := func(i int) {
 		p := in[i]
 		heap.Remove(&o, int(p.place))
 		in = slices.Delete(in, i, i+1)
 		if p.place != -1 {
-			t.Fatalf("one that was taken out is at %d", p.place)
+			t.Fatalf("a removed element: got the place %d, want -1", p.place)
 		}
 	}
 	check := func() {
@@ -33,7 +33,7 @@ func TestOrder_FirstToExpire(t *testing.T) {
 			t.Fatalf("got %d in the order, first %+v, want %d, first %+v", o.n, o.first(), len(in), in[0])
 		}
 		if spare := len(o.chunks)*orderChunk - o.n; spare > 2*orderChunk {
-			t.Fatalf("%d chunks for %d elements", len(o.chunks), o.n)
+			t.Fatalf("got %d chunks for %d elements, want two more than needed at most", len(o.chunks), o.n)
 		}
 		for _, chunk := range o.chunks[len(o.chunks):cap(o.chunks)] {
 			if chunk != nil {
@@ -66,12 +66,12 @@ func TestOrder_FirstToExpire(t *testing.T) {
 		}
 	}
 	if o.at(orderChunk) != second {
-		t.Error("an element has moved")
+		t.Error("got an element that has moved, want it in its place")
 	}
 }
 
-// TestOrder_KeepsAnEmptyChunk: an order that changes by a few elements allocates nothing, also
-// where that takes the last element of a chunk and puts it back.
+// TestOrder_KeepsAnEmptyChunk: an order that changes by a few elements allocates nothing,
+// even if that removes the last element of a chunk and puts it back.
 func TestOrder_KeepsAnEmptyChunk(t *testing.T) {
 	var o order[int, int]
 	for range 2*orderChunk + 1 {
@@ -88,16 +88,16 @@ func TestOrder_KeepsAnEmptyChunk(t *testing.T) {
 	}
 }
 
-// keepFor makes key linger for so long.
+// keepFor makes the outcome of key linger for the time life.
 func keepFor(g *Group[int, time.Duration], key int, life time.Duration) {
 	_, _, _ = g.Do(key, func() (time.Duration, error) { return life, nil })
 }
 
 func lifeIsTheValue(life time.Duration, _ error) time.Duration { return life }
 
-// TestSweep_FewTimers: outcomes that linger for a moment, one after another, beside one that
-// lingers long, do not start a timer for the long one each time; nor do many that expire
-// one after another have a sweep each.
+// TestSweep_FewTimers: outcomes that linger for a moment, one after another, beside one
+// that lingers long, do not start a timer for the long one each time; nor do many that
+// expire one after another have a sweep each.
 func TestSweep_FewTimers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, time.Duration]{LingerFor: lifeIsTheValue}
@@ -112,7 +112,7 @@ func TestSweep_FewTimers(t *testing.T) {
 		for range 1000 {
 			keepFor(&g, 1, time.Millisecond)
 			if now := due(); len(now) > 2 || now[0] != first {
-				t.Fatalf("got sweeps due at %v, want that at %d and one more", now, first)
+				t.Fatalf("got sweeps due at %v, want one at %d and one more", now, first)
 			}
 			time.Sleep(3 * time.Millisecond)
 			synctest.Wait()
@@ -130,7 +130,7 @@ func TestSweep_FewTimers(t *testing.T) {
 			sweeps[slices.Min(due())] = true
 		}
 		if n, err := g.use().check(false); n != 1 || err != nil || len(sweeps) > 2*sweepFraction+2 {
-			t.Errorf("%d linger, %v, after %d sweeps, want 1 after at most %d", n, err, len(sweeps), 2*sweepFraction+2)
+			t.Errorf("got %d lingering, %v, after %d sweeps, want 1, nil, after at most %d", n, err, len(sweeps), 2*sweepFraction+2)
 		}
 	})
 }
@@ -173,21 +173,22 @@ func TestSweep_EarlierOne(t *testing.T) {
 		for key, life := range []time.Duration{time.Hour, time.Minute, time.Second, 10 * time.Second} {
 			keepFor(&g, key, life)
 			if n, err := g.use().check(false); n != key+1 || err != nil {
-				t.Errorf("%d linger, want %d; %v", n, key+1, err)
+				t.Errorf("got %d lingering, %v, want %d, nil", n, err, key+1)
 			}
 		}
 		for i, wait := range []time.Duration{time.Second, 9 * time.Second, 50 * time.Second, 59 * time.Minute} {
 			time.Sleep(wait)
 			synctest.Wait()
 			if n, err := g.use().check(false); n != 3-i || err != nil {
-				t.Errorf("after %d of them have expired: %d linger; %v", i+1, n, err)
+				t.Errorf("after %d have expired: got %d lingering, %v, want %d, nil", i+1, n, err, 3-i)
 			}
 		}
 	})
 }
 
-// TestSweep_Strays: what was kept by another clock is freed when the next outcome begins to
-// linger, also if it does not expire by its own clock for long; what never expires stays.
+// TestSweep_Strays: an outcome that was kept by another clock is freed when the next
+// outcome begins to linger, even if by its own clock it does not expire for long; an
+// outcome that never expires stays.
 func TestSweep_Strays(t *testing.T) {
 	testStrays(t, time.Hour)
 	testStrays(t, time.Nanosecond)
@@ -204,22 +205,22 @@ func testStrays(t *testing.T, ahead time.Duration) {
 		}
 		keepFor(&g, -1, Forever)
 	})
-	synctest.Test(t, func(t *testing.T) { // whose clock begins before that
+	synctest.Test(t, func(t *testing.T) { // its clock begins before that
 		keepFor(&g, -2, time.Minute)
 		synctest.Wait()
 		if n, err := g.use().check(false); n != 2 || err != nil {
-			t.Errorf("%d linger, want 2; %v", n, err)
+			t.Errorf("got %d lingering, %v, want 2, nil", n, err)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n, err := g.use().check(false); n != 1 || err != nil {
-			t.Errorf("%d linger, want 1; %v", n, err)
+			t.Errorf("got %d lingering, %v, want 1, nil", n, err)
 		}
 	})
 }
 
-// TestSweep_BeforeTheEnd: a sweep takes the index entries of what has expired, and leaves one
-// that has come to the same key since.
+// TestSweep_BeforeTheEnd: a sweep removes the index entries of expired outcomes, but not
+// an outcome that has come to the same key since.
 func TestSweep_BeforeTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, time.Duration]{LingerFor: lifeIsTheValue}
@@ -232,10 +233,10 @@ func TestSweep_BeforeTheEnd(t *testing.T) {
 		keepFor(&g, 1, time.Hour)
 		p.unindex()
 		if n, err := g.use().check(false); n != 1 || err != nil {
-			t.Errorf("%d linger, want 1; %v", n, err)
+			t.Errorf("got %d lingering, %v, want 1, nil", n, err)
 		}
 		if !g.Forget(1) {
-			t.Error("Forget found nothing")
+			t.Error("Forget: got false, want true")
 		}
 	})
 }

@@ -13,18 +13,18 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file explores steps by themselves that the schedules of whole programs do
-// not tell apart: what a lock guards must not change while somebody else holds it.
+// This file explores single steps that the schedules of whole programs do not
+// distinguish: state under a lock must not change while another goroutine holds the lock.
 
-// A guard is a lock, what it guards, and something that is done meanwhile.
+// A guard is a lock, the state under it, and an operation that runs at the same time.
 type guard struct {
 	mu    *sched.Mutex
-	state func() any // of what mu guards
+	state func() any // the state under mu
 	op    func()
 }
 
-// explored returns what is wrong with what the guard's op does in some order, at
-// the side of somebody who holds the lock.
+// explored returns an error if, in some order, the guard's op changes the state while
+// another goroutine holds the lock.
 func (make guardMaker) explored() error {
 	return sched.Explorer{Preemptions: 2, Releases: true}.Explore(func() (err error) {
 		g := make()
@@ -46,8 +46,8 @@ func (make guardMaker) explored() error {
 // A guardMaker makes a guard for each run.
 type guardMaker func() guard
 
-// TestExplore_ReleasesOfGuards: what a lock guards does not change while somebody
-// else holds it.
+// TestExplore_ReleasesOfGuards: the state under a lock does not change while another
+// goroutine holds it.
 func TestExplore_ReleasesOfGuards(t *testing.T) {
 	l := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -61,8 +61,8 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		s := g.use().at(0)
 		return s, l, l.add(s, 0, key)
 	}
-	// received returns a receiver with an ended context that leads a flight, called
-	// by the fn of another.
+	// received returns a receiver with an ended context that leads a flight, called by
+	// the fn of another.
 	received := func() *caller[int, int] {
 		s := (&Group[int, int]{Shards: 1}).use().at(0)
 		r := &caller[int, int]{
@@ -99,7 +99,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			c := new(flightContext)
 			return guard{&c.mu, func() any { return c.end }, func() { c.mark(endedBy(ErrClosed)) }}
 		},
-		"mark what is unfinished": func() guard {
+		"mark unfinished": func() guard {
 			c := new(flightContext)
 			return guard{&c.mu, func() any { return c.end }, func() { c.markUnfinished(endedBy(ErrClosed)) }}
 		},
@@ -126,7 +126,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			l, p := kept1()
 			return guard{&l.mu, func() any { return [...]any{l.order.n, p.place} }, func() { l.begin(p, nil) }}
 		},
-		"drop what lingers": func() guard {
+		"drop a lingerer": func() guard {
 			l, p := kept1()
 			l.begin(p, nil)
 			return guard{&l.mu, func() any { return [...]any{l.order.n, p.place} }, func() { l.drop(p) }}
@@ -137,7 +137,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 			l.begin(p, nil)
 			return guard{&l.mu, func() any { return [...]any{l.order.n, p.place, len(l.sweeps)} }, func() { l.expired() }}
 		},
-		"tell": func() guard {
+		"cancel": func() guard {
 			c := new(flightContext)
 			done := c.Done()
 			return guard{&c.settling, func() any { return sched.IsComplete(done) }, func() { c.cancel(ErrClosed) }}
@@ -180,7 +180,7 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		},
 	} {
 		if err := make.explored(); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want nil", name, err)
 		}
 	}
 	if err := guardMaker(func() guard {
@@ -188,11 +188,11 @@ func TestExplore_ReleasesOfGuards(t *testing.T) {
 		n := 0
 		return guard{&mu, func() any { return n }, func() { mu.Lock(); n++; mu.Unlock(); n++ }}
 	}).explored(); err == nil {
-		t.Error("what is done when the lock has been released is not seen")
+		t.Error("an operation after the release of the lock: got nil, want an error")
 	}
 }
 
-// TestExplore_ReleasesOfAbandoned: whether a batch is abandoned is read under its
+// TestExplore_ReleasesOfAbandoned: the number of callers of a batch is read under its
 // lock.
 func TestExplore_ReleasesOfAbandoned(t *testing.T) {
 	rep := sched.Explorer{Preemptions: 2, Releases: true}.Explore(func() (err error) {
@@ -213,7 +213,7 @@ func TestExplore_ReleasesOfAbandoned(t *testing.T) {
 		return err
 	})
 	if rep.Err != nil {
-		t.Errorf("%v\n%s", rep.Err, rep.Trace)
+		t.Errorf("got %v, want nil\n%s", rep.Err, rep.Trace)
 	}
 }
 
@@ -255,8 +255,8 @@ func (c *lateThread) Value(any) any {
 	return nil
 }
 
-// TestExplore_LingerReceivesOnce: a receiver whose call is answered under the lock by
-// what lingers, or refused, while its context ends, gets one result, and is counted
+// TestExplore_LingerReceivesOnce: a receiver whose call is answered under the lock by a
+// lingering outcome, or refused, while its context ends, gets one result, and is counted
 // once.
 func TestExplore_LingerReceivesOnce(t *testing.T) {
 	for _, closed := range []bool{false, true} {
@@ -286,16 +286,16 @@ func TestExplore_LingerReceivesOnce(t *testing.T) {
 		select {
 		case rep := <-found:
 			if rep.Err != nil {
-				t.Errorf("closed %t: %v\n%s", closed, rep.Err, rep.Trace)
+				t.Errorf("closed %t: got %v, want nil\n%s", closed, rep.Err, rep.Trace)
 			}
-		case <-time.After(20 * time.Second): // the explorer does not see who waits at a channel
-			t.Fatalf("closed %t: somebody sends a second result, and waits", closed)
+		case <-time.After(20 * time.Second): // the explorer does not see goroutines that wait at a channel
+			t.Fatalf("closed %t: got a second result that waits, want one", closed)
 		}
 	}
 }
 
-// TestExplore_LingerAnswersDoMulti: a DoMulti that has looked for an outcome in vain,
-// and finds one under the lock, is answered by that, made by an fn or not.
+// TestExplore_LingerAnswersDoMulti: a DoMulti that finds no outcome without the lock, and
+// one under the lock, is answered by that, whether an fn made the call or not.
 func TestExplore_LingerAnswersDoMulti(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -324,7 +324,7 @@ func TestExplore_LingerAnswersDoMulti(t *testing.T) {
 			return nil
 		})
 		if rep.Err != nil {
-			t.Errorf("nested %t: %v\n%s", nested, rep.Err, rep.Trace)
+			t.Errorf("nested %t: got %v, want nil\n%s", nested, rep.Err, rep.Trace)
 		}
 	}
 }

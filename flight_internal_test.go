@@ -6,9 +6,9 @@ import (
 	"testing/synctest"
 )
 
-// TestFlight_EndedKeepsNothingElse: what still refers to a flight that has
-// finished, as a follower that clones the value does, keeps neither fn nor the
-// flight's neighbor in the table (G12).
+// TestFlight_EndedKeepsNothingElse: a finished flight that code still refers to, as a
+// follower that clones the value does, keeps neither fn nor the flight's neighbor in the
+// table (G12).
 func TestFlight_EndedKeepsNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1}
@@ -37,18 +37,18 @@ func TestFlight_EndedKeepsNothingElse(t *testing.T) {
 		}
 		nest(1)
 		if len(all) != 8*keptBuckets {
-			t.Fatalf("%d flights", len(all))
+			t.Fatalf("got %d flights, want %d", len(all), 8*keptBuckets)
 		}
 		for _, f := range all {
 			if f.key == 0 || f.next != nil || f.cold.fn != nil {
-				t.Fatalf("key %d: keeps a neighbor: %v, fn: %v", f.key, f.next != nil, f.cold.fn != nil)
+				t.Fatalf("key %d: got neighbor kept %v, fn kept %v, want none", f.key, f.next != nil, f.cold.fn != nil)
 			}
 		}
 	})
 }
 
-// TestFlight_EndedKeepsNoEntries: a flight that has finished keeps no receiver,
-// nor does one receiver keep the next (G12).
+// TestFlight_EndedKeepsNoEntries: a flight that has finished keeps no receiver, nor does
+// one receiver keep the next (G12).
 func TestFlight_EndedKeepsNoEntries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1}
@@ -69,23 +69,23 @@ func TestFlight_EndedKeepsNoEntries(t *testing.T) {
 		}
 		s.mu.Unlock()
 		if len(entries) != 3 {
-			t.Fatalf("%d entries, want 3", len(entries))
+			t.Fatalf("got %d entries, want 3", len(entries))
 		}
 		close(release)
 		synctest.Wait()
 		if x := f.cold; x.callers.first != nil || x.callers.last != nil || x.blocks.first != nil {
-			t.Error("the flight keeps its entries")
+			t.Error("got entries kept by the flight, want none")
 		}
 		for i, r := range entries {
 			if r.prev != nil || r.next != nil {
-				t.Errorf("entry %d keeps its neighbors", i)
+				t.Errorf("entry %d: got neighbors kept, want none", i)
 			}
 		}
 	})
 }
 
-// TestFlight_RetiredKeepsNoKey: a record that is kept to be used again does not
-// keep the key (G12).
+// TestFlight_RetiredKeepsNoKey: a record that is kept to be used again does not keep the
+// key (G12).
 func TestFlight_RetiredKeepsNoKey(t *testing.T) {
 	g := Group[int, int]{Shards: 1}
 	g.Do(1, func() (int, error) {
@@ -95,14 +95,14 @@ func TestFlight_RetiredKeepsNoKey(t *testing.T) {
 	})
 	f := g.use().at(0).free
 	if f == nil {
-		t.Fatal("no record is kept")
+		t.Fatal("got no record kept, want one")
 	}
 	if f.key != 0 {
-		t.Errorf("the record keeps the key %d", f.key)
+		t.Errorf("got the key %d kept, want none", f.key)
 	}
 }
 
-// TestForget_EndedKeepsNoNeighbor: a forgotten flight that has ended does not keep
+// TestForget_EndedKeepsNoNeighbor: a forgotten flight that has finished does not keep
 // another that was forgotten (G12).
 func TestForget_EndedKeepsNoNeighbor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -118,18 +118,18 @@ func TestForget_EndedKeepsNoNeighbor(t *testing.T) {
 		close(release[1])
 		synctest.Wait()
 		if middle.state != finished {
-			t.Fatal("the middle one of the forgotten flights has not ended")
+			t.Fatal("got a flight that has not finished, want the middle one finished")
 		}
 		if middle.cold.forgotten.prev != nil || middle.cold.forgotten.next != nil {
-			t.Error("the flight keeps its neighbors")
+			t.Error("got neighbors kept, want none")
 		}
 		close(release[0])
 		close(release[2])
 	})
 }
 
-// TestFlight_WithEntriesKeepsNoNeighbor: a flight that had receivers does not keep
-// the next in its bucket when it has ended (G12).
+// TestFlight_WithEntriesKeepsNoNeighbor: a flight that had receivers does not keep the
+// next in its bucket when it has finished (G12).
 func TestFlight_WithEntriesKeepsNoNeighbor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1, Hash: func(int) uint64 { return 1 }}
@@ -148,12 +148,12 @@ func TestFlight_WithEntriesKeepsNoNeighbor(t *testing.T) {
 			s.mu.Unlock()
 		}
 		if f.next == nil {
-			t.Fatal("the last two are not in one bucket")
+			t.Fatal("got the last two in two buckets, want one")
 		}
 		close(release[2])
 		synctest.Wait()
 		if f.next != nil {
-			t.Error("the flight keeps its neighbor")
+			t.Error("got the neighbor kept, want none")
 		}
 		close(release[0])
 		close(release[1])

@@ -7,10 +7,10 @@ import (
 )
 
 // The targets are here because go test looks for their inputs in testdata/fuzz beside
-// them. What they do is in internal/verify/fuzz.
+// them. Their code is in internal/verify/fuzz.
 
-// FuzzGroup checks that a Group does what a sequential model of the contract does.
+// FuzzGroup checks that a Group behaves like a sequential model of the contract.
 func FuzzGroup(f *testing.F) { fuzz.Group(f) }
 
-// FuzzKeys checks that == decides whether two calls share a flight, whatever the keys.
+// FuzzKeys checks that == alone decides whether two calls share a flight, for all keys.
 func FuzzKeys(f *testing.F) { fuzz.Keys(f) }

@@ -51,13 +51,13 @@ func TestHooks_LeaveThatExits(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		if left != 1 || !canceled {
-			t.Errorf("the hook got %d leaves, want 1; fn is canceled: %v", left, canceled)
+			t.Errorf("got %d leaves, canceled %v, want 1, true", left, canceled)
 		}
 		time.Sleep(2 * time.Hour)
 	})
 }
 
-// TestHooks_BatchStartsBeforeFn: a batch's fn is called when the Start hook has
+// TestHooks_BatchStartsBeforeFn: the fn of a batch is called after the Start hook has
 // returned, which is called once for all its flights, with the first key that fn gets.
 func TestHooks_BatchStartsBeforeFn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

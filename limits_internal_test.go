@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestMaxAge_OfOneNanosecond: the least MaxAge is one, too.
+// TestMaxAge_OfOneNanosecond: the least MaxAge is one nanosecond.
 func TestMaxAge_OfOneNanosecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{MaxAge: 1}
@@ -17,14 +17,14 @@ func TestMaxAge_OfOneNanosecond(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(1 * time.Nanosecond)
 		if v, shared, err := g.Do(1, func() (int, error) { return 2, nil }); v != 2 || shared || err != nil {
-			t.Errorf("got %d, %v, %v; want 2 from a call that took over", v, shared, err)
+			t.Errorf("got %d, %v, %v, want 2, false, nil", v, shared, err)
 		}
 		close(release)
 	})
 }
 
-// TestMaxAge_TimerOfOneThatEvaporated: the timer of a successor that all its
-// calls have left is stopped, and does no harm if it has gone off already.
+// TestMaxAge_TimerOfOneThatEvaporated: the timer of a successor that all its calls have
+// left is stopped, and does no harm if it has fired already.
 func TestMaxAge_TimerOfOneThatEvaporated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{MaxAge: time.Hour}
@@ -43,11 +43,11 @@ func TestMaxAge_TimerOfOneThatEvaporated(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		if x := q.cold; x.timer != nil {
-			t.Error("the successor keeps its timer, or what it was queued behind")
+			t.Error("got a timer kept, want none")
 		}
 		s.expire(q)
 		if n := g.Stats().TakenOver; n != 0 {
-			t.Errorf("%d flights were overdue, want none", n)
+			t.Errorf("got %d flights taken over, want none", n)
 		}
 		close(release)
 	})

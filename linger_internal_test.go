@@ -17,8 +17,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// TestLinger_TakesNoLock: a call that a success answers does not wait for its
-// shard's lock.
+// TestLinger_TakesNoLock: a call that a success answers does not wait for its shard's
+// lock.
 func TestLinger_TakesNoLock(t *testing.T) {
 	g := Group[string, int]{Shards: 1, Linger: Forever}
 	fn := func() (int, error) { return 1, nil }
@@ -43,15 +43,15 @@ func TestLinger_TakesNoLock(t *testing.T) {
 		}()
 		select {
 		case <-returned:
-		case <-time.After(2 * time.Second): // whatever waits for the lock never returns
-			t.Errorf("%s waits for the shard's lock", name)
+		case <-time.After(2 * time.Second): // a goroutine that waits for the lock never returns
+			t.Errorf("%s: got a wait for the shard's lock, want none", name)
 		}
 	}
 }
 
-// TestLinger_FoundUnderTheLock: a call that looks for an outcome in vain, and then waits
-// for the lock while a flight ends whose outcome lingers, is answered by that, in each
-// form; the lock is free then, and when the Clone is made.
+// TestLinger_FoundUnderTheLock: a call that finds no outcome, and then waits for the lock
+// while a flight finishes whose outcome lingers, is answered by that, in each form; the
+// lock is free then, and while Clone runs.
 func TestLinger_FoundUnderTheLock(t *testing.T) {
 	forms := map[string]func(*Group[int, int], context.Context) (int, bool, error){
 		"Do": func(g *Group[int, int], _ context.Context) (int, bool, error) {
@@ -83,7 +83,7 @@ func TestLinger_FoundUnderTheLock(t *testing.T) {
 			go func() {
 				defer close(done)
 				if v, shared, err := form(g, t.Context()); v != 1 || !shared || err != end {
-					t.Errorf("%s: got %d, %v, %v; want 1, true, %v", name, v, shared, err, end)
+					t.Errorf("%s: got %d, %v, %v, want 1, true, %v", name, v, shared, err, end)
 				}
 			}()
 			untilLocked(t, ")."+name+"(")
@@ -91,7 +91,7 @@ func TestLinger_FoundUnderTheLock(t *testing.T) {
 			s.mu.Unlock()
 			<-done
 			if !g.Forget(1) { // it waits for the lock
-				t.Errorf("%s: nothing lingers", name)
+				t.Errorf("%s: got no lingering outcome, want one", name)
 			}
 			if st := g.Stats(); st.Led != 0 || st.Lingered != 1 {
 				t.Errorf("%s: got %d led and %d lingered, want 0 and 1", name, st.Led, st.Lingered)
@@ -100,7 +100,7 @@ func TestLinger_FoundUnderTheLock(t *testing.T) {
 	}
 }
 
-// errBad is what an fn returns.
+// errBad is the error of an fn that fails.
 var errBad = errors.New("bad")
 
 // linger makes v and err linger for key, as the end of a flight would. s.mu must be held.
@@ -111,7 +111,7 @@ func (s *shard[K, V]) linger(key K, v V, err error) {
 	gone.unindex()
 }
 
-// lingererOf returns what the index has for key, or nil.
+// lingererOf returns the lingerer of key in the index, or nil.
 func lingererOf[K comparable, V any](g *Group[K, V], key K) *lingerer[K, V] {
 	h, _ := g.use().hash(key)
 	return g.use().shard(h).indexed(uint32(h), key)
@@ -122,8 +122,8 @@ func keepKey(g *Group[int, int], key int) {
 	_, _, _ = g.Do(key, func() (int, error) { return key, nil })
 }
 
-// TestLinger_FromTheFuture: an outcome that seems to come from the future has expired; one
-// of this moment has not.
+// TestLinger_FromTheFuture: an outcome that seems to come from the future has expired;
+// one of this moment has not.
 func TestLinger_FromTheFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := sched.Now()
@@ -137,7 +137,7 @@ func TestLinger_FromTheFuture(t *testing.T) {
 	})
 }
 
-// TestLinger_ForeverSinceNever: what lingers forever has no beginning.
+// TestLinger_ForeverSinceNever: an outcome that lingers forever has no beginning.
 func TestLinger_ForeverSinceNever(t *testing.T) {
 	for name, g := range map[string]*Group[int, int]{
 		"Linger":    {Linger: Forever},
@@ -146,23 +146,23 @@ func TestLinger_ForeverSinceNever(t *testing.T) {
 	} {
 		keepKey(g, 1)
 		if p := lingererOf(g, 1); p.since != 0 || p.end != never {
-			t.Errorf("%s: it lingers from %d to %d, want 0 and never", name, p.since, p.end)
+			t.Errorf("%s: got lingering from %d to %d, want 0 and never", name, p.since, p.end)
 		}
 	}
 }
 
-// TestLinger_MaxOfOne: the least LingerMax is one, too.
+// TestLinger_MaxOfOne: the least LingerMax is one.
 func TestLinger_MaxOfOne(t *testing.T) {
 	g := Group[int, int]{Linger: Forever, LingerMax: 1}
 	keepKey(&g, 1)
 	keepKey(&g, 2)
 	if n, err := g.use().check(false); n != 1 || err != nil {
-		t.Errorf("%d linger, %v", n, err)
+		t.Errorf("got %d lingering, %v, want 1, nil", n, err)
 	}
 }
 
-// TestLinger_LastNanosecond: a success that has a nanosecond left is dropped by Forget
-// and by LingerMax, and says so; a sweep leaves it.
+// TestLinger_LastNanosecond: Forget and LingerMax drop a success that has a nanosecond
+// left, and report that; a sweep leaves it.
 func TestLinger_LastNanosecond(t *testing.T) {
 	const linger = 16 * time.Second
 	synctest.Test(t, func(t *testing.T) {
@@ -170,7 +170,7 @@ func TestLinger_LastNanosecond(t *testing.T) {
 		keepKey(&g, 1)
 		time.Sleep(linger - 1)
 		if !g.Forget(1) {
-			t.Error("Forget found nothing")
+			t.Error("Forget: got false, want true")
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestLinger_LastNanosecond(t *testing.T) {
 		time.Sleep(linger - 1)
 		keepKey(&g, 2)
 		if n := g.Stats().Evicted; n != 1 {
-			t.Errorf("%d were dropped because of LingerMax, want 1", n)
+			t.Errorf("got %d evicted, want 1", n)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -188,15 +188,15 @@ func TestLinger_LastNanosecond(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		keepKey(&g, 2)
 		time.Sleep(linger - 1)
-		synctest.Wait() // the sweep has come
+		synctest.Wait() // the sweep has run
 		if n, err := g.use().check(false); n != 1 || err != nil {
-			t.Errorf("%d linger, want the second; %v", n, err)
+			t.Errorf("got %d lingering, %v, want 1, the second, nil", n, err)
 		}
 	})
 }
 
-// TestLinger_DroppedAnswersNoMore: an outcome that was dropped, and that a call has found
-// in the index before, does not answer that call.
+// TestLinger_DroppedAnswersNoMore: an outcome that a call has found in the index, and
+// that is dropped then, does not answer that call.
 func TestLinger_DroppedAnswersNoMore(t *testing.T) {
 	for name, drop := range map[string]func(*Group[int, int]){
 		"Forget":    func(g *Group[int, int]) { g.Forget(1) },
@@ -209,21 +209,21 @@ func TestLinger_DroppedAnswersNoMore(t *testing.T) {
 		keepKey(g, 2)
 		p := lingererOf(g, 1)
 		if !p.live() {
-			t.Errorf("before %s: it does not answer", name)
+			t.Errorf("before %s: got a dead outcome, want a live one", name)
 		}
 		drop(g)
 		if p.live() {
-			t.Errorf("after %s: it answers", name)
+			t.Errorf("after %s: got a live outcome, want a dead one", name)
 		}
 		if lingererOf(g, 1) == p {
-			t.Errorf("after %s: it is in the index", name)
+			t.Errorf("after %s: got it in the index, want it gone", name)
 		}
 	}
 }
 
-// TestLinger_EvictedBeforeItIsOutOfTheIndex: from when another outcome begins to linger in
-// its place, an outcome answers no call, although it leaves the index only afterwards (L3);
-// and its leaving does not take away what has come to its place since.
+// TestLinger_EvictedBeforeItIsOutOfTheIndex: once another outcome begins to linger in its
+// place, an outcome answers no call, although it leaves the index only afterwards (L3);
+// and when it leaves, an outcome that has come to its key since stays.
 func TestLinger_EvictedBeforeItIsOutOfTheIndex(t *testing.T) {
 	g := &Group[int, int]{Linger: Forever, LingerMax: 1}
 	keepKey(g, 1)
@@ -237,18 +237,18 @@ func TestLinger_EvictedBeforeItIsOutOfTheIndex(t *testing.T) {
 	gone := l.begin(p, nil)
 	s.mu.Unlock()
 	if gone != first || s.indexed(uint32(h), 1) != first || s.hit(h, 1) != nil {
-		t.Errorf("got %p in place of %p, in the index %p, which answers %v", gone, first, s.indexed(uint32(h), 1), s.hit(h, 1) != nil)
+		t.Errorf("got %p evicted, %p in the index, answering %v, want %p, %p, false", gone, s.indexed(uint32(h), 1), s.hit(h, 1) != nil, first, first)
 	}
 	keepKey(g, 1) // in place of 2
 	gone.unindex()
 	if v, shared, _ := g.Do(1, func() (int, error) { return 0, nil }); v != 1 || !shared {
-		t.Errorf("got %d, %t from what came to its place, want 1, true", v, shared)
+		t.Errorf("got %d, %t, want 1, true from the later outcome", v, shared)
 	}
 }
 
-// check returns how many outcomes linger, and what of L1 to L3 and E1 to E3 does not
-// hold. No flight may finish meanwhile unless the group is to be in motion: then what is
-// in the order may be missing from the index, or be about to be taken out.
+// check returns the number of outcomes that linger, and an error if one of L1 to L3 and
+// E1 to E3 does not hold. No flight may finish meanwhile unless moving is set: then an
+// outcome of the order may be missing from the index, or be about to be removed.
 func (gs *groupState[K, V]) check(moving bool) (n int, err error) {
 	l := gs.lingering
 	l.mu.Lock()
@@ -278,7 +278,7 @@ func (gs *groupState[K, V]) check(moving bool) (n int, err error) {
 	if p := o.first(); !moving && p != nil && p.end != never { // otherwise a sweep may be under way
 		last := len(l.sweeps) - 1
 		if last < 0 || l.sweeps[last] > max(p.end, l.read)+max(sweepPause, min(sweepSlack, (p.end-p.since)/sweepFraction)) {
-			return o.n, fmt.Errorf("no sweep is due for what ends at %d; to come are %v", p.end, l.sweeps)
+			return o.n, fmt.Errorf("no sweep is due for the first to end, at %d; the sweeps are due at %v", p.end, l.sweeps)
 		}
 	}
 	for i := 1; i < len(l.sweeps); i++ {
@@ -289,8 +289,8 @@ func (gs *groupState[K, V]) check(moving bool) (n int, err error) {
 	return o.n, nil
 }
 
-// TestLinger_OrderAndIndex: the order is sound at any moment of a storm of calls that lead,
-// forget and expire, and agrees with the index when the storm is over.
+// TestLinger_OrderAndIndex: the order is sound at any moment of a storm of calls that
+// lead, forget and expire, and agrees with the index when the storm is over.
 func TestLinger_OrderAndIndex(t *testing.T) {
 	for _, life := range []time.Duration{Forever, 50 * time.Microsecond} {
 		g := Group[int, int]{LingerMax: 12, Shards: 8}
@@ -330,18 +330,17 @@ func TestLinger_OrderAndIndex(t *testing.T) {
 			}
 		}
 		if err != nil {
-			t.Errorf("after the storm: %v", err)
+			t.Errorf("after the storm: got %v, want nil", err)
 		}
 		_ = g.Shutdown(t.Context())
 		if n, err := gs.check(false); n != 0 || err != nil {
-			t.Errorf("after Shutdown: %d linger, %v", n, err)
+			t.Errorf("after Shutdown: got %d lingering, %v, want none, nil", n, err)
 		}
 	}
 }
 
-// TestLinger_Sweep: what has expired is freed at that moment, or not later than
-// a sixteenth of Linger after it, however much it is, and again after the list
-// has been empty.
+// TestLinger_Sweep: expired outcomes are freed at that moment, or at most a sixteenth of
+// Linger after it, however many they are, and again after the list has been empty.
 func TestLinger_Sweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Linger: 16 * time.Second}
@@ -351,7 +350,7 @@ func TestLinger_Sweep(t *testing.T) {
 			t.Helper()
 			synctest.Wait()
 			if n, err := gs.check(false); n != want || err != nil {
-				t.Errorf("%d linger, want %d; %v", n, want, err)
+				t.Errorf("got %d lingering, %v, want %d, nil", n, err, want)
 			}
 		}
 		const many = 2*sweepBatch + 10
@@ -375,14 +374,14 @@ func TestLinger_Sweep(t *testing.T) {
 	})
 }
 
-// TestLinger_SweepIsMadeAgain: a sweep that was lost with its bubble, or is due on
-// another clock, is made again by the next success.
+// TestLinger_SweepIsMadeAgain: if a sweep was lost with its bubble, or is due on another
+// clock, the next success makes it again.
 func TestLinger_SweepIsMadeAgain(t *testing.T) {
 	g := Group[int, int]{Linger: 20 * time.Millisecond}
 	gs := g.use()
 	do := func(key int) { _, _, _ = g.Do(key, func() (int, error) { return key, nil }) }
 	size := func() int {
-		n, _ := gs.check(false) // which assumes one clock
+		n, _ := gs.check(false) // check assumes one clock
 		return n
 	}
 	do(1)
@@ -391,23 +390,23 @@ func TestLinger_SweepIsMadeAgain(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 		synctest.Wait()
 		if n := size(); n != 0 {
-			t.Errorf("in the bubble: %d linger", n)
+			t.Errorf("in the bubble: got %d lingering, want none", n)
 		}
 		do(3)
 	})
 	do(4)
 	for end := time.Now().Add(5 * time.Second); size() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("outside: %d linger", size())
+			t.Fatalf("outside: got %d lingering, want none", size())
 		}
 	}
 }
 
-// A watchedContext tells what is asked of it, and ends when the test says so.
+// A watchedContext reports the calls of its methods, and ends when the test says so.
 type watchedContext struct {
 	context.Context
 	done    chan struct{}
-	watched chan func() // what is to be called at its end
+	watched chan func() // the function to call at its end
 	stopped chan struct{}
 	ended   atomic.Bool
 }
@@ -426,9 +425,8 @@ func (c *watchedContext) AfterFunc(fn func()) (stop func() bool) {
 	return func() bool { close(c.stopped); return true }
 }
 
-// TestLinger_AnswersAReceiverInTheMoment: a receiver that finds a success only
-// under the lock gets one Result, be its context about to end, and watches that
-// no more.
+// TestLinger_AnswersAReceiverInTheMoment: a receiver that finds a success only under the
+// lock gets one Result, even if its context is about to end, and watches that no longer.
 func TestLinger_AnswersAReceiverInTheMoment(t *testing.T) {
 	for i := range 200 {
 		g := Group[int, int]{Linger: Forever, Shards: 1}
@@ -455,22 +453,22 @@ func TestLinger_AnswersAReceiverInTheMoment(t *testing.T) {
 			<-w.stopped
 		}
 		if answered := r == (Result[int]{Val: 1, Shared: true}); !answered && r.Err != context.Canceled {
-			t.Fatalf("%+v", r)
+			t.Fatalf("got %+v, want 1, shared, or %v", r, context.Canceled)
 		}
 		runtime.Gosched()
 		if st := g.Stats(); st.EndedOnEntry+st.Lingered != 1 || st.Led != 0 {
-			t.Fatalf("%+v, %+v", r, st)
+			t.Fatalf("got %+v with %+v, want one call that lingered or ended on entry", st, r)
 		}
 		select {
 		case r := <-ch:
-			t.Fatalf("a second Result: %+v", r)
+			t.Fatalf("got a second Result %+v, want one", r)
 		default:
 		}
 	}
 }
 
-// TestLinger_SweepOfThisMoment: a success that is stored in the moment of a sweep
-// does not put off the next one.
+// TestLinger_SweepOfThisMoment: a success that is stored in the moment of a sweep does
+// not postpone the next one.
 func TestLinger_SweepOfThisMoment(t *testing.T) {
 	const linger = 16 * time.Second
 	synctest.Test(t, func(t *testing.T) {
@@ -484,12 +482,12 @@ func TestLinger_SweepOfThisMoment(t *testing.T) {
 		time.Sleep(linger/2 + linger/sweepFraction)
 		synctest.Wait()
 		if n, err := g.use().check(false); n != 1 || err != nil {
-			t.Errorf("%d linger, want the third; %v", n, err)
+			t.Errorf("got %d lingering, %v, want 1, the third, nil", n, err)
 		}
 	})
 }
 
-// TestLinger_SweepThatWasReplaced: a sweep in whose place another was started does nothing,
+// TestLinger_SweepThatWasReplaced: a sweep that another one has replaced does nothing,
 // and starts none.
 func TestLinger_SweepThatWasReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -517,7 +515,7 @@ func TestLinger_SweepOfACollectedGroup(t *testing.T) {
 		}()
 		for try := 0; w.Value() != nil; try++ {
 			if try == 100 {
-				t.Fatal("the group is kept")
+				t.Fatal("got the group kept, want it collected")
 			}
 			runtime.GC()
 		}
@@ -526,8 +524,8 @@ func TestLinger_SweepOfACollectedGroup(t *testing.T) {
 }
 
 // TestLinger_FinishingBatchIsNotAbandoned: a batch whose last caller leaves one of its
-// flights while another, in a different shard, is finishing is not abandoned: what that
-// returned lingers, and may need its context.
+// flights while another, in a different shard, is finishing is not abandoned: the value
+// of that one lingers, and may need its context.
 func TestLinger_FinishingBatchIsNotAbandoned(t *testing.T) {
 	g := Group[int, int]{Linger: Forever, Shards: 2}
 	tab := g.use()
@@ -571,9 +569,9 @@ func TestLinger_FinishingBatchIsNotAbandoned(t *testing.T) {
 	tab.lingering.mu.Unlock()
 	wg.Wait()
 	if st := g.Stats(); st.Abandoned > 0 || ctx.Err() != nil {
-		t.Errorf("%d flights were abandoned, and the context's error is %v", st.Abandoned, ctx.Err())
+		t.Errorf("got %d flights abandoned, the context's error %v, want none, nil", st.Abandoned, ctx.Err())
 	}
 	if p := lingererOf(&g, keys[0]); p == nil || !p.live() {
-		t.Error("the outcome does not linger")
+		t.Error("got no lingering outcome, want one")
 	}
 }

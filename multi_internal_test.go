@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestDistinct: each key is there once, where it comes first, with its hash, however
-// many there are and however they hash; one that does not equal itself is there each time.
+// TestDistinct: each key occurs once, at its first place, with its hash, however many
+// there are and whichever their hashes; a key that does not equal itself occurs each
+// time.
 func TestDistinct(t *testing.T) {
 	for name, hash := range map[string]func(float64) uint64{
 		"default":  nil,
@@ -58,8 +59,8 @@ func TestDistinct(t *testing.T) {
 }
 
 // TestDoMulti_LeavesWhileItsBatchFinishes: the context ends when the first flight of the
-// batch has finished, and the second has not. The call has the result of the first, which
-// is nowhere but in the load, and one or the other of the second.
+// batch has finished, and the second has not. The call gets the result of the first,
+// which is only in the load, and for the second its result or the error.
 func TestDoMulti_LeavesWhileItsBatchFinishes(t *testing.T) {
 	for range 20 {
 		g := Group[int, int]{Shards: 2}
@@ -102,7 +103,7 @@ func TestDoMulti_LeavesWhileItsBatchFinishes(t *testing.T) {
 		}
 		await(second, false)
 		if st := g.Stats(); st.Led != 2 || st.Abandoned != 0 {
-			t.Errorf("got %+v, want two that led and nothing abandoned", st)
+			t.Errorf("got %+v, want 2 led and none abandoned", st)
 		}
 	}
 }

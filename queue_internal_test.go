@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 )
 
-// A brokenContext panics when it is asked whether it has ended.
+// A brokenContext panics in its Err method.
 type brokenContext struct {
 	context.Context
 	broken bool
@@ -19,8 +19,8 @@ func (c *brokenContext) Err() error {
 	return nil
 }
 
-// TestQueue_RejectedAndBroken: a queued call that Shutdown has rejected does not leave
-// as well when its context panics.
+// TestQueue_RejectedAndBroken: a queued call that Shutdown has rejected does not leave as
+// well if its context panics.
 func TestQueue_RejectedAndBroken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[int, int]
@@ -40,18 +40,18 @@ func TestQueue_RejectedAndBroken(t *testing.T) {
 		synctest.Wait()
 		queued.broken = true
 		if err := g.Shutdown(ctx); err != context.Canceled {
-			t.Errorf("Shutdown() = %v", err)
+			t.Errorf("Shutdown: got %v, want %v", err, context.Canceled)
 		}
 		synctest.Wait()
 		if st := g.Stats(); st.Left != 1 || st.Rejected != 1 {
-			t.Errorf("%d have left, %d were rejected; want the first call and the second", st.Left, st.Rejected)
+			t.Errorf("got %d left and %d rejected, want the first call and the second", st.Left, st.Rejected)
 		}
 		close(release)
 	})
 }
 
-// TestQueue_UnlistedKeepsNoNeighbor: a caller that leads, or has left, does not keep
-// those that were beside it in the list.
+// TestQueue_UnlistedKeepsNoNeighbor: a caller that leads, or has left, does not keep its
+// former neighbors in the list.
 func TestQueue_UnlistedKeepsNoNeighbor(t *testing.T) {
 	var f flight[int, int]
 	var r [3]caller[int, int]
@@ -62,16 +62,16 @@ func TestQueue_UnlistedKeepsNoNeighbor(t *testing.T) {
 	r[1].unlist()
 	x := f.cold.callers
 	if r[1].prev != nil || r[1].next != nil {
-		t.Error("the caller that was removed keeps its neighbors")
+		t.Error("the caller that was removed: got neighbors kept, want none")
 	}
 	if x.first != &r[0] || r[0].next != &r[2] || r[2].prev != &r[0] || x.last != &r[2] {
-		t.Error("the others are not linked")
+		t.Error("the others: got them not linked, want them linked")
 	}
 }
 
 // TestPromoted_RejectedBeforeItsReceiverLeads: a Shutdown that comes between the
-// promotion of a flight and the goroutine that is to lead it ends the flight, for
-// good, and fn is not called (F1).
+// promotion of a flight and the goroutine that is to lead it ends the flight for good,
+// and fn is not called (F1).
 func TestPromoted_RejectedBeforeItsReceiverLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1}
@@ -81,7 +81,7 @@ func TestPromoted_RejectedBeforeItsReceiverLeads(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
-		ch := g.DoChan(t.Context(), 1, func(context.Context) (int, error) { t.Error("fn ran"); return 0, nil })
+		ch := g.DoChan(t.Context(), 1, func(context.Context) (int, error) { t.Error("got a call of fn, want none"); return 0, nil })
 		tab := g.use()
 		h, reflexive := tab.hash(1)
 		s := tab.shard(h)
@@ -92,16 +92,16 @@ func TestPromoted_RejectedBeforeItsReceiverLeads(t *testing.T) {
 		s.mu.Unlock()
 		_ = g.Shutdown(ctx)
 		if res := <-ch; res.Err != ErrClosed {
-			t.Errorf("the receiver is told %+v", res)
+			t.Errorf("got %+v, want %v", res, ErrClosed)
 		}
 		before := g.Stats()
 		go r.leadQueued()
 		synctest.Wait()
 		if q.outcome != rejected || q.err != ErrClosed || g.Stats() != before {
-			t.Errorf("outcome %d, %v; counted %+v, before %+v", q.outcome, q.err, g.Stats(), before)
+			t.Errorf("got outcome %d, %v, %+v, want rejected, %v, %+v", q.outcome, q.err, g.Stats(), ErrClosed, before)
 		}
 		if q.cold.fn != nil {
-			t.Error("the flight keeps fn (G12)")
+			t.Error("got fn kept by the flight, want none (G12)")
 		}
 		close(release)
 	})

@@ -28,10 +28,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// TestStorm checks that whatever callers, contexts and fns do at once, each
-// call gets what the contract allows: a result of its key, from an execution
-// that it overlapped, and the only one of its time unless Forget let in
-// another; and that in the end nothing is left and everything is counted.
+// TestStorm checks that, with callers, contexts and fns at work at once, each call
+// gets a result that the contract allows: one of its key, from an execution that it
+// overlapped, and the only one of its time unless Forget let in another; and that
+// in the end nothing is left and everything is counted.
 func TestStorm(t *testing.T) {
 	storm.SilenceLog(t)
 	var total coalesce.Stats
@@ -74,7 +74,7 @@ func TestStorm(t *testing.T) {
 	}
 	t.Logf("%+v", total)
 	if min(total.Joined, total.Left, total.EndedOnEntry, total.Abandoned, total.Forgotten, total.Panics, total.Goexits, total.Rejected) == 0 {
-		t.Error("something never happened in any storm")
+		t.Errorf("got %+v, want each event in some storm", total)
 	}
 }
 
@@ -85,9 +85,9 @@ func TestStorm_Nested(t *testing.T) {
 	storm.Check(t, &s, new(storm.Group), 4, 0)
 }
 
-// TestStorm_Shutdown checks that after a nil return of Shutdown no execution
-// runs or starts, that what they did is visible, that the callers all return,
-// and that those who come later get ErrClosed.
+// TestStorm_Shutdown checks that after a nil return of Shutdown no execution runs or
+// starts, that their effects are visible, that the callers all return, and that later
+// calls get ErrClosed.
 func TestStorm_Shutdown(t *testing.T) {
 	storm.SilenceLog(t)
 	for i := range storm.Scaled(t, 12) {
@@ -103,25 +103,25 @@ func TestStorm_Shutdown(t *testing.T) {
 		time.Sleep(rand.N(3 * time.Millisecond))
 		closing := history.Now()
 		if err := g.Shutdown(context.Background()); err != nil {
-			t.Fatalf("Shutdown() = %v, want nil", err)
+			t.Fatalf("Shutdown: got %v, want nil", err)
 		}
 		closed := history.Now()
 		if g.Len() != 0 || storm.CountFlights(g) != 0 {
-			t.Errorf("%d keys and %d flights after Shutdown, want none", g.Len(), storm.CountFlights(g))
+			t.Errorf("got %d keys and %d flights after Shutdown, want none", g.Len(), storm.CountFlights(g))
 		}
 		runs := 0
 		for _, n := range s.Runs {
 			runs += n
 		}
 		if led := g.Stats().Led; uint64(runs) != led {
-			t.Errorf("%d executions are visible after Shutdown, Stats has Led %d", runs, led)
+			t.Errorf("got %d executions visible after Shutdown, want %d as Stats.Led", runs, led)
 		}
 		h := wait()
 		h.Closing = closing
 		wantClosed(t, h, closed)
 		storm.WantQuiet(t, g, goroutines)
 		if err := h.Check(); err != nil {
-			t.Errorf("seed %d: %v", s.Seed, err)
+			t.Errorf("seed %d: got %v, want nil", s.Seed, err)
 		}
 		storm.WantStats(t, g, h)
 		if t.Failed() {
@@ -138,18 +138,18 @@ func wantClosed(t *testing.T, h *history.History, closed history.Stamp) {
 		for i := range client {
 			c := &client[i]
 			if c.Exec.Runs > 0 && (c.Exec.Start > closed || c.Exec.End > closed) {
-				t.Errorf("fn of %v ran in [%d, %d], Shutdown had returned at %d", c.Token, c.Exec.Start, c.Exec.End, closed)
+				t.Errorf("fn of %v: got a run in [%d, %d], want none after Shutdown had returned at %d", c.Token, c.Exec.Start, c.Exec.End, closed)
 			}
 			if c.Inv > closed && c.Got != history.GotClosed && c.Got != history.GotOwnEnd {
-				t.Errorf("%v began after Shutdown had returned and got reply %d, want ErrClosed", c.Token, c.Got)
+				t.Errorf("%v: got reply %d after Shutdown had returned, want ErrClosed", c.Token, c.Got)
 			}
 		}
 	}
 }
 
-// TestStorm_ShutdownOutOfTime checks that a Shutdown whose context ends cancels
-// what it can with cause ErrClosed, that all callers then return, and that a
-// second Shutdown finds nothing running.
+// TestStorm_ShutdownOutOfTime checks that a Shutdown whose context ends cancels the
+// flights that it can, with cause ErrClosed, that all callers then return, and that a
+// second Shutdown finds no flight running.
 func TestStorm_ShutdownOutOfTime(t *testing.T) {
 	for i := range storm.Scaled(t, 4) {
 		kit.SetProcs(t, []int{1, 2, 4, 8}[i%4])
@@ -176,26 +176,25 @@ func TestStorm_ShutdownOutOfTime(t *testing.T) {
 		started.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i%3)*time.Millisecond)
 		if err := g.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Shutdown() = %v, want its context's error", err)
+			t.Errorf("Shutdown: got %v, want its context's error", err)
 		}
 		cancel()
 		calls.Wait()
 		for _, err := range errs {
 			if err != coalesce.ErrClosed {
-				t.Fatalf("a call got %v, want ErrClosed: as its fn's cause, or because it came too late", err)
+				t.Fatalf("a call: got %v, want ErrClosed, as its fn's cause or because it came too late", err)
 			}
 		}
 		if err := g.Shutdown(context.Background()); err != nil {
-			t.Errorf("second Shutdown() = %v, want nil", err)
+			t.Errorf("second Shutdown: got %v, want nil", err)
 		}
 		storm.WantQuiet(t, g, goroutines)
 	}
 }
 
-// TestStorm_OppositeOrders checks that calls of DoMulti for the same keys in
-// opposite orders, from many goroutines, wait for each other in no cycle, load
-// no key twice at a time, and give each key its own value and never one that
-// another had before.
+// TestStorm_OppositeOrders checks that calls of DoMulti for the same keys in opposite
+// orders, from many goroutines, wait for each other in no cycle, load no key twice at a
+// time, and give each key its own value, never one that an earlier call got.
 func TestStorm_OppositeOrders(t *testing.T) {
 	const keys = 100
 	for _, procs := range []int{2, 8} {
@@ -206,7 +205,7 @@ func TestStorm_OppositeOrders(t *testing.T) {
 			m := make(map[int][2]int64, len(keys))
 			for _, k := range keys {
 				if running[k].Add(1) > 1 {
-					t.Errorf("key %d is loaded twice at a time", k)
+					t.Errorf("key %d: got two loads at a time, want one", k)
 				}
 				m[k] = [2]int64{int64(k), loads[k].Add(1)}
 			}
@@ -225,7 +224,7 @@ func TestStorm_OppositeOrders(t *testing.T) {
 			for _, k := range order {
 				v := r[k]
 				if v.Err != nil || v.Val[0] != int64(k) || v.Val[1] <= had[k] {
-					t.Errorf("key %d: %+v, load %d was had before", k, v, had[k])
+					t.Errorf("key %d: got %+v, want a later load than %d", k, v, had[k])
 				}
 				for n := newest[k].Load(); v.Val[1] > n && !newest[k].CompareAndSwap(n, v.Val[1]); n = newest[k].Load() {
 				}
@@ -255,11 +254,11 @@ func TestStorm_OppositeOrders(t *testing.T) {
 		select {
 		case <-done:
 		case <-time.After(30 * time.Second):
-			t.Fatal("the calls wait for each other")
+			t.Fatal("got calls that wait for each other, want all answered")
 		}
 		st := g.Stats()
 		if st.Joined == 0 || st.Calls != st.Led+st.Joined || g.Len() != 0 {
-			t.Errorf("%+v, Len %d", st, g.Len())
+			t.Errorf("got %+v, Len %d, want each call led or joined, 0", st, g.Len())
 		}
 	}
 }

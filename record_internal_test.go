@@ -10,8 +10,8 @@ import (
 	"unsafe"
 )
 
-// TestRecord_UsedAgain: the record of a flight that nobody joined is given back by
-// its leader, and holds nothing but what makes it a record.
+// TestRecord_UsedAgain: the leader returns the record of a flight that no call joined,
+// which then holds only the fields of an unused record.
 func TestRecord_UsedAgain(t *testing.T) {
 	for name, lead := range map[string]func(ctx context.Context, g *Group[int, *int]){
 		"DoContext": func(ctx context.Context, g *Group[int, *int]) {
@@ -48,23 +48,23 @@ func TestRecord_UsedAgain(t *testing.T) {
 		cancel()
 		f := g.use().at(0).freeOwn
 		if f == nil {
-			t.Errorf("%s: there is no record", name)
+			t.Errorf("%s: got no record, want one", name)
 			continue
 		}
 		c := f.cold
 		if run := c.run; run != nil {
 			c.run = nil
 		} else {
-			t.Errorf("%s: its goroutine is not kept", name)
+			t.Errorf("%s: got no goroutine kept, want one", name)
 		}
 		if *f != (flight[int, *int]{cold: c}) || !reflect.ValueOf(*c).IsZero() {
-			t.Errorf("%s: %+v, %+v", name, f, c)
+			t.Errorf("%s: got %+v with %+v, want an unused record", name, f, c)
 		}
 	}
 }
 
-// TestRecord_LeftToOthers: a record that another call may have a pointer to, though
-// it has left, is not given back (R1).
+// TestRecord_LeftToOthers: a record that another call may have a pointer to, even one
+// that has left, is not returned (R1).
 func TestRecord_LeftToOthers(t *testing.T) {
 	for name, other := range map[string]func(ctx context.Context, g *Group[int, int], again func(context.Context) (int, error)){
 		"joined and left": func(ctx context.Context, g *Group[int, int], again func(context.Context) (int, error)) {
@@ -106,7 +106,7 @@ func TestRecord_LeftToOthers(t *testing.T) {
 					return 1, nil
 				})
 				if err != nil {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("%s: got %v, want nil", name, err)
 				}
 			}()
 			<-started
@@ -116,13 +116,13 @@ func TestRecord_LeftToOthers(t *testing.T) {
 			<-done
 			synctest.Wait()
 			if f := g.use().at(0).freeOwn; f != nil {
-				t.Errorf("%s: its record is used again", name)
+				t.Errorf("%s: got the record returned, want it left", name)
 			}
 		})
 	}
 }
 
-// kept returns how many records s keeps for use again, and their size.
+// kept returns the number of records that s keeps to be used again, and their size.
 func (s *shard[K, V]) kept() (n int, size uintptr) {
 	if s.lone != nil {
 		n, size = 1, unsafe.Sizeof(*s.lone)
@@ -144,9 +144,9 @@ func records[K comparable, V any](f *flight[K, V]) (n int) {
 	return n
 }
 
-// TestRecord_Kept: a shard keeps few records, and little memory if it keeps more than one,
-// whatever has happened, and whatever the size of V (R3). It keeps one of the kind that
-// was used last.
+// TestRecord_Kept: a shard keeps few records, and little memory if it keeps more than
+// one, after any load, and for any size of V (R3). It keeps one of the kind that was used
+// last.
 func TestRecord_Kept(t *testing.T) {
 	t.Run("8", func(t *testing.T) { testKept[[8]byte](t, 4) })
 	t.Run("130", func(t *testing.T) { testKept[[130]byte](t, 2) })

@@ -11,28 +11,28 @@ import (
 	"unsafe"
 )
 
-// TestShard_Size: what the fast path writes is in a shard's first cache line; it
-// ends in padding; and with short keys it is, on 64-bit machines, two whole pairs of
-// lines, which the allocator aligns.
+// TestShard_Size: the fields that the fast path writes are in a shard's first cache line;
+// the shard ends in padding; and with short keys it has, on 64-bit machines, two whole
+// pairs of lines, which the allocator aligns.
 func TestShard_Size(t *testing.T) {
 	var ints shard[int, string]
 	var strs shard[string, string]
 	if end := unsafe.Offsetof(strs.counts) + 8; end > 64 {
-		t.Errorf("what a Do writes ends at %d", end)
+		t.Errorf("got the fields that a Do writes end at %d, want 64 at most", end)
 	}
 	if end := unsafe.Offsetof(strs.drained) + unsafe.Sizeof(strs.drained); unsafe.Sizeof(strs)-end < shardPadding {
-		t.Errorf("it ends at %d of %d", end, unsafe.Sizeof(strs))
+		t.Errorf("got the fields end at %d of %d, want a padding of %d", end, unsafe.Sizeof(strs), shardPadding)
 	}
 	if unsafe.Sizeof(uintptr(0)) != 8 {
-		return // pointers are half as long, and so is what is between two shards
+		return // pointers are half as long, and so is the padding between two shards
 	}
 	if a, b := unsafe.Sizeof(ints), unsafe.Sizeof(strs); a <= 240 || a > 256 || b != 256 {
-		t.Errorf("shards of %d and %d bytes", a, b)
+		t.Errorf("got shards of %d and %d bytes, want 241 to 256 and 256", a, b)
 	}
 	tab := newGroupState(&Group[string, string]{Shards: 16})
 	for i := range tab.shards {
 		if a := uintptr(unsafe.Pointer(tab.at(i))); a%128 != 0 {
-			t.Errorf("a shard is at %#x", a)
+			t.Errorf("got a shard at %#x, want it aligned to 128", a)
 		}
 	}
 }
@@ -40,14 +40,14 @@ func TestShard_Size(t *testing.T) {
 // TestFlight_Size: a record is small, as there may be a million.
 func TestFlight_Size(t *testing.T) {
 	if n := unsafe.Sizeof(flight[string, any]{}); unsafe.Sizeof(uintptr(0)) == 8 && n > 96 {
-		t.Errorf("a flight has %d bytes", n)
+		t.Errorf("got a flight of %d bytes, want 96 at most", n)
 	}
 }
 
 // at returns the shard with index i. It makes the shard if there is none.
 func (gs *groupState[K, V]) at(i int) *shard[K, V] { return gs.shard(uint64(i) << gs.shift) }
 
-// check reports what of S1, S2, S4 and the counts does not hold.
+// check returns an error if one of S1, S2, S4 and the counts does not hold.
 func (s *shard[K, V]) check() error {
 	n, size := 0, len(s.chains)
 	if f := s.lone; s.alone && f == nil || !s.alone && f != nil && (f.cold != nil || f.known || f.done != nil || f.born != 0) {
@@ -120,11 +120,11 @@ func TestShard_LinearHash(t *testing.T) {
 		largest = max(largest, len(s.chains))
 		for k, f := range in {
 			if s.lookup(k, k, true) != f {
-				t.Fatalf("key %x is not found", k)
+				t.Fatalf("key %x: got another flight, want its own", k)
 			}
 		}
 		if len(in) != int(s.count) {
-			t.Fatalf("count %d, want %d", s.count, len(in))
+			t.Fatalf("got count %d, want %d", s.count, len(in))
 		}
 	}
 	for k, f := range in {
@@ -132,14 +132,14 @@ func TestShard_LinearHash(t *testing.T) {
 		delete(in, k)
 	}
 	if largest < 1000 || len(s.chains) > keptBuckets || cap(s.chains) > 8*keptBuckets {
-		t.Errorf("of %d buckets %d are left, room for %d", largest, len(s.chains), cap(s.chains))
+		t.Errorf("got %d buckets with room for %d after %d, want them shrunk", len(s.chains), cap(s.chains), largest)
 	}
 	if err := s.check(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestShard_CheckReportsBroken: the checker sees what it is there to see.
+// TestShard_CheckReportsBroken: check reports every kind of damage.
 func TestShard_CheckReportsBroken(t *testing.T) {
 	for name, damage := range map[string]func(s *shard[uint64, int], f *flight[uint64, int]){
 		"bucket": func(_ *shard[uint64, int], f *flight[uint64, int]) { f.hash++ },
@@ -155,13 +155,13 @@ func TestShard_CheckReportsBroken(t *testing.T) {
 			t.Fatal(err)
 		}
 		if damage(s, f); s.check() == nil {
-			t.Errorf("%s: not seen", name)
+			t.Errorf("%s: got nil, want an error", name)
 		}
 	}
 }
 
-// TestShard_MillionKeys: with a million keys in flight at once, no chain is
-// long, in any shard, and the memory for each is told.
+// TestShard_MillionKeys: with a million keys in flight at once, no chain is long, in any
+// shard, and each key takes little memory, which is logged.
 func TestShard_MillionKeys(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a second and 100 MB")
@@ -183,7 +183,7 @@ func TestShard_MillionKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		if share := float64(s.count) * float64(len(tab.shards)) / n; share < 0.9 || share > 1.1 {
-			t.Errorf("shard %d has %.2f of its share", i, share)
+			t.Errorf("shard %d: got %.2f of its share, want 0.9 to 1.1", i, share)
 		}
 		for _, f := range s.chains {
 			chain := 0
@@ -198,17 +198,17 @@ func TestShard_MillionKeys(t *testing.T) {
 	}
 	t.Logf("%.0f bytes for each key in flight; longest chain %d", perKey, longest)
 	if longest > 16 {
-		t.Errorf("a chain of %d", longest)
+		t.Errorf("got a chain of %d, want 16 at most", longest)
 	}
 	if perKey > 120 {
-		t.Errorf("%.0f bytes for each key", perKey)
+		t.Errorf("got %.0f bytes for each key, want 120 at most", perKey)
 	}
 	for _, f := range flights {
 		tab.shard(f.key).unlink(f)
 	}
 	runtime.KeepAlive(flights)
 	if g.Len() != 0 {
-		t.Errorf("Len = %d", g.Len())
+		t.Errorf("got Len %d, want 0", g.Len())
 	}
 }
 
@@ -224,19 +224,19 @@ func TestGroupState_Shards(t *testing.T) {
 	for in, want := range map[int]int{1: 1, 2: 2, 3: 4, 64: 64, 100: 128} {
 		tab := newGroupState(&Group[int, int]{Shards: in})
 		if got := len(tab.shards); got != want {
-			t.Errorf("%d gives %d, want %d", in, got, want)
+			t.Errorf("%d shards: got %d, want %d", in, got, want)
 		}
 		for _, h := range []uint64{0, 1, 1 << 63, ^uint64(0)} {
 			tab.shard(h) // within bounds
 		}
 	}
 	if got := len(newGroupState(&Group[int, int]{}).shards); got < runtime.GOMAXPROCS(0) {
-		t.Errorf("default %d", got)
+		t.Errorf("default: got %d shards, want %d at least", got, runtime.GOMAXPROCS(0))
 	}
 }
 
-// TestGroupState_HashMixesUserHash: a user's hash that varies in a few bits only
-// still uses all shards and buckets.
+// TestGroupState_HashMixesUserHash: a user's hash that varies in a few bits only still
+// uses all shards and buckets.
 func TestGroupState_HashMixesUserHash(t *testing.T) {
 	for shift := range 60 {
 		tab := newGroupState(&Group[int, int]{Shards: 64, Hash: func(k int) uint64 { return uint64(k) << shift }})
@@ -248,14 +248,13 @@ func TestGroupState_HashMixesUserHash(t *testing.T) {
 			low[h&1023] = true
 		}
 		if len(shards) < min(n, 64)/3 || len(low) < n/3 {
-			t.Errorf("shift %d: %d keys in %d shards, %d buckets", shift, n, len(shards), len(low))
+			t.Errorf("shift %d: got %d keys in %d shards and %d buckets, want them spread", shift, n, len(shards), len(low))
 		}
 	}
 }
 
-// TestTable_Sizes: a table begins with firstBuckets, grows by one bucket for
-// each flight beyond that, and shrinks, not below keptBuckets, when three of
-// four are empty.
+// TestTable_Sizes: a table begins with firstBuckets, grows by one bucket for each flight
+// beyond that, and shrinks, not below keptBuckets, when three of four are empty.
 func TestTable_Sizes(t *testing.T) {
 	var b table[int, int]
 	flights := make([]flight[int, int], keptBuckets+4)
@@ -264,7 +263,7 @@ func TestTable_Sizes(t *testing.T) {
 		f.key, f.hash = i, uint32(i)
 		b.link(f)
 		if n, want := len(b.chains), max(firstBuckets, i+1); n != want {
-			t.Fatalf("%d buckets for %d flights, want %d", n, i+1, want)
+			t.Fatalf("%d flights: got %d buckets, want %d", i+1, n, want)
 		}
 	}
 	quarter := len(flights) / 4
@@ -272,11 +271,11 @@ func TestTable_Sizes(t *testing.T) {
 		b.unlink(&flights[quarter+i])
 	}
 	if n := len(b.chains); n != len(flights) {
-		t.Errorf("%d buckets for a quarter of the flights, want all %d", n, len(flights))
+		t.Errorf("a quarter of the flights: got %d buckets, want all %d", n, len(flights))
 	}
 	b.unlink(&flights[0])
 	if n := len(b.chains); n != keptBuckets {
-		t.Errorf("%d buckets for less than a quarter, want %d", n, keptBuckets)
+		t.Errorf("less than a quarter: got %d buckets, want %d", n, keptBuckets)
 	}
 
 	b = table[int, int]{}
@@ -288,11 +287,11 @@ func TestTable_Sizes(t *testing.T) {
 		b.unlink(&flights[i])
 	}
 	if n := len(b.chains); n != keptBuckets {
-		t.Errorf("%d buckets for no flight after %d, want %d", n, len(flights), keptBuckets)
+		t.Errorf("no flight after %d: got %d buckets, want %d", len(flights), n, keptBuckets)
 	}
 }
 
-// TestTable_ShrunkKeepNothing: where buckets were, no flight is kept (G12).
+// TestTable_ShrunkKeepNothing: no flight is kept in the place of former buckets (G12).
 func TestTable_ShrunkKeepNothing(t *testing.T) {
 	var b table[int, int]
 	flights := make([]flight[int, int], 2*keptBuckets)
@@ -306,17 +305,17 @@ func TestTable_ShrunkKeepNothing(t *testing.T) {
 		}
 	}
 	if b.count == 0 {
-		t.Fatal("the table has shrunk only when it was empty")
+		t.Fatal("got a table that shrinks only when it is empty, want it earlier")
 	}
 	for i, f := range b.chains[len(b.chains):cap(b.chains)] {
 		if f != nil {
-			t.Errorf("a flight is kept %d beyond the end", i)
+			t.Errorf("got a flight kept %d beyond the end, want none", i)
 		}
 	}
 }
 
-// TestFirstUse_LooksMakeNoShard: a call makes the shard of its key and no other; code that
-// only looks, and a call whose context has ended, make none.
+// TestFirstUse_LooksMakeNoShard: a call makes the shard of its key and no other; code
+// that only looks, and a call whose context has ended, make none.
 func TestFirstUse_LooksMakeNoShard(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -352,7 +351,7 @@ func TestFirstUse_LooksMakeNoShard(t *testing.T) {
 		}
 	}
 	if st := g.Stats(); st.EndedOnEntry != 2 || st.Led != 2 || st.Calls != 4 {
-		t.Errorf("got %+v, want two that ended on entry and two that led", st)
+		t.Errorf("got %+v, want 2 ended on entry and 2 led", st)
 	}
 }
 
@@ -383,19 +382,20 @@ func TestFirstUse_Shutdown(t *testing.T) {
 	for s := range g.use().all() {
 		shards++
 		if !s.closed || s.plain {
-			t.Error("got a shard that is open, want all closed")
+			t.Error("got an open shard, want all closed")
 		}
 	}
 	if st := g.Stats(); shards != 2 || st.Rejected != n || st.Led != 1 {
-		t.Errorf("got %d shards and %+v, want the one that was used, the stand-in and %d refused calls", shards, st, n)
+		t.Errorf("got %d shards and %+v, want 2, the used one and the stand-in, and %d rejected calls", shards, st, n)
 	}
 	if g.Forget(1) || g.Len() != 0 {
-		t.Error("the stand-in has a flight")
+		t.Error("got a flight in the stand-in, want none")
 	}
 }
 
 // TestFirstUse_ShutdownMeanwhile: of a Shutdown and a call that makes a shard at the same
-// moment, one is first: either the call leads, and Shutdown waits for it, or it is refused.
+// moment, one is first: either the call leads, and Shutdown waits for it, or it is
+// refused.
 func TestFirstUse_ShutdownMeanwhile(t *testing.T) {
 	for range 500 {
 		g := Group[int, int]{Shards: 4}
@@ -415,13 +415,13 @@ func TestFirstUse_ShutdownMeanwhile(t *testing.T) {
 		before := led.Load()
 		wg.Wait()
 		if st := g.Stats(); led.Load() != before || st.Led != uint64(before) || st.Calls != 8 {
-			t.Fatalf("got %d executions, of which %d after Shutdown; %+v", led.Load(), led.Load()-before, st)
+			t.Fatalf("got %d executions, %d of them after Shutdown, and %+v, want none after it", led.Load(), led.Load()-before, st)
 		}
 	}
 }
 
-// TestFirstUse_Numbers: no two flights and no two events have the same number, whenever
-// their shards were made.
+// TestFirstUse_Numbers: no two flights and no two events have the same number, at
+// whichever time their shards were made.
 func TestFirstUse_Numbers(t *testing.T) {
 	seen := map[uint64]bool{}
 	note := func(_ context.Context, e Event[int]) {

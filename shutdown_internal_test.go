@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestShutdown_RejectedIsNotKept: a successor that Shutdown has rejected is not behind
-// another any more, nor does a timer keep it (G12).
+// TestShutdown_RejectedIsNotKept: a successor that Shutdown has rejected is no longer
+// behind another, nor does a timer keep it (G12).
 func TestShutdown_RejectedIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1, MaxAge: time.Hour}
@@ -28,22 +28,22 @@ func TestShutdown_RejectedIsNotKept(t *testing.T) {
 		s.mu.Unlock()
 		x := q.cold
 		if x.timer == nil || q.cold.ctx.ahead.Load() == nil {
-			t.Fatal("nothing is queued behind the flight")
+			t.Fatal("got no flight queued behind the first, want one")
 		}
 		go g.Shutdown(t.Context())
 		synctest.Wait()
 		if q.state != finished {
-			t.Error("the successor has not been rejected")
+			t.Error("got a successor that is not finished, want it rejected")
 		}
 		if x.timer != nil || q.cold.ctx.ahead.Load() != nil {
-			t.Error("the successor keeps its timer, or what it was queued behind")
+			t.Error("got a timer or the flight ahead kept, want neither")
 		}
 		close(release)
 	})
 }
 
-// TestShutdown_BusyAtAnyMoment: a shard that always has a flight, be it in the slot or
-// in the table, is always busy. The race detector judges, too.
+// TestShutdown_BusyAtAnyMoment: a shard that always has a flight, in the slot or in the
+// table, is always busy. The race detector judges as well.
 func TestShutdown_BusyAtAnyMoment(t *testing.T) {
 	g := Group[int, int]{Shards: 1}
 	tab := g.use()
@@ -65,7 +65,7 @@ func TestShutdown_BusyAtAnyMoment(t *testing.T) {
 	})
 	for range 20_000 {
 		if !tab.busy() {
-			t.Error("it is not busy")
+			t.Error("got busy false, want true")
 			break
 		}
 	}
@@ -73,10 +73,10 @@ func TestShutdown_BusyAtAnyMoment(t *testing.T) {
 	wg.Wait()
 }
 
-// TestShutdown_ToldWhenAllIsClosed: a call that is refused, or leaves as it is rejected,
-// while Shutdown has closed some shards only, is not told before all are closed: it
-// could still lead in one of the others.
-func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
+// TestShutdown_ReturnsWhenAllIsClosed: a call that is refused, or leaves as it is
+// rejected, while Shutdown has closed only some shards, does not return before all are
+// closed: its caller could still lead in one of the others.
+func TestShutdown_ReturnsWhenAllIsClosed(t *testing.T) {
 	type form func(ctx context.Context, g *Group[int, int], key int) error
 	for name, call := range map[string]struct {
 		form   form
@@ -108,14 +108,14 @@ func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
 				g.DoContext(leave, key, func(context.Context) (int, error) { close(begun); <-release; return 1, nil })
 			})
 			<-begun
-			end() // nobody joins the flight any more
+			end() // no call joins the flight any more
 			for g.Stats().Abandoned == 0 {
 				runtime.Gosched()
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			told := make(chan error, 1)
-			ask := func() { told <- call.form(ctx, g, key) }
+			answers := make(chan error, 1)
+			ask := func() { answers <- call.form(ctx, g, key) }
 			if call.queued {
 				wg.Go(ask)
 				for queued := false; !queued; runtime.Gosched() {
@@ -127,7 +127,7 @@ func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
 			tab.at(1).mu.Lock()
 			wg.Go(func() {
 				if err := g.Shutdown(context.Background()); err != nil {
-					t.Errorf("Shutdown() = %v", err)
+					t.Errorf("Shutdown: got %v, want nil", err)
 				}
 			})
 			for closed := false; !closed; runtime.Gosched() {
@@ -142,14 +142,14 @@ func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
 			}
 			early := false
 			for waits := false; !waits && !early; runtime.Gosched() {
-				early, waits = len(told) > 0, locked(").awaitClosed(")
+				early, waits = len(answers) > 0, locked(").awaitClosed(")
 			}
 			if early {
-				t.Error("the call is told while a shard is open")
+				t.Error("got an answer while a shard is open, want it later")
 			}
 			tab.at(1).mu.Unlock()
-			if err := <-told; err != ErrClosed {
-				t.Errorf("the call is told %v", err)
+			if err := <-answers; err != ErrClosed {
+				t.Errorf("got %v, want %v", err, ErrClosed)
 			}
 			close(release)
 			wg.Wait()
@@ -157,9 +157,9 @@ func TestShutdown_ToldWhenAllIsClosed(t *testing.T) {
 	}
 }
 
-// TestShutdown_FinishingBatchKeepsItsContext: a Shutdown that is out of time does not
-// end the context of a batch if one of its flights finishes, in another shard, as that
-// is about to be done: a caller may have that one's result.
+// TestShutdown_FinishingBatchKeepsItsContext: a Shutdown that runs out of time does not
+// end the context of a batch if one of its flights finishes, in another shard, at that
+// moment: a caller may have the result of that flight.
 func TestShutdown_FinishingBatchKeepsItsContext(t *testing.T) {
 	var g Group[int, int]
 	begun, release := make(chan *flightContext), make(chan struct{})
@@ -180,11 +180,11 @@ func TestShutdown_FinishingBatchKeepsItsContext(t *testing.T) {
 	close(release)
 	wg.Wait()
 	if err := c.Err(); err != nil {
-		t.Errorf("the context has ended: %v", context.Cause(c))
+		t.Errorf("got a context that has ended with %v, want a live one", context.Cause(c))
 	}
 }
 
-// TestG14_ShutdownAgain: a Shutdown that finds nothing at work uses nothing that an
+// TestG14_ShutdownAgain: a Shutdown that finds no flight running uses nothing that an
 // earlier one has made, which was in a bubble.
 func TestG14_ShutdownAgain(t *testing.T) {
 	var g Group[int, int]
@@ -192,21 +192,21 @@ func TestG14_ShutdownAgain(t *testing.T) {
 		go g.Do(1, func() (int, error) { time.Sleep(time.Second); return 0, nil })
 		synctest.Wait()
 		if err := g.Shutdown(t.Context()); err != nil {
-			t.Errorf("Shutdown() = %v", err)
+			t.Errorf("Shutdown: got %v, want nil", err)
 		}
 	})
 	for s := range g.use().all() {
 		if drained, _ := s.close(); drained != nil {
-			t.Fatal("another Shutdown would wait on a channel of the bubble's")
+			t.Fatal("got a channel of the bubble's to wait on, want none")
 		}
 	}
 	if err := g.Shutdown(t.Context()); err != nil {
-		t.Errorf("Shutdown() = %v", err)
+		t.Errorf("Shutdown: got %v, want nil", err)
 	}
 }
 
-// TestShutdown_DropsWhileTheIndexShrinks: what lingers is dropped even if a sweep, which
-// deletes without the lock of the shard, makes the index shrink at that moment.
+// TestShutdown_DropsWhileTheIndexShrinks: lingering outcomes are dropped even if a sweep,
+// which deletes without the lock of the shard, makes the index shrink at that moment.
 func TestShutdown_DropsWhileTheIndexShrinks(t *testing.T) {
 	const expire, stay = 20_000, 10
 	for range 30 {
@@ -222,7 +222,7 @@ func TestShutdown_DropsWhileTheIndexShrinks(t *testing.T) {
 			}
 			index := g.state.Load().at(0).outcomes.Load()
 			time.Sleep(time.Hour - time.Second)
-			for range 2000 { // the sweep comes in one of these
+			for range 2000 { // the sweep runs in one of these
 				time.Sleep(time.Millisecond)
 				if index.Size() < expire {
 					break
@@ -236,7 +236,7 @@ func TestShutdown_DropsWhileTheIndexShrinks(t *testing.T) {
 			}
 			synctest.Wait()
 			if n := index.Size(); n != 0 {
-				t.Errorf("got %d outcomes that are still indexed, want 0", n)
+				t.Errorf("got %d outcomes still indexed, want none", n)
 			}
 		})
 		if t.Failed() {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// What an operation does to a key, in the words of the state table.
+// The effects of an operation on a key, in the words of the state table.
 const (
 	leads   = "leads"
 	joins   = "joins"
@@ -20,21 +20,20 @@ const (
 	closed  = "ErrClosed"
 )
 
-// A keyState is a state of the key "k", and what each operation does in it.
+// A keyState is a state of the key "k", and the effect of each operation in it.
 type keyState struct {
 	name string
 
-	// enter brings the key into the state. What it returns ends the flights
+	// enter brings the key into the state. The function that it returns ends the flights
 	// that it started.
 	enter func(t *testing.T, g *kit.Group) []*kit.Held
 
-	call, fresh, try       string // Do, DoContext and DoChan do the same
+	call, fresh, try       string // Do, DoContext and DoChan have the same effect
 	forget, forgetUnshared bool
 	promotes               bool // Forget starts the successor
 }
 
-// TestStateTable checks each cell: every state of a key against every
-// operation.
+// TestStateTable checks each cell: every state of a key against every operation.
 func TestStateTable(t *testing.T) {
 	states := []keyState{
 		{
@@ -189,10 +188,10 @@ func TestStateTable(t *testing.T) {
 						synctest.Wait()
 					}
 					if n := g.Len(); n != 0 {
-						t.Errorf("Len = %d at the end", n)
+						t.Errorf("got Len %d at the end, want 0", n)
 					}
 					for f := range g.Flights() {
-						t.Errorf("left behind: %+v", f)
+						t.Errorf("got %+v, want no flight", f)
 					}
 				})
 			})
@@ -208,7 +207,7 @@ func TestStateTable(t *testing.T) {
 			v, err := g.TryDo("k", kit.Value(8))
 			want := map[string]error{leads: nil, refused: coalesce.ErrInFlight, closed: coalesce.ErrClosed}[st.try]
 			if err != want || err == nil && v != 8 {
-				t.Errorf("TryDo: %v, %v, want error %v", v, err, want)
+				t.Errorf("TryDo: got %v, %v, want error %v", v, err, want)
 			}
 		})
 		in("Forget", func(t *testing.T, g *kit.Group) {
@@ -227,7 +226,7 @@ func TestStateTable(t *testing.T) {
 	}
 }
 
-// testCall makes a call and checks what it does to the key.
+// testCall makes a call and checks its effect on the key.
 func testCall(t *testing.T, g *kit.Group, f kit.Form, want string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -249,7 +248,7 @@ func testCall(t *testing.T, g *kit.Group, f kit.Form, want string) {
 		got = joins
 	}
 	if got != want {
-		t.Errorf("%s: %s, want %s (%+v, then %+v)", f.Name, got, want, before, after)
+		t.Errorf("%s: got %s, want %s (%+v, then %+v)", f.Name, got, want, before, after)
 	}
 	close(h.Release)
 }
@@ -268,22 +267,22 @@ func isQueued(g *kit.Group, before int) bool {
 func testForget(t *testing.T, g *kit.Group, forget func(string) bool, want, detaches, promotes bool) {
 	led, n, forgotten := g.Stats().Led, g.Len(), g.Stats().Forgotten
 	if got := forget("k"); got != want {
-		t.Errorf("reports %v, want %v", got, want)
+		t.Errorf("got %v, want %v", got, want)
 	}
 	synctest.Wait()
 	if detaches && promotes {
 		if g.Stats().Led != led+1 || g.Len() != 1 {
-			t.Errorf("the successor was not promoted at once: Len %d, %+v", g.Len(), g.Stats())
+			t.Errorf("got Len %d, %+v, want the successor promoted at once", g.Len(), g.Stats())
 		}
 	} else if detaches && (g.Len() != 0 || g.Stats().Forgotten != forgotten+1) {
-		t.Errorf("not forgotten: Len %d, %+v", g.Len(), g.Stats())
+		t.Errorf("got Len %d, %+v, want the flight forgotten", g.Len(), g.Stats())
 	} else if !detaches && (g.Len() != n || g.Stats().Forgotten != forgotten) {
-		t.Errorf("forgotten: Len %d, %+v", g.Len(), g.Stats())
+		t.Errorf("got Len %d, %+v, want no flight forgotten", g.Len(), g.Stats())
 	}
 }
 
-// TestDoFresh_StartsAfterTheCall: it never shares an execution that began
-// before it, others that come before that one ends share its successor, and
+// TestDoFresh_StartsAfterTheCall: a DoFresh never shares an execution that began before
+// it. Calls of DoFresh that come before that execution ends share one successor, and
 // calls of the other forms go on joining the running flight.
 func TestDoFresh_StartsAfterTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -300,7 +299,7 @@ func TestDoFresh_StartsAfterTheCall(t *testing.T) {
 			go func() {
 				a := f.Call(t.Context(), &g, "k", slow)
 				if a.V != want || a.Shared != shared || a.Err != nil || a.At.Sub(start) != after {
-					t.Errorf("%s: %+v after %v, want %d after %v", f.Name, a, a.At.Sub(start), want, after)
+					t.Errorf("%s: got %+v after %v, want %d after %v", f.Name, a, a.At.Sub(start), want, after)
 				}
 			}()
 			synctest.Wait()
@@ -317,13 +316,13 @@ func TestDoFresh_StartsAfterTheCall(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if n != 3 || g.Len() != 0 {
-			t.Errorf("%d executions, Len %d", n, g.Len())
+			t.Errorf("got %d executions, Len %d, want 3, 0", n, g.Len())
 		}
 	})
 }
 
-// TestPromoted_TakenByAnother: between promotion and the moment in which the
-// picked call runs, others join that flight, and any of them can take it over.
+// TestPromoted_TakenByAnother: between promotion and the moment in which the promoted
+// call runs, others join that flight, and any of them can take it over.
 func TestPromoted_TakenByAnother(t *testing.T) {
 	for _, first := range kit.Forms[2:] {
 		for _, second := range kit.Forms {
@@ -336,20 +335,20 @@ func TestPromoted_TakenByAnother(t *testing.T) {
 						live, cancelLive := context.WithCancel(t.Context())
 						a, _ := kit.Go(ctx, first, &g, "k", kit.CtxValue(1))
 						synctest.Wait()
-						// All of this is concurrent: the end of the old flight,
-						// the end of the first's context, and the second call.
+						// All of these are concurrent: the end of the old flight, the end
+						// of the first's context, and the second call.
 						go close(old.Release)
 						go cancel()
 						b, _ := kit.Go(live, second, &g, "k", kit.CtxValue(2))
 						synctest.Wait()
 						if !(a.V == 1 && a.Err == nil || a.V == 0 && a.Err == context.Canceled) {
-							t.Fatalf("first: %+v", a)
+							t.Fatalf("first: got %+v, want 1 or %v", a, context.Canceled)
 						}
 						if b.Err != nil || b.V != 1 && b.V != 2 {
-							t.Fatalf("second: %+v", b)
+							t.Fatalf("second: got %+v, want 1 or 2", b)
 						}
 						if g.Len() != 0 {
-							t.Fatalf("Len = %d", g.Len())
+							t.Fatalf("got Len %d, want 0", g.Len())
 						}
 						cancelLive()
 					}
@@ -359,9 +358,9 @@ func TestPromoted_TakenByAnother(t *testing.T) {
 	}
 }
 
-// TestShutdown_Waits: for running flights, the forgotten ones included; calls
-// that come, that are queued, and that are made inside the flights get
-// ErrClosed at once; those that have joined get the result.
+// TestShutdown_Waits: Shutdown waits for running flights, including the forgotten ones.
+// New calls, queued calls and calls from inside the flights get ErrClosed at once; calls
+// that have joined get the result.
 func TestShutdown_Waits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -372,7 +371,7 @@ func TestShutdown_Waits(t *testing.T) {
 		leader, _ := kit.Go(ctx, kit.Forms[2], &g, "k", func(ctx context.Context) (int, error) {
 			v, err := running.CtxFn(7)(ctx)
 			if _, _, err := g.Do("nested", kit.Value(1)); err != coalesce.ErrClosed {
-				t.Errorf("nested: %v", err)
+				t.Errorf("nested: got %v, want %v", err, coalesce.ErrClosed)
 			}
 			return v, err
 		})
@@ -396,29 +395,29 @@ func TestShutdown_Waits(t *testing.T) {
 		synctest.Wait()
 		for i, a := range queued {
 			if a.Err != coalesce.ErrClosed || a.V != 0 {
-				t.Errorf("queued %d: %+v", i, a)
+				t.Errorf("queued %d: got %+v, want %v", i, a, coalesce.ErrClosed)
 			}
 		}
 		for _, f := range kit.Forms {
 			for _, key := range []string{"k", "other", "new"} {
 				if a := f.Call(ctx, &g, key, kit.CtxValue(0)); a.Err != coalesce.ErrClosed || a.Shared {
-					t.Errorf("%s %s: %+v", f.Name, key, a)
+					t.Errorf("%s %s: got %+v, want %v", f.Name, key, a, coalesce.ErrClosed)
 				}
 			}
 		}
 		for _, h := range []*kit.Held{old, running, lost} {
 			if len(shut) > 0 {
-				t.Error("Shutdown did not wait")
+				t.Error("got a Shutdown that has returned, want it to wait")
 			}
 			close(h.Release)
 			synctest.Wait()
 		}
 		if leader.V != 7 || leader.Err != nil || follower.V != 7 || !follower.Shared {
-			t.Errorf("leader %+v, follower %+v", leader, follower)
+			t.Errorf("got leader %+v, follower %+v, want 7 for both", leader, follower)
 		}
 		for range 2 {
 			if err := <-shut; err != nil {
-				t.Errorf("Shutdown: %v", err)
+				t.Errorf("Shutdown: got %v, want nil", err)
 			}
 		}
 		st := g.Stats()
@@ -432,9 +431,9 @@ func TestShutdown_Waits(t *testing.T) {
 	})
 }
 
-// TestShutdown_RejectsPromoted: a flight that was promoted, but whose leader has
-// not started it, is rejected like a queued one: its calls get ErrClosed at once,
-// and nothing starts.
+// TestShutdown_RejectsPromoted: a flight that was promoted, but whose leader has not
+// started it, is rejected like a queued one: its calls get ErrClosed at once, and no
+// execution starts.
 func TestShutdown_RejectsPromoted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -444,7 +443,7 @@ func TestShutdown_RejectsPromoted(t *testing.T) {
 		reply := make(chan struct{})
 		slow := &kit.StrangeContext{Context: base, StrangeErr: func() error { <-reply; return nil }}
 		never := func(context.Context) (int, error) {
-			t.Error("fn ran")
+			t.Error("got a call of fn, want none")
 			return 0, nil
 		}
 		first, _ := kit.Go(slow, kit.Forms[2], &g, "k", never)
@@ -452,9 +451,9 @@ func TestShutdown_RejectsPromoted(t *testing.T) {
 		second, _ := kit.Go(base, kit.Forms[0], &g, "k", never)
 		synctest.Wait()
 		slow.Strange.Store(true)
-		close(old.Release) // the first is picked, and asks its context
+		close(old.Release) // the first gets its turn, and asks its context
 		synctest.Wait()
-		third, _ := kit.Go(base, kit.Forms[4], &g, "k", never) // behind the promoted
+		third, _ := kit.Go(base, kit.Forms[4], &g, "k", never) // behind the promoted one
 		synctest.Wait()
 		if err := g.Shutdown(t.Context()); err != nil {
 			t.Error(err)
@@ -462,19 +461,19 @@ func TestShutdown_RejectsPromoted(t *testing.T) {
 		synctest.Wait()
 		for i, a := range []*kit.Answer{second, third} {
 			if a.Err != coalesce.ErrClosed {
-				t.Errorf("%d: %+v", i, a)
+				t.Errorf("%d: got %+v, want %v", i, a, coalesce.ErrClosed)
 			}
 		}
 		close(reply)
 		synctest.Wait()
 		if first.Err != coalesce.ErrClosed || g.Len() != 0 {
-			t.Errorf("first: %+v, Len %d", first, g.Len())
+			t.Errorf("first: got %+v, Len %d, want %v, 0", first, g.Len(), coalesce.ErrClosed)
 		}
 	})
 }
 
-// TestShutdown_OutOfTime: its context ends first; the calls return by their
-// own contexts, and what fn ignores is all that is left.
+// TestShutdown_OutOfTime: its context ends first; the calls return by their own contexts,
+// and only an fn that ignores its context is left.
 func TestShutdown_OutOfTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -482,27 +481,27 @@ func TestShutdown_OutOfTime(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(kit.ErrTest)
 		if err := g.Shutdown(ctx); err != context.Canceled {
-			t.Errorf("Shutdown: %v", err)
+			t.Errorf("Shutdown: got %v, want %v", err, context.Canceled)
 		}
 		if _, err := g.TryDo("other", kit.Value(1)); err != coalesce.ErrClosed {
-			t.Errorf("TryDo: %v", err)
+			t.Errorf("TryDo: got %v, want %v", err, coalesce.ErrClosed)
 		}
 		close(h.Release)
 		synctest.Wait()
 		if err := g.Shutdown(ctx); err != nil {
-			t.Errorf("nothing runs, but: %v", err)
+			t.Errorf("Shutdown when nothing runs: got %v, want nil", err)
 		}
 	})
 	var unused kit.Group
 	if err := unused.Shutdown(t.Context()); err != nil {
-		t.Errorf("of an unused group: %v", err)
+		t.Errorf("Shutdown of an unused group: got %v, want nil", err)
 	}
 	if _, _, err := unused.Do("k", kit.Value(1)); err != coalesce.ErrClosed {
-		t.Errorf("Do: %v", err)
+		t.Errorf("Do: got %v, want %v", err, coalesce.ErrClosed)
 	}
 }
 
-// TestShutdown_InsideFn: it waits for itself until its context ends.
+// TestShutdown_InsideFn: a Shutdown inside fn waits for itself until its context ends.
 func TestShutdown_InsideFn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g kit.Group
@@ -513,7 +512,7 @@ func TestShutdown_InsideFn(t *testing.T) {
 			return 0, g.Shutdown(ctx)
 		})
 		if err != context.DeadlineExceeded || time.Since(start) != time.Second {
-			t.Errorf("%v after %v", err, time.Since(start))
+			t.Errorf("got %v after %v, want %v after 1s", err, time.Since(start), context.DeadlineExceeded)
 		}
 	})
 }
@@ -525,7 +524,7 @@ func TestFlights(t *testing.T) {
 		forgotten := kit.Lead(t, &g)
 		g.Forget("k")
 		h := kit.Lead(t, &g)
-		time.Sleep(time.Second) // nobody has asked for its age yet
+		time.Sleep(time.Second) // no call has asked for its age yet
 		for range 3 {
 			kit.Go(t.Context(), kit.Forms[0], &g, "k", kit.CtxValue(0))
 		}
@@ -554,31 +553,31 @@ func TestFlights(t *testing.T) {
 			f.ID = 0 // see TestFlightID_Unique
 			s := fmt.Sprint(f)
 			if want[s]--; want[s] < 0 {
-				t.Errorf("unexpected: %s", s)
+				t.Errorf("got %s, want no such flight", s)
 			}
 		}
 		for s, n := range want {
 			if n > 0 {
-				t.Errorf("missing: %s", s)
+				t.Errorf("got no %s, want one", s)
 			}
 		}
 		for range g.Flights() {
 			break // the loop may stop
 		}
 		if s := coalesce.FlightState(99).String(); s != "unknown" {
-			t.Errorf("unknown state %q", s)
+			t.Errorf("got state %q, want unknown", s)
 		}
 		for _, h := range []*kit.Held{forgotten, h, next, old, own} {
 			close(h.Release)
 			synctest.Wait()
 		}
 		for f := range g.Flights() {
-			t.Errorf("left behind: %+v", f)
+			t.Errorf("got %+v, want no flight", f)
 		}
 	})
 }
 
-// TestMaxAge_StateTable: an overdue flight for each operation.
+// TestMaxAge_StateTable: the effect of each operation on a flight past MaxAge.
 func TestMaxAge_StateTable(t *testing.T) {
 	overdue := func(t *testing.T, do func(t *testing.T, g *kit.Group)) {
 		synctest.Test(t, func(t *testing.T) {
@@ -589,7 +588,7 @@ func TestMaxAge_StateTable(t *testing.T) {
 			close(h.Release)
 			synctest.Wait()
 			if g.Len() != 0 {
-				t.Errorf("Len = %d", g.Len())
+				t.Errorf("got Len %d, want 0", g.Len())
 			}
 		})
 	}
@@ -599,7 +598,7 @@ func TestMaxAge_StateTable(t *testing.T) {
 				// DoFresh queues, which lets the timer take over at once.
 				a := f.Call(t.Context(), g, "k", kit.CtxValue(2))
 				if a.V != 2 || a.Shared || a.Err != nil || g.Stats().TakenOver != 1 {
-					t.Errorf("%+v, %+v", a, g.Stats())
+					t.Errorf("got %+v with %+v, want 2, not shared, 1 takeover", a, g.Stats())
 				}
 			})
 		})
@@ -607,21 +606,21 @@ func TestMaxAge_StateTable(t *testing.T) {
 	t.Run("TryDo", func(t *testing.T) {
 		overdue(t, func(t *testing.T, g *kit.Group) {
 			if v, err := g.TryDo("k", kit.Value(2)); v != 2 || err != nil {
-				t.Errorf("%v, %v", v, err)
+				t.Errorf("got %v, %v, want 2, nil", v, err)
 			}
 		})
 	})
 	t.Run("Forget", func(t *testing.T) {
 		overdue(t, func(t *testing.T, g *kit.Group) {
 			if !g.Forget("k") || g.Stats().Forgotten != 1 {
-				t.Errorf("%+v", g.Stats())
+				t.Errorf("got %+v, want 1 forgotten", g.Stats())
 			}
 		})
 	})
 	t.Run("ForgetUnshared", func(t *testing.T) {
 		overdue(t, func(t *testing.T, g *kit.Group) {
 			if !g.ForgetUnshared("k") || g.Stats().Forgotten != 1 {
-				t.Errorf("%+v", g.Stats())
+				t.Errorf("got %+v, want 1 forgotten", g.Stats())
 			}
 		})
 	})

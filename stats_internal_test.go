@@ -21,7 +21,7 @@ func locked(name string) bool {
 	return false
 }
 
-// untilLocked waits until locked says so.
+// untilLocked waits until locked returns true.
 func untilLocked(t *testing.T, name string) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); runtime.Gosched() {
@@ -29,10 +29,10 @@ func untilLocked(t *testing.T, name string) {
 			return
 		}
 	}
-	t.Fatalf("nobody waits for a lock in %s", name)
+	t.Fatalf("got no goroutine that waits for a lock in %s, want one", name)
 }
 
-// TestStats_ReadUnderTheLock: Stats and Len look at nothing before they have the lock.
+// TestStats_ReadUnderTheLock: Stats and Len read nothing before they have the lock.
 func TestStats_ReadUnderTheLock(t *testing.T) {
 	g := Group[int, int]{Shards: 1, Linger: Forever}
 	s, l := g.use().at(0), g.use().lingering
@@ -44,7 +44,7 @@ func TestStats_ReadUnderTheLock(t *testing.T) {
 	s.counts[callLed]++
 	s.mu.Unlock()
 	if st := <-stats; st.Led != 1 {
-		t.Errorf("Led is %d, want 1", st.Led)
+		t.Errorf("got Led %d, want 1", st.Led)
 	}
 
 	l.mu.Lock()
@@ -53,7 +53,7 @@ func TestStats_ReadUnderTheLock(t *testing.T) {
 	l.evicted++
 	l.mu.Unlock()
 	if st := <-stats; st.Evicted != 1 {
-		t.Errorf("Evicted is %d, want 1", st.Evicted)
+		t.Errorf("got Evicted %d, want 1", st.Evicted)
 	}
 
 	s.mu.Lock()
@@ -62,12 +62,12 @@ func TestStats_ReadUnderTheLock(t *testing.T) {
 	s.count++
 	s.mu.Unlock()
 	if n := <-length; n != 1 {
-		t.Errorf("Len is %d, want 1", n)
+		t.Errorf("got Len %d, want 1", n)
 	}
 }
 
-// TestStats_OfAMoment: the counters of one shard are those of one moment. Where that
-// cannot be seen, the race detector judges.
+// TestStats_OfAMoment: the counters of one shard are those of one moment. If the values
+// do not show that, the race detector judges.
 func TestStats_OfAMoment(t *testing.T) {
 	g := Group[int, int]{Shards: 1, Linger: Forever}
 	s, l := g.use().at(0), g.use().lingering
@@ -107,8 +107,8 @@ func TestStats_OfAMoment(t *testing.T) {
 	wg.Wait()
 }
 
-// TestFlights_OfAMoment: the flights of one shard are those of one moment: one that
-// goes from the first bucket to the last and back is there once.
+// TestFlights_OfAMoment: the flights of one shard are those of one moment: a flight that
+// moves from the first bucket to the last and back occurs once.
 func TestFlights_OfAMoment(t *testing.T) {
 	g := Group[int, int]{Shards: 1}
 	s := g.use().at(0)
@@ -140,7 +140,7 @@ func TestFlights_OfAMoment(t *testing.T) {
 	for range 2_000 {
 		seen = s.appendFlights(seen[:0])
 		if len(seen) != len(flights) {
-			t.Errorf("%d flights, want %d", len(seen), len(flights))
+			t.Errorf("got %d flights, want %d", len(seen), len(flights))
 			break
 		}
 	}

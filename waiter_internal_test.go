@@ -11,7 +11,7 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// TestWaiter_Blocks: no more than perCompletion wait on one channel (W1), and
+// TestWaiter_Blocks: no more than perCompletion callers wait on one channel (W1), and
 // blocks that all have left are dropped (W2).
 func TestWaiter_Blocks(t *testing.T) {
 	f := new(flight[int, int])
@@ -21,11 +21,11 @@ func TestWaiter_Blocks(t *testing.T) {
 		w := f.sit()
 		ws = append(ws, w)
 		if on[w.done]++; on[w.done] > perCompletion {
-			t.Fatalf("%d wait on one completion", on[w.done])
+			t.Fatalf("got %d waiters on one completion, want %d at most", on[w.done], perCompletion)
 		}
 	}
 	if len(on) != 10 || blocks(f) != 9 {
-		t.Errorf("%d completions, %d blocks", len(on), blocks(f))
+		t.Errorf("got %d completions and %d blocks, want 10 and 9", len(on), blocks(f))
 	}
 	// All but the first of each block leave.
 	kept := map[any]bool{}
@@ -38,12 +38,12 @@ func TestWaiter_Blocks(t *testing.T) {
 	}
 	for _, w := range ws[:perCompletion] {
 		if kept[w.done] {
-			delete(kept, w.done) // the first block's one leaves too
+			delete(kept, w.done) // the one of the first block leaves as well
 			f.rise(w)
 		}
 	}
 	if f.seated != 0 {
-		t.Errorf("%d in the first block", f.seated)
+		t.Errorf("got %d in the first block, want none", f.seated)
 	}
 	// Waves that fill the first block, and the newest, and leave again.
 	for range 1000 {
@@ -56,12 +56,12 @@ func TestWaiter_Blocks(t *testing.T) {
 		}
 	}
 	if n := blocks(f); n > 12 {
-		t.Errorf("%d blocks for 9 waiters", n)
+		t.Errorf("got %d blocks for 9 waiters, want 12 at most", n)
 	}
 }
 
-// TestWaiter_BlocksEmptyInAnyOrder: whichever block all leave next, the list holds
-// those with waiters, linked in both directions, and no other but the last (W2).
+// TestWaiter_BlocksEmptyInAnyOrder: in whichever order the blocks become empty, the list
+// holds those with waiters, linked in both directions, and no other but the last (W2).
 func TestWaiter_BlocksEmptyInAnyOrder(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 1, 3, 0, 4}, {2, 3, 1, 4, 0}, {1, 3, 2, 0, 4}} {
 		f := new(flight[int, int])
@@ -85,20 +85,19 @@ func TestWaiter_BlocksEmptyInAnyOrder(t *testing.T) {
 			for b := f.cold.blocks.first; b != nil; prev, b = b, b.next {
 				n += int(b.n)
 				if b.prev != prev || b.n == 0 && b.next != nil {
-					t.Fatalf("order %v, after %d: %d in a block, or linked wrongly", order, i, b.n)
+					t.Fatalf("order %v, after %d: got %d in a block, or wrong links, want it linked and in use", order, i, b.n)
 				}
 			}
 			if n != waiting {
-				t.Errorf("order %v, after %d: %d in the blocks, want %d", order, i, n, waiting)
+				t.Errorf("order %v, after %d: got %d in the blocks, want %d", order, i, n, waiting)
 			}
 		}
 	}
 }
 
-// TestWaking_GivesWay: on one P, those who wait in a block, or are listed in as large a
-// number, have run before the next are woken, unless it is a leader that wakes
-// them: it goes on.
-func TestWaking_GivesWay(t *testing.T) {
+// TestWaking_Yields: on one P, waiters in a block, or listed in as large a number, have
+// run before the next are woken, unless a leader wakes them, which goes on.
+func TestWaking_Yields(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	f := new(flight[int, int])
 	inBlocks := func() (w ending[int, int], first, last sched.Completion) {
@@ -120,7 +119,7 @@ func TestWaking_GivesWay(t *testing.T) {
 		make   func() (w ending[int, int], first, last sched.Completion)
 		leader bool
 	}{{"blocks", inBlocks, false}, {"listed", listed, false}, {"a leader", inBlocks, true}} {
-		const tries = 100 // the scheduler may have other ideas now and then
+		const tries = 100 // the scheduler may decide otherwise now and then
 		gave := 0
 		for range tries {
 			w, first, last := c.make()
@@ -138,13 +137,13 @@ func TestWaking_GivesWay(t *testing.T) {
 			}
 		}
 		if (gave > tries/2) == c.leader {
-			t.Errorf("%s: gave way in %d of %d", c.name, gave, tries)
+			t.Errorf("%s: got %d yields in %d tries, want most only without a leader", c.name, gave, tries)
 		}
 	}
 }
 
-// TestWaking_LeaderReturns: a leader has woken few waiters when it returns, and
-// leaves many to a goroutine.
+// TestWaking_LeaderReturns: a leader has woken few waiters when it returns, and leaves
+// many to a goroutine.
 func TestWaking_LeaderReturns(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	woken := func(waiters int) bool {
@@ -168,13 +167,13 @@ func TestWaking_LeaderReturns(t *testing.T) {
 	}
 	for n := 1; n <= wakeInline; n++ {
 		if !woken(n) {
-			t.Errorf("%d waiters have not been woken", n)
+			t.Errorf("got %d waiters not all woken, want all", n)
 		}
 	}
 	for _, n := range []int{wakeInline + 1, perCompletion} {
 		for try := 1; woken(n); try++ { // the goroutine may have been faster
 			if try == 100 {
-				t.Errorf("%d waiters have been woken", n)
+				t.Errorf("got %d waiters woken, want some left to the goroutine", n)
 				break
 			}
 		}
@@ -188,8 +187,8 @@ func blocks[K comparable, V any](f *flight[K, V]) (n int) {
 	return n
 }
 
-// TestWaiter_LeaveGivesBackTheSeat: waves of callers that join a flight and leave
-// it take no more blocks than one wave does (W2).
+// TestWaiter_LeaveGivesBackTheSeat: waves of callers that join a flight and leave it take
+// no more blocks than one wave does (W2).
 func TestWaiter_LeaveGivesBackTheSeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[int, int]
@@ -210,7 +209,7 @@ func TestWaiter_LeaveGivesBackTheSeat(t *testing.T) {
 		h, _ := tab.hash(1)
 		f := tab.shard(h).lookup(h, 1, true)
 		if n := blocks(f); f.seated != 0 || n > 2 || f.callers != 1 {
-			t.Errorf("%d seats taken, %d blocks, %d callers", f.seated, n, f.callers)
+			t.Errorf("got %d seats taken, %d blocks, %d callers, want 0, 2 at most, 1", f.seated, n, f.callers)
 		}
 		close(release)
 	})
@@ -237,18 +236,18 @@ func TestCaller_List(t *testing.T) {
 			var prev *rec
 			for r := m.first; r != nil; prev, r = r, r.next {
 				if n++; !left[r] || r.prev != prev {
-					t.Fatalf("order %v, after %d: broken", remove, i)
+					t.Fatalf("order %v, after %d: got a broken list, want it linked", remove, i)
 				}
 			}
 			if n != len(left) || m.last != prev {
-				t.Fatalf("order %v, after %d: %d in the list", remove, i, n)
+				t.Fatalf("order %v, after %d: got %d in the list, want %d", remove, i, n, len(left))
 			}
 		}
 	}
 }
 
-// TestWaiter_LastOfItsBlockIsWoken: a block of waiters that all but one have left
-// is still one to wake.
+// TestWaiter_LastOfItsBlockIsWoken: a block of waiters that all but one have left still
+// has one to wake.
 func TestWaiter_LastOfItsBlockIsWoken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[int, int]
@@ -256,12 +255,12 @@ func TestWaiter_LastOfItsBlockIsWoken(t *testing.T) {
 		go g.Do(1, func() (int, error) { <-release; return 1, nil })
 		synctest.Wait()
 		leaving, leave := context.WithCancel(t.Context())
-		told := make(chan int, 3*perCompletion)
+		answered := make(chan int, 3*perCompletion)
 		follow := func(ctx context.Context, n int) {
 			for range n {
 				go func() {
 					if v, _, err := g.DoContext(ctx, 1, nothing); err == nil {
-						told <- v
+						answered <- v
 					}
 				}()
 			}
@@ -275,14 +274,14 @@ func TestWaiter_LastOfItsBlockIsWoken(t *testing.T) {
 		synctest.Wait()
 		close(release)
 		synctest.Wait()
-		if n, want := len(told), 2*perCompletion+1; n != want {
-			t.Errorf("%d callers were told, want %d", n, want)
+		if n, want := len(answered), 2*perCompletion+1; n != want {
+			t.Errorf("got %d callers answered, want %d", n, want)
 		}
 	})
 }
 
-// TestWaiter_BatchLeaderHasNoSeat: a DoMulti that leaves a key which it leads gives
-// back no seat, as it has none: it waits for the batch (W2).
+// TestWaiter_BatchLeaderHasNoSeat: a DoMulti that leaves a key which it leads returns no
+// seat, as it has none: it waits for the batch (W2).
 func TestWaiter_BatchLeaderHasNoSeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := Group[int, int]{Shards: 1}
@@ -298,7 +297,7 @@ func TestWaiter_BatchLeaderHasNoSeat(t *testing.T) {
 		s.mu.Lock()
 		for f := range s.all() {
 			if f.seated != 1 || f.callers != 1 {
-				t.Errorf("%d of %d calls have a seat, want the follower", f.seated, f.callers)
+				t.Errorf("got %d of %d calls with a seat, want the follower", f.seated, f.callers)
 			}
 		}
 		s.mu.Unlock()
