@@ -19,7 +19,7 @@ func page(ctx context.Context, url string) (*Page, error) {
 	page, _, err := pages.DoContext(ctx, url, func(ctx context.Context) (*Page, error) {
 		return fetch(ctx, url) // runs once for all callers that come meanwhile
 	})
-	return page, err
+	return page, err // the second result reports whether the page is shared
 }
 
 type (
@@ -41,25 +41,25 @@ func (u *User) Clone() *User {
 }
 
 var users = coalesce.Group[int, *User]{
-	LingerFor: func(_ *User, err error) time.Duration { // how long an outcome goes on answering calls
+	LingerFor: func(_ *User, err error) time.Duration { // how long a value or an error answers later calls
 		if err != nil {
-			return time.Second // a failure holds off others for a second
+			return time.Second // a failure holds off others for a second; 0: it answers none
 		}
-		return time.Minute // Linger: time.Minute says this alone
+		return time.Minute // for values alone, the field Linger: time.Minute is shorter
 	},
-	LingerMax:  10_000,          // outcomes
-	MaxWaiters: 1_000,           // calls that wait for one flight; one more gets ErrSaturated
+	LingerMax:  10_000,          // of these; one more takes the place of that with the least time left
+	MaxWaiters: 1_000,           // calls that wait for one execution; one more gets ErrSaturated
 	MaxAge:     5 * time.Second, // then another execution may start beside a stuck one
-	Clone:      (*User).Clone,   // for callers that change what they get
+	Clone:      (*User).Clone,   // for callers that change what they get; it gets nil beside an error
 }
 
-func load(ctx context.Context, ids []int) map[int]coalesce.Result[*User] {
+func load(ctx context.Context, ids []int) map[int]coalesce.Result[*User] { // each with Val, Err, Shared
 	return users.DoMulti(ctx, ids, func(ctx context.Context, ids []int) (map[int]*User, error) {
 		found, failed := map[int]*User{}, coalesce.KeyErrors[int]{}
 		for id, row := range query(ctx, ids) {
 			found[id], failed[id] = row.User, row.Err // nil is no error
 		}
-		return found, failed
+		return found, failed // a key in neither gets ErrAbsent
 	})
 }
 
