@@ -39,9 +39,10 @@ func TestChunksOfABatch(t *testing.T) {
 		var mu sync.Mutex
 		got := make(map[int]int)
 		var wg sync.WaitGroup
+		ctx := t.Context()
 		for chunk := range slices.Chunk(keys, most) {
 			wg.Go(func() {
-				for key, r := range g.DoMulti(t.Context(), chunk, load) {
+				for key, r := range g.DoMulti(ctx, chunk, load) {
 					mu.Lock()
 					got[key] = r.Val
 					mu.Unlock()

@@ -26,10 +26,10 @@ func TestJoinersOfAForgottenLoad(t *testing.T) {
 			time.Sleep(time.Second)
 			return v, nil
 		}
-		get := func() (int64, error) {
+		get := func(ctx context.Context) (int64, error) {
 			for {
 				before := generation.Load()
-				v, _, err := g.DoContext(t.Context(), "k", load)
+				v, _, err := g.DoContext(ctx, "k", load)
 				if err != nil || generation.Load() == before {
 					return v, err
 				}
@@ -38,7 +38,7 @@ func TestJoinersOfAForgottenLoad(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
-				if v, err := get(); v != 2 || err != nil {
+				if v, err := get(t.Context()); v != 2 || err != nil {
 					t.Errorf("got %d, %v, want 2", v, err)
 				}
 			})
@@ -174,8 +174,8 @@ func TestRefreshAhead(t *testing.T) {
 
 // TestIdempotencyKey: the first request of a key is carried out, and its
 // answer, the client's errors included, is that of all others with the same
-// payload. With another payload the key is refused. What the server could not do
-// is no answer.
+// payload, also if the first client has hung up meanwhile. With another payload
+// the key is refused. What the server could not do is no answer.
 func TestIdempotencyKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type answer struct {
@@ -192,8 +192,9 @@ func TestIdempotencyKey(t *testing.T) {
 			}
 			return 201, nil
 		}
-		post := func(key, payload string) int {
-			a, _, err := answers.DoContext(t.Context(), key, func(context.Context) (answer, error) {
+		post := func(ctx context.Context, key, payload string) int {
+			a, _, err := answers.DoContext(ctx, key, func(ctx context.Context) (answer, error) {
+				coalesce.Hold(ctx) // or the answer is lost if all clients hang up
 				status, err := charge(payload)
 				return answer{payload, status}, err
 			})
@@ -206,9 +207,17 @@ func TestIdempotencyKey(t *testing.T) {
 			return a.status
 		}
 		var wg sync.WaitGroup
-		for range 5 {
+		hungUp, hangUp := context.WithTimeout(t.Context(), time.Millisecond)
+		defer hangUp()
+		wg.Go(func() {
+			if got := post(hungUp, "one", "10 €"); got != 503 {
+				t.Errorf("the client that hung up: got %d, want 503", got)
+			}
+		})
+		wg.Wait()
+		for range 5 { // it sends its request again, as others do
 			wg.Go(func() {
-				if got := post("one", "10 €"); got != 201 {
+				if got := post(t.Context(), "one", "10 €"); got != 201 {
 					t.Errorf("at the same time: got %d, want 201", got)
 				}
 			})
@@ -220,7 +229,7 @@ func TestIdempotencyKey(t *testing.T) {
 		}{
 			{"one", "10 €", 201}, {"one", "20 €", 422}, {"two", "too much", 402}, {"two", "too much", 402},
 		} {
-			if got := post(tt.key, tt.payload); got != tt.want {
+			if got := post(t.Context(), tt.key, tt.payload); got != tt.want {
 				t.Errorf("%s, %s: got %d, want %d", tt.key, tt.payload, got, tt.want)
 			}
 			time.Sleep(time.Hour)

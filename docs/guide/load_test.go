@@ -103,7 +103,7 @@ func TestHedge(t *testing.T) {
 			defer cancel() // of the slower one
 			answers := make(chan coalesce.Result[int], 2)
 			again := time.After(100 * time.Millisecond)
-			for asks := 1; ; asks++ {
+			for {
 				go func() {
 					v, err := ask(ctx)
 					answers <- coalesce.Result[int]{Val: v, Err: err}
