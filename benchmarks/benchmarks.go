@@ -35,6 +35,10 @@ type Workload struct {
 	// a few of them are enough.
 	Heavy bool
 
+	// Worst says that a run reports the worst that it met, which differs too much
+	// from run to run to be drawn. It is in the tables only.
+	Worst bool
+
 	// Procs is the GOMAXPROCS that the runs set for themselves. 0 means that
 	// they leave it as it is.
 	Procs int

@@ -26,7 +26,7 @@ func multiWorkloads() []Workload {
 				return len(g.DoMulti(ctx, keys, func(context.Context, []string) (pages, error) { return loaded, nil }))
 			})
 		}},
-		{Impl: Samber, Note: "DoX, on the caller's goroutine: nobody can leave", Bench: func(b *testing.B) {
+		{Impl: Samber, Note: "DoX, on the caller's goroutine: no caller can leave", Bench: func(b *testing.B) {
 			g := new(samber.Group[string, *page])
 			multi(b, func(keys []string, loaded pages) int {
 				return len(g.DoX(keys, func([]string) (pages, error) { return loaded, nil }))
@@ -73,7 +73,7 @@ func multiWorkloads() []Workload {
 	}
 	return []Workload{{
 		Name:  fmt.Sprintf("work=multi/keys=%d", multiKeys),
-		Title: fmt.Sprintf("`DoMulti`, %d keys that nobody else wants", multiKeys),
+		Title: fmt.Sprintf("`DoMulti`, %d keys that no other call wants", multiKeys),
 		Units: []string{nsPerOp},
 		Quick: true,
 		Without: "Without the others that have no call for many keys: what is to be seen is how such a call" +

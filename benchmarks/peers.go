@@ -77,10 +77,10 @@ func implementations[K comparable](text func(K) string) []implementation[K] {
 		{SamberSharded, "the user chooses: as many shards as coalesce has, and its hash", newSamberSharded[K]},
 		{Msync, "throttle.Set; it may run two executions for a key at once", newMsync[K]},
 		{GoZero, note, byText(newGoZero, text)},
-		{Groupcache, join(note, "wakes its waiters before it deletes the call; a panic blocks the key for ever"), byText(newGroupcache, text)},
+		{Groupcache, join(note, "wakes its waiters before it deletes the call; a panic blocks the key forever"), byText(newGroupcache, text)},
 		{Tailscale, "", newTailscale[K]},
 		{Otter, "a cache: its loads fail, so that it keeps nothing", newOtter[K]},
-		{Seed, "the kernel's patch; a panic blocks the key for ever", newSeed[K]},
+		{Seed, "the kernel's patch; a panic blocks the key forever", newSeed[K]},
 		{MapOf, "the rejected design, a table on xsync.MapOf", newMapOf[K]},
 	}
 }

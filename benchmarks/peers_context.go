@@ -28,7 +28,7 @@ type contextImplementation struct {
 // contextImplementations returns them all.
 func contextImplementations() []contextImplementation {
 	const (
-		selects = "DoChan and a select: nobody cancels the work"
+		selects = "DoChan and a select: the work is never canceled"
 		inline  = "fn runs on the leader's goroutine: the leader cannot leave"
 	)
 	return []contextImplementation{
@@ -40,7 +40,7 @@ func contextImplementations() []contextImplementation {
 		{Msync, inline, newMsyncContext},
 		{Tailscale, "DoChanContext: two goroutines", newTailscaleContext},
 		{Otter, "a cache whose loads fail; " + inline, newOtterContext},
-		{MapOf, "the rejected design; nobody cancels the work", newMapOfContext},
+		{MapOf, "the rejected design; the work is never canceled", newMapOfContext},
 	}
 }
 

@@ -20,10 +20,11 @@ import (
 func stopWorkloads(s sizes) []Workload {
 	return []Workload{{
 		Name:  fmt.Sprintf("work=stop-the-world/keys=1/waiters=%d", s.stop),
-		Title: "the longest wait of those who stop the world while " + waiters(s.stop) + " are woken",
+		Title: "the longest wait of a goroutine that stops the world while " + waiters(s.stop) + " are woken",
 		Units: []string{stopUnit},
 		Quick: true,
 		Heavy: true,
+		Worst: true,
 		Runs: append(
 			doRuns(func(b *testing.B, do call[string]) { stopTheWorld(b, do, s.stop) }),
 			Run{

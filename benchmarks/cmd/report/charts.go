@@ -29,6 +29,10 @@ type chart struct {
 // The values of Workload.XLabel that matter here.
 const procsLabel = "GOMAXPROCS"
 
+// stackUnit is in the tables only: a waiter's stack has about the same size with all
+// implementations, however many wait.
+const stackUnit = "B/waiter-stack"
+
 // charts draws all charts that there are results for.
 func (d *data) charts() []chart {
 	var cs []chart
@@ -40,7 +44,7 @@ func (d *data) charts() []chart {
 
 // ratioChart compares everybody with x/sync in every workload that has both,
 // by its first unit. What differs from another workload in GOMAXPROCS only has
-// a chart of its own.
+// a chart of its own, and what is the worst of a run is not drawn.
 func (d *data) ratioChart() (chart, bool) {
 	dots := dotChart{
 		title:   "Cost in proportion to x/sync",
@@ -48,10 +52,15 @@ func (d *data) ratioChart() (chart, bool) {
 		valueOf: benchmarks.Coalesce,
 	}
 	faster := 0
+	var worst []string
 	for i := range d.workloads {
 		w := &d.workloads[i]
 		x := w.impl(benchmarks.XSync)
 		if x == nil || w.impl(benchmarks.Coalesce) == nil || w.XLabel == procsLabel && w.Procs > 0 {
+			continue
+		}
+		if w.Worst {
+			worst = append(worst, "`"+shortName(w.Name)+"`")
 			continue
 		}
 		row := dotRow{label: shortName(w.Name)}
@@ -73,14 +82,13 @@ func (d *data) ratioChart() (chart, bool) {
 	if len(dots.rows) == 0 {
 		return chart{}, false
 	}
-	return chart{
-		file:  "ratios.svg",
-		title: dots.title,
-		sentence: fmt.Sprintf("A row is a workload, and 1 is what x/sync takes: coalesce takes less in %d of %d."+
-			" The figures on the right are coalesce's, and the thin line behind its dot goes from quartile to quartile.",
-			faster, len(dots.rows)),
-		svg: dots.draw(),
-	}, true
+	sentence := fmt.Sprintf("A row is a workload, and 1 is what x/sync takes: coalesce takes less in %d of %d."+
+		" The figures on the right are coalesce's, and the thin line behind its dot goes from quartile to quartile.",
+		faster, len(dots.rows))
+	if worst != nil {
+		sentence += " The worst of a run does not repeat, so " + strings.Join(worst, ", ") + " is in the tables only."
+	}
+	return chart{file: "ratios.svg", title: dots.title, sentence: sentence, svg: dots.draw()}, true
 }
 
 // seriesCharts draws a chart for each unit of each series of workloads.
@@ -105,6 +113,9 @@ func (d *data) seriesCharts() []chart {
 			continue // a single point is no curve
 		}
 		for _, unit := range ws[0].Units {
+			if unit == stackUnit {
+				continue
+			}
 			if c, ok := d.seriesChart(name, unit, ws); ok {
 				cs = append(cs, c)
 			}
@@ -116,7 +127,7 @@ func (d *data) seriesCharts() []chart {
 // seriesChart draws one unit of a series, whose workloads are sorted by X.
 func (d *data) seriesChart(name, unit string, ws []*workload) (chart, bool) {
 	lines := lineChart{
-		title:  fmt.Sprintf("%s: %s", shortName(name), unitName(unit)),
+		title:  fmt.Sprintf("%s: %s", shortName(name), unitTitle(unit)),
 		unit:   unit,
 		xLabel: ws[0].XLabel,
 	}

@@ -65,7 +65,7 @@ func fakeWorkloads() []benchmarks.Workload {
 		for _, impl := range impls {
 			r := benchmarks.Run{Impl: impl, Floor: strings.HasPrefix(impl, floorPrefix)}
 			if impl == "samber" {
-				r.Note = "keys are copied | hashed twice"
+				r.Note = "keys are copied | hashed twice; values are boxed"
 			}
 			rs = append(rs, r)
 		}

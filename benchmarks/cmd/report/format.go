@@ -133,3 +133,16 @@ func unitName(unit string) string {
 	}
 	return unit
 }
+
+// unitTitle is unitName in words, where there is room for them.
+func unitTitle(unit string) string {
+	switch unit {
+	case "ns/leader-return":
+		return "time until the leader has returned"
+	case "ns/first-return":
+		return "time until the first waiter has returned"
+	case "ns/last-return":
+		return "time until the last waiter has returned"
+	}
+	return unitName(unit)
+}

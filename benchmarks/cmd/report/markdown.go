@@ -396,7 +396,7 @@ func (d *data) writeNotes(b *strings.Builder) {
 	}
 }
 
-// writeNotesOf writes the notes of one implementation, each once.
+// writeNotesOf writes the notes of one implementation, each once, in one item.
 func (d *data) writeNotesOf(b *strings.Builder, name string) {
 	var notes []string
 	for i := range d.workloads {
@@ -408,15 +408,17 @@ func (d *data) writeNotesOf(b *strings.Builder, name string) {
 			}
 		}
 	}
-	everywhere := len(d.works(name, func(*impl) bool { return true }))
-	for _, note := range notes {
-		works := d.works(name, func(p *impl) bool { return slices.Contains(p.notes(), note) })
-		where := ""
-		if len(works) < everywhere {
-			where = " (" + strings.Join(works, ", ") + ")"
-		}
-		fmt.Fprintf(b, "- %s: %s%s.\n", display(name), note, where)
+	if notes == nil {
+		return
 	}
+	everywhere := len(d.works(name, func(*impl) bool { return true }))
+	for i, note := range notes {
+		works := d.works(name, func(p *impl) bool { return slices.Contains(p.notes(), note) })
+		if len(works) < everywhere {
+			notes[i] += " (" + strings.Join(works, ", ") + ")"
+		}
+	}
+	fmt.Fprintf(b, "- %s: %s.\n", display(name), strings.Join(notes, "; "))
 }
 
 // notes returns the parts of p's note.

@@ -32,7 +32,7 @@ func (d *data) readmeTable() string {
 		w := d.workload(g.workload)
 		title := w.Title
 		if len(w.Units) > 1 {
-			title += ": " + unitName(g.unit)
+			title += ": " + unitTitle(g.unit)
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", cell(title), o.againstWhom(),
 			formatComparison(o.measure), formatValue(o.measure.ours, g.unit), formatValue(o.measure.theirs, g.unit))

@@ -105,6 +105,20 @@ func TestCharts_WellFormed(t *testing.T) {
 	}
 }
 
+// What is the worst of a run is named, and not drawn.
+func TestRatioChart_Worst(t *testing.T) {
+	d := testData(t)
+	before, _ := d.ratioChart()
+	d.workload("work=hot/keys=1").Worst = true
+	after, _ := d.ratioChart()
+	if !strings.Contains(before.svg, "hot/keys=1<") || strings.Contains(after.svg, "hot/keys=1<") {
+		t.Error("got a row before and after, want one before")
+	}
+	if strings.Contains(before.sentence, "hot") || !strings.Contains(after.sentence, "`hot/keys=1` is in the tables only") {
+		t.Errorf("got %q and then %q, want the workload named in the second", before.sentence, after.sentence)
+	}
+}
+
 // A chart with everybody in it is as readable.
 func TestCharts_Crowded(t *testing.T) {
 	lines := lineChart{title: "all < of & them", unit: "ns/op", xLabel: "waiters", xs: []float64{1, 10, 100}}
