@@ -1,0 +1,32 @@
+// Package debugflight serves a page that shows what is in flight: which keys, for how long,
+// and how many calls wait for each, with the counters of each group.
+//
+//	var registry debugflight.Registry
+//
+//	remove, err := registry.Add("pages", debugflight.Of(&pages, nil))
+//	…
+//	mux.Handle("/debug/flights", &registry)
+//
+// The page needs no script and nothing from elsewhere. With format=json it is JSON. The
+// parameters of its address are:
+//
+//	group=NAME   only this group
+//	q=TEXT       only keys whose text contains TEXT
+//	state=STATE  only flights in this state: running, abandoned or queued, or forgotten ones
+//	min=TIME     only flights that are at least so old, as in 1.5s or 2m
+//	sort=ORDER   age, oldest first, or waiters, most first; age without it
+//	seconds=N    wait N seconds, and show the rates of the counters in that time
+//	refresh=N    load the page again every N seconds
+//	id=ID        only the flight with that ID, and its whole key; needs group
+//	format=json  as JSON: see [Report]
+//
+// A key that is stuck is found by sorting by age, which is the default. With
+// [Registry.AllowForget] its page has a button that forgets its flight, so that the next call
+// runs fn again.
+//
+// Nothing is served unless the program does so: importing the package has no effect. What is
+// shown may be confidential, keys above all, and Forget changes what the program does. So
+// mount the registry where the program's own access control applies. Requests from
+// pages of other sites cannot forget anything ([http.CrossOriginProtection]). To keep them
+// from being answered at all, as DNS rebinding would have it, check the Host header, too.
+package debugflight

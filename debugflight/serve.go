@@ -1,0 +1,141 @@
+package debugflight
+
+import (
+	"crypto/rand"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// This file holds the handler.
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageText))
+
+// maxForm bounds the bytes of a form that asks for something to be forgotten.
+const maxForm = 64 << 10
+
+// ServeHTTP answers GET and HEAD with the page, or with JSON, and a POST of its form, if
+// AllowForget is set, by forgetting a flight. It answers 400 with a sentence where the
+// parameters are wrong, and 409 where the flight to forget is gone.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	// Not no-referrer: with that, the Origin of a form's own site is null.
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+		r.serveReport(w, req)
+	case http.MethodPost:
+		r.serveForget(w, req)
+	default:
+		h.Set("Allow", "GET, HEAD, POST")
+		http.Error(w, "debugflight: the method is "+strconv.Quote(req.Method)+" (want GET, HEAD or POST)", http.StatusMethodNotAllowed)
+	}
+}
+
+// serveReport answers a GET or HEAD.
+func (r *Registry) serveReport(w http.ResponseWriter, req *http.Request) {
+	q, err := parse(req)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	sources := r.all()
+	if q.group != "" {
+		s, err := r.find(q.group)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		sources = []registered{s}
+	}
+	most := r.MaxRows
+	if most <= 0 {
+		most = 1000
+	}
+	report, err := q.report(req.Context(), sources, most)
+	switch {
+	case err != nil:
+		return // the client has gone
+	case q.id != 0 && report.Found == 0:
+		refuse(w, http.StatusNotFound, errors.New("this flight is no longer there: it has finished"))
+		return
+	case q.json:
+		w.Header().Set("Content-Type", "application/json")
+		e := json.NewEncoder(w)
+		e.SetIndent("", "\t")
+		_ = e.Encode(report) // the client may have gone
+		return
+	}
+	nonce := rand.Text()
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'nonce-"+nonce+
+		"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	_ = pageTemplate.Execute(w, newPage(r, q, report, nonce)) // likewise
+}
+
+// serveForget answers a POST.
+func (r *Registry) serveForget(w http.ResponseWriter, req *http.Request) {
+	if !r.AllowForget {
+		refuse(w, http.StatusNotFound, errors.New("nothing can be forgotten here: AllowForget is not set"))
+		return
+	}
+	if err := r.protection.Check(req); err != nil {
+		refuse(w, http.StatusForbidden, errors.New("the request comes from a page of another site"))
+		return
+	}
+	back, err := parse(req)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	id, source, status, err := r.toForget(w, req)
+	if err != nil {
+		refuse(w, status, err)
+		return
+	}
+	if !source.ForgetFlight(id) {
+		refuse(w, http.StatusConflict, errors.New("this flight is no longer there: it has finished, or was forgotten before"))
+		return
+	}
+	back.id = 0
+	w.Header().Set("Location", back.address()) // relative, as the path may be another one in front of a proxy
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// toForget returns which flight of which source the form of a request names.
+func (r *Registry) toForget(w http.ResponseWriter, req *http.Request) (id uint64, s Source, status int, err error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxForm))
+	if err != nil {
+		return 0, nil, http.StatusBadRequest, fmt.Errorf("the form cannot be read: %w", err)
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return 0, nil, http.StatusBadRequest, fmt.Errorf("the form cannot be read: %w", err)
+	}
+	id, err = strconv.ParseUint(form.Get("forget"), 10, 64)
+	if err != nil || id == 0 {
+		return 0, nil, http.StatusBadRequest, fmt.Errorf("forget is %q (want the ID of a flight, a number from 1)", form.Get("forget"))
+	}
+	found, err := r.find(form.Get("of"))
+	if err != nil {
+		return 0, nil, http.StatusBadRequest, err
+	}
+	return id, found.source, 0, nil
+}
+
+// refuse answers a request that cannot be served, with the reason.
+func refuse(w http.ResponseWriter, status int, err error) {
+	http.Error(w, "debugflight: "+err.Error(), status)
+}
