@@ -39,7 +39,7 @@ import (
 // Growth. An index has its entries copied when it grows. There is one for each shard, so
 // that meanwhile no calls wait but those for keys of that shard. With one index for the
 // group, 1,000 keys waited up to a second while two million outcomes began to linger
-// (TestG16_GrowthOfWhatLingers).
+// (TestG16_GrowthOfTheIndex).
 //
 // Rejected: the finished flight itself in the index. It would keep its leader's context
 // alive, and its record could not be used again.

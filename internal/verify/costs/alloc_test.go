@@ -18,8 +18,8 @@ import (
 // The race detector allocates for itself, so these tests are not part of a
 // build with it.
 
-// TestAllocs_Do: a call that nobody joins allocates nothing, although its
-// closure captures, whatever the type of its key.
+// TestAllocs_Do: a call that no other call joins allocates nothing, although its closure
+// captures, for every type of key.
 func TestAllocs_Do(t *testing.T) {
 	type wide struct {
 		s string
@@ -58,13 +58,13 @@ func TestAllocs_Do(t *testing.T) {
 			})
 		}
 		if got := testing.AllocsPerRun(200, call); got > want {
-			t.Errorf("%s: %v allocations, want %v", name, got, want)
+			t.Errorf("%s: got %v allocations, want %v", name, got, want)
 		}
 	}
 }
 
 // TestFirstUse: the first call of a group that has no option set allocates little,
-// however many shards the group may come to have.
+// however many shards the group may make later.
 func TestFirstUse(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -84,7 +84,7 @@ func TestFirstUse(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, procs), func(t *testing.T) {
 				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 				least := runtime.MemStats{Mallocs: math.MaxUint64, TotalAlloc: math.MaxUint64}
-				for range 20 { // other goroutines allocate, too
+				for range 20 { // other goroutines allocate as well
 					var before, after runtime.MemStats
 					g := new(kit.Group)
 					runtime.ReadMemStats(&before)
@@ -111,10 +111,10 @@ func nestNothing(from, to int, inner func()) {
 	func() { nestNothing(from+1, to, inner) }()
 }
 
-// TestAllocs_DoContext: a leader whose ctx can end makes two allocations, fn's
-// context and the channel that it waits on, and fn's Done one more; one whose ctx
-// cannot makes none. DoChan's are the caller, the flight, fn's context, the
-// goroutine, the channel and, as the runtime has it, the channel's buffer.
+// TestAllocs_DoContext: a leader whose ctx can end makes two allocations, fn's context
+// and the channel that it waits on, and fn's Done one more; a leader whose ctx cannot end
+// makes none. A DoChan allocates the caller, the flight, fn's context, the goroutine, the
+// channel and, because of the runtime, the channel's buffer.
 func TestAllocs_DoContext(t *testing.T) {
 	var g kit.Group
 	ctx, cancel := context.WithCancel(t.Context())
@@ -135,15 +135,15 @@ func TestAllocs_DoContext(t *testing.T) {
 	} {
 		tt.call()
 		if got := testing.AllocsPerRun(500, tt.call); got > tt.want {
-			t.Errorf("%s: %v allocations, want %v", name, got, tt.want)
+			t.Errorf("%s: got %v allocations, want %v", name, got, tt.want)
 		}
 	}
 }
 
-// TestAllocs_DoMulti: beside the map that it returns, a DoMulti makes seven
-// allocations, for however many keys: its parts, the batch, the load, the claims, the
-// channel, the goroutine and the keys for fn. There are so many shards here that
-// hardly two keys share one: the shards keep a record for each key.
+// TestAllocs_DoMulti: beside the map that it returns, a DoMulti makes seven allocations,
+// for any number of keys: its parts, the batch, the load, the claims, the channel, the
+// goroutine and the keys for fn. There are so many shards here that hardly two keys share
+// one: the shards keep a record for each key.
 func TestAllocs_DoMulti(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -163,13 +163,13 @@ func TestAllocs_DoMulti(t *testing.T) {
 			}
 		})
 		if got := testing.AllocsPerRun(200, func() { r = g.DoMulti(ctx, keys, fn) }); got > want || len(r) != n {
-			t.Errorf("%d keys: %v allocations, want %v", n, got, want)
+			t.Errorf("%d keys: got %v allocations, want %v", n, got, want)
 		}
 	}
 }
 
-// TestAllocs_Lingers: a call that what lingers answers asks its context for no Done
-// channel, which would allocate it.
+// TestAllocs_Lingers: a call that a lingering outcome answers does not ask its context
+// for a Done channel, which would allocate it.
 func TestAllocs_Lingers(t *testing.T) {
 	g := kit.Group{Linger: coalesce.Forever}
 	keys := []string{"a", "b", "c", "d"}
@@ -202,8 +202,8 @@ func TestAllocs_Lingers(t *testing.T) {
 	}
 }
 
-// TestAllocs_DoMultiDuplicates: a key costs memory once, however often it is there, in a
-// call that starts something and in one that does not.
+// TestAllocs_DoMultiDuplicates: a key costs memory once, however often it occurs, in a
+// call that starts a flight and in one that does not.
 func TestAllocs_DoMultiDuplicates(t *testing.T) {
 	for _, different := range []int{1, 10, 1000} {
 		var g coalesce.Group[int, int]
@@ -250,10 +250,10 @@ func TestAllocs_DoMultiJoins(t *testing.T) {
 	})
 }
 
-// TestAllocs_Bytes: what a call allocates is small, too. The sizes are those of 64-bit
-// machines, elsewhere they are less.
+// TestAllocs_Bytes: the allocations of a call are small as well. The sizes are those of
+// 64-bit machines; elsewhere they are smaller.
 func TestAllocs_Bytes(t *testing.T) {
-	g, many := kit.Group{}, kit.Group{Shards: 64} // which keep nearly a hundred records
+	g, many := kit.Group{}, kit.Group{Shards: 64} // they keep nearly a hundred records
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	keys, loaded := make([]string, 100), map[string]int{}
@@ -291,9 +291,9 @@ func bytesPerRun(runs int, fn func()) uint64 {
 }
 
 // TestAllocs_Hooks: hooks cost a flight of a Do four allocations, and one more if a Leave
-// has to come after a Start, and a call that joins one, its event; Receive costs nothing in
-// addition, and Start none for the context that it returns, unless a DoContext runs fn
-// itself.
+// has to follow a Start, and they cost a call that joins one, its event; Receive costs
+// nothing in addition, nor does the context that Start returns, unless a DoContext runs
+// fn itself.
 func TestAllocs_Hooks(t *testing.T) {
 	hook := func(context.Context, coalesce.Event[string]) {}
 	none := func(context.Context, coalesce.Event[string]) context.Context { return nil }
@@ -348,9 +348,9 @@ func TestAllocs_Hooks(t *testing.T) {
 
 func doNothing() (int, error) { return 0, nil }
 
-// TestAllocs_Nested: to look for the flight whose fn makes a call costs no
-// allocation, whatever the context, and a Do inside an fn is as cheap as outside.
-// Only a call that has to be watched makes more: the edge, and the key in it.
+// TestAllocs_Nested: the search for the flight whose fn makes a call costs no allocation,
+// in any context, and a Do inside an fn is as cheap as outside. Only a call that has to
+// be watched makes more: the edge, and the key in it.
 func TestAllocs_Nested(t *testing.T) {
 	var g kit.Group
 	ctx, cancel := context.WithCancel(t.Context())
@@ -363,7 +363,7 @@ func TestAllocs_Nested(t *testing.T) {
 		t.Helper()
 		call()
 		if got := testing.AllocsPerRun(500, call); got > want {
-			t.Errorf("%s: %v allocations, want %v", name, got, want)
+			t.Errorf("%s: got %v allocations, want %v", name, got, want)
 		}
 	}
 	check("deep", 2, func() { g.DoContext(ctx, "k", ctxNothing) })
@@ -384,9 +384,9 @@ func TestAllocs_Nested(t *testing.T) {
 	}
 }
 
-// TestAllocs_Joined: a flight that was joined costs two allocations, its record
-// and the channel, and its followers none, up to the number that the leader
-// wakes by itself. What goroutines cost is not counted: they are there before.
+// TestAllocs_Joined: a flight that was joined costs two allocations, its record and the
+// channel, and its followers none, up to the number that the leader wakes by itself. The
+// cost of the goroutines is not counted: they exist before.
 func TestAllocs_Joined(t *testing.T) {
 	for _, followers := range []int{1, 2, 8} {
 		for name, follow := range map[string]func(g *kit.Group){
@@ -420,7 +420,7 @@ func TestAllocs_Joined(t *testing.T) {
 			}
 			flight()
 			if got := testing.AllocsPerRun(200, flight); got > 2 {
-				t.Errorf("%s, %d followers: %v allocations, want 2", name, followers, got)
+				t.Errorf("%s, %d followers: got %v allocations, want 2", name, followers, got)
 			}
 			close(start)
 		}

@@ -27,7 +27,7 @@ func makeKeys(n int) []string {
 	return keys
 }
 
-// BenchmarkDo is a whole call whose key nobody else wants, with a closure that
+// BenchmarkDo is a whole call for a key without other calls, with a closure that
 // captures.
 func BenchmarkDo(b *testing.B) {
 	b.Run("key=string", func(b *testing.B) {
@@ -83,8 +83,8 @@ func benchLoop(b *testing.B, fn func(i int)) {
 	}
 }
 
-// BenchmarkDoContext is a call that leads, with a context that can end, and
-// what it needs at least: a channel, a goroutine and a select.
+// BenchmarkDoContext is a call that leads, with a context that can end, and the least
+// that it needs: a channel, a goroutine and a select.
 func BenchmarkDoContext(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
@@ -105,8 +105,7 @@ func BenchmarkDoContext(b *testing.B) {
 	})
 }
 
-// BenchmarkJoin is one flight with n followers: all goroutines are there
-// before.
+// BenchmarkJoin is one flight with n followers: all goroutines exist before.
 func BenchmarkJoin(b *testing.B) {
 	for _, n := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("followers=%d", n), func(b *testing.B) {
@@ -227,7 +226,7 @@ func BenchmarkFeature(b *testing.B) {
 			})
 		}
 	})
-	b.Run("map/keys=100", func(b *testing.B) { // what fn does there, and the result
+	b.Run("map/keys=100", func(b *testing.B) { // the work of fn there, and the result
 		b.ReportAllocs()
 		for range b.N {
 			m := make(map[string]int, 100)

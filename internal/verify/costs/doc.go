@@ -1,3 +1,3 @@
-// Package costs tests what calls, flights and groups cost: allocations, bytes, stacks, time that others wait, and
-// what is kept when all is over.
+// Package costs tests the costs of calls, flights and groups: allocations, bytes, stacks,
+// the time that others wait, and the memory that is kept when all calls are over.
 package costs

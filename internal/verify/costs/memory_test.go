@@ -17,14 +17,15 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// This file holds what is left when all is over, and the stacks of calls that wait.
+// This file holds the memory that is left when all calls are over, and the stacks of
+// calls that wait.
 
 type payloadError struct{ p *kit.Payload }
 
 func (*payloadError) Error() string { return "payload" }
 
-// TestG12_NothingIsKept: when a flight is over, its key, value, error, fn and
-// context can be collected while the group lives, however it went.
+// TestG12_NothingIsKept: when a flight is over, its key, value, error, fn and context can
+// be collected while the group lives, in whichever way the flight ended.
 func TestG12_NothingIsKept(t *testing.T) {
 	type keyed = coalesce.Group[*kit.Payload, *kit.Payload]
 	for _, lead := range []string{"Do", "DoContext", "DoChan", "DoFresh", "DoMulti"} {
@@ -51,8 +52,8 @@ func TestG12_NothingIsKept(t *testing.T) {
 					}
 					call(lead, ctx)
 					<-h.Started
-					// What follows reads the clock or the counters to know when
-					// the call has taken part.
+					// The code below reads the clock or the counters to know when the
+					// call has taken part.
 					switch join {
 					case "":
 					case "leave", "abandon":
@@ -88,7 +89,7 @@ func TestG12_NothingIsKept(t *testing.T) {
 						time.Sleep(time.Millisecond)
 					}
 					if p.Value() != nil {
-						t.Errorf("the %s is kept", names[i])
+						t.Errorf("%s: got it kept, want it collected", names[i])
 					}
 				}
 				runtime.KeepAlive(&g)
@@ -122,9 +123,9 @@ func quiet(g *coalesce.Group[*kit.Payload, *kit.Payload]) bool {
 	return true
 }
 
-// TestG12_LeaversTakeTheirMemory: 100,000 calls that join one stuck flight and
-// leave it, or queue behind it and leave, with two thousand others there
-// throughout, leave the heap as it was.
+// TestG12_LeaversTakeTheirMemory: 100,000 calls that join one stuck flight and leave it,
+// or queue behind it and leave, beside two thousand others that stay, leave the heap as
+// it was.
 func TestG12_LeaversTakeTheirMemory(t *testing.T) {
 	for _, f := range kit.Forms[2:] {
 		t.Run(f.Name, func(t *testing.T) {
@@ -154,12 +155,12 @@ func TestG12_LeaversTakeTheirMemory(t *testing.T) {
 				}
 				// Eight bytes for each that left would be 781 KiB.
 				if grown := kit.Heap() - before; grown > 512<<10 {
-					t.Errorf("the heap has grown by %d KiB", grown>>10)
+					t.Errorf("got a heap that has grown by %d KiB, want 512 at most", grown>>10)
 				}
 				close(h.Release)
 				synctest.Wait()
 				if st := g.Stats(); g.Len() != 0 || st.Left != 110_000 {
-					t.Errorf("Len %d, %+v", g.Len(), st)
+					t.Errorf("got Len %d, %+v, want 0 and 110,000 left", g.Len(), st)
 				}
 			})
 		})
@@ -167,7 +168,7 @@ func TestG12_LeaversTakeTheirMemory(t *testing.T) {
 }
 
 // TestG12_StormLeavesLittle: after a hundred thousand keys in flight at once, on 64 Ps,
-// the tables are small again and few records are kept for use again.
+// the tables are small again and few records are kept to be used again.
 func TestG12_StormLeavesLittle(t *testing.T) {
 	const n = 100_000
 	const deep = n / (4 * (64 / strconv.IntSize)) // a stack ends at 250 MB on a 32-bit system
@@ -191,7 +192,7 @@ func TestG12_StormLeavesLittle(t *testing.T) {
 			before := kit.Heap()
 			tt.storm()
 			if grown := kit.Heap() - before; grown > tt.limit {
-				t.Errorf("got %d kB that are left, want at most %d", grown/1000, tt.limit/1000)
+				t.Errorf("got %d kB left, want at most %d", grown/1000, tt.limit/1000)
 			}
 			tt.len() // keeps the group
 		})
@@ -201,7 +202,7 @@ func TestG12_StormLeavesLittle(t *testing.T) {
 func wantLen[V any](t *testing.T, g *coalesce.Group[int, V], want int) {
 	t.Helper()
 	if n := g.Len(); n != want {
-		t.Errorf("Len = %d, want %d", n, want)
+		t.Errorf("got Len %d, want %d", n, want)
 	}
 }
 
@@ -217,8 +218,8 @@ func doMany[V any](g *coalesce.Group[int, V], n int, inner func()) {
 	})
 }
 
-// TestG12_LargeValues: of records that hold a large value, an idle group keeps one for
-// each shard, however many flights there were at once.
+// TestG12_LargeValues: of records with a large value, an idle group keeps one for each
+// shard, however many flights there were at once.
 func TestG12_LargeValues(t *testing.T) {
 	type large = [32 << 10]byte
 	const shards, n = 4, 100
@@ -249,15 +250,15 @@ func TestG12_LargeValues(t *testing.T) {
 			storm(&g)
 			limit := int64(shards*(40<<10) + 96<<10) // an object of that size takes 40 KiB
 			if grown := kit.Heap() - before; grown > limit {
-				t.Errorf("got %d KiB that are left, want at most %d", grown>>10, limit>>10)
+				t.Errorf("got %d KiB left, want at most %d", grown>>10, limit>>10)
 			}
 			g.Len() // keeps g
 		})
 	}
 }
 
-// nest calls Do for keys from…to-1, each inside the fn of the one before, and
-// inner inside them all.
+// nest calls Do for the keys from…to-1, each inside the fn of the one before, and inner
+// inside them all.
 func nest[V any](g *coalesce.Group[int, V], from, to int, inner func()) {
 	if from == to {
 		inner()
@@ -269,13 +270,13 @@ func nest[V any](g *coalesce.Group[int, V], from, to int, inner func()) {
 	})
 }
 
-// TestMemory_StackOfAFollower: a goroutine that does nothing but follow, with a context
-// that can end or without one, does not outgrow the stack that it began with.
+// TestMemory_StackOfAFollower: a goroutine that only follows, with a context that can end
+// or without one, does not outgrow the stack that it began with.
 func TestMemory_StackOfAFollower(t *testing.T) {
 	if kit.RaceEnabled || testing.CoverMode() != "" {
 		t.Skip("frames are larger in such a build")
 	}
-	const limit = 2200 // of which 2,048 are the stack that each goroutine begins with
+	const limit = 2200 // 2,048 of them are the stack that each goroutine begins with
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for name, follow := range map[string]func(g *kit.Group){
@@ -283,7 +284,7 @@ func TestMemory_StackOfAFollower(t *testing.T) {
 		"DoContext": func(g *kit.Group) { g.DoContext(ctx, "k", kit.CtxValue(0)) },
 	} {
 		least := int64(math.MaxInt64)
-		for range 10 { // other goroutines have stacks, too
+		for range 10 { // other goroutines have stacks as well
 			var g kit.Group
 			follower := stackOf(5000, func(all func()) {
 				g.Do("k", func() (int, error) { all(); return 1, nil })
@@ -299,11 +300,11 @@ func TestMemory_StackOfAFollower(t *testing.T) {
 	}
 }
 
-// TestMemory_StackOfAFlight: neither does the goroutine on which fn runs, if fn needs
-// little. No figure of the runtime shows that, but a stack that grows takes as long as all
-// the rest of a DoContext. So the time is compared with that of the least that a call
-// needs, by the shortest of many rounds each: 1.9 times where this was written, and 3.7
-// with a stack that grew.
+// TestMemory_StackOfAFlight: the goroutine on which fn runs does not outgrow its stack
+// either, if fn needs little. No figure of the runtime shows that, but a stack that grows
+// takes as long as all the rest of a DoContext. So the time is compared with that of the
+// least that a call needs, by the shortest of many rounds each: 1.9 times where this was
+// written, and 3.7 with a stack that grew.
 func TestMemory_StackOfAFlight(t *testing.T) {
 	if kit.RaceEnabled || testing.CoverMode() != "" {
 		t.Skip("frames are larger in such a build")
@@ -341,8 +342,8 @@ func TestMemory_StackOfAFlight(t *testing.T) {
 	}
 }
 
-// stackOf returns the bytes of stack for each of n goroutines that are blocked in
-// wait. lead calls all when they may come, and then lets them go.
+// stackOf returns the bytes of stack for each of n goroutines that are blocked in wait.
+// lead calls all when they may come, and then releases them.
 func stackOf(n int, lead func(all func()), wait func()) int64 {
 	var waiting sync.WaitGroup
 	var entered atomic.Int64
@@ -364,7 +365,7 @@ func stackOf(n int, lead func(all func()), wait func()) int64 {
 }
 
 // TestMemory_Receiver: a receiver that joins with a context that cannot end costs its
-// channel and one word, and no more than one of golang.org/x/sync/singleflight.
+// channel and one word, and no more than a receiver of golang.org/x/sync/singleflight.
 func TestMemory_Receiver(t *testing.T) {
 	if kit.RaceEnabled || testing.CoverMode() != "" {
 		t.Skip("allocations are larger in such a build")
@@ -373,7 +374,7 @@ func TestMemory_Receiver(t *testing.T) {
 	fn := func(context.Context) (any, error) { return 0, nil }
 	for _, lead := range []string{"Do", "DoContext", "DoMulti"} {
 		least := uint64(math.MaxUint64)
-		for range 5 { // other goroutines allocate, too
+		for range 5 { // other goroutines allocate as well
 			var g coalesce.Group[string, any]
 			release, done := make(chan struct{}), make(chan struct{})
 			held := func() (any, error) { <-release; return 0, nil }

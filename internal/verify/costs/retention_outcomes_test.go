@@ -15,24 +15,25 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// This file holds tests that nothing is kept of outcomes that no call gets, or gets any more:
-// of flights that were held and ended without a caller, and of outcomes that were forgotten,
-// displaced, or are those of other keys of a batch.
+// This file holds tests that nothing is kept of outcomes that no call gets, or gets any
+// more: of flights that were held and finished without a caller, and of outcomes that
+// were forgotten or displaced, or that belong to other keys of a batch.
 
 // A payloadGroup has keys and values that can be collected.
 type payloadGroup = coalesce.Group[*kit.Payload, *kit.Payload]
 
-// A traces has weak pointers to what belongs to a call, by name.
+// A traces has weak pointers to the parts of a call, by name.
 type traces map[string]weak.Pointer[kit.Payload]
 
-// Payload returns a new payload, to which it keeps a weak pointer.
+// payload returns a new payload, to which tr keeps a weak pointer.
 func (tr traces) payload(name string) *kit.Payload {
 	p := new(kit.Payload)
 	tr[name] = weak.Make(p)
 	return p
 }
 
-// wantCollected checks that the group keeps nothing of tr but what is named.
+// wantCollected checks that the group keeps nothing of tr except the parts of the given
+// names.
 func (tr traces) wantCollected(t *testing.T, g *payloadGroup, but ...string) {
 	t.Helper()
 	left := maps.Clone(tr)
@@ -48,16 +49,16 @@ func (tr traces) wantCollected(t *testing.T, g *payloadGroup, but ...string) {
 	}
 	for name, p := range left {
 		if kept := p.Value() != nil; kept != slices.Contains(but, name) {
-			t.Errorf("the %s is kept: %v", name, kept)
+			t.Errorf("%s: got kept %v, want %v", name, kept, !kept)
 		}
 	}
 	runtime.KeepAlive(g)
 }
 
-// TestG12_HeldWithoutCallers: of a flight that was held and ended without a caller nothing is
-// kept by the group, nor, apart from the values of the leader's context, by a context that fn
-// was given and that goes on; whether another call had joined it and left, or it was
-// forgotten, or it fails.
+// TestG12_HeldWithoutCallers: after a flight that was held has finished without a caller,
+// the group keeps nothing of it, nor, apart from the values of the leader's context, does
+// a context that fn got and that goes on; no matter whether another call had joined the
+// flight and left, or it was forgotten, or it fails.
 func TestG12_HeldWithoutCallers(t *testing.T) {
 	type payloadKey struct{}
 	for _, lead := range []string{"DoContext", "DoChan", "DoFresh", "DoMulti"} {
@@ -106,7 +107,7 @@ func TestG12_HeldWithoutCallers(t *testing.T) {
 						}
 					case "ForgetFlight":
 						if !g.ForgetFlight(kit.IDOf(t, &g, key)) {
-							t.Error("got false from ForgetFlight")
+							t.Error("ForgetFlight: got false, want true")
 						}
 					}
 					close(h.Release)
@@ -124,8 +125,9 @@ func TestG12_HeldWithoutCallers(t *testing.T) {
 	}
 }
 
-// TestG12_DroppedOutcomes: values, errors and keys of outcomes that have lingered are not kept
-// when a ForgetFunc, a Shutdown or, because of LingerMax, later outcomes have dropped them.
+// TestG12_DroppedOutcomes: values, errors and keys of outcomes that have lingered are not
+// kept after a ForgetFunc, a Shutdown or, because of LingerMax, later outcomes have
+// dropped them.
 func TestG12_DroppedOutcomes(t *testing.T) {
 	for name, drop := range map[string]func(t *testing.T, g *payloadGroup){
 		"ForgetFunc": func(t *testing.T, g *payloadGroup) {
@@ -167,8 +169,8 @@ func TestG12_DroppedOutcomes(t *testing.T) {
 	}
 }
 
-// TestG12_ForgottenWhileItRuns: what a flight returns that ForgetFunc or ForgetFlight has
-// detached is not kept when its callers have it, nor is its key.
+// TestG12_ForgottenWhileItRuns: the result of a flight that ForgetFunc or ForgetFlight
+// has detached is not kept when its callers have it, nor is its key.
 func TestG12_ForgottenWhileItRuns(t *testing.T) {
 	for name, forget := range map[string]func(t *testing.T, g *payloadGroup, key *kit.Payload){
 		"ForgetFunc": func(_ *testing.T, g *payloadGroup, _ *kit.Payload) { g.ForgetFunc(kit.All) },
@@ -202,9 +204,9 @@ func TestG12_ForgottenWhileItRuns(t *testing.T) {
 	}
 }
 
-// TestG12_KeyErrorsOfABatch: of a batch that is over, what its fn has returned for one key is
-// not kept by another key, whose outcome lingers, nor by fn's context, nor by a call for that
-// key; nor is the KeyErrors.
+// TestG12_KeyErrorsOfABatch: when a batch is over, the result of its fn for one key is
+// kept neither by another key, whose outcome lingers, nor by fn's context, nor by a call
+// for that key; nor is the KeyErrors kept.
 func TestG12_KeyErrorsOfABatch(t *testing.T) {
 	g := payloadGroup{LingerFor: func(_ *kit.Payload, err error) time.Duration {
 		if err == nil {
@@ -244,7 +246,7 @@ func TestG12_KeyErrorsOfABatch(t *testing.T) {
 		close(release)
 		<-done
 	}()
-	tr.wantCollected(t, &g, "value") // which lingers
+	tr.wantCollected(t, &g, "value") // it lingers
 	close(slow)
 	<-followed
 	<-other
@@ -253,8 +255,8 @@ func TestG12_KeyErrorsOfABatch(t *testing.T) {
 	runtime.KeepAlive(&g)
 }
 
-// TestDoMulti_NothingIsKept: when a batch is over, keys, values, errors, fn and
-// ctx can be collected, but for what its results hold: a value that holds fn's
+// TestDoMulti_NothingIsKept: when a batch is over, keys, values, errors, fn and ctx can
+// be collected, except for the parts that its results hold: a value that holds fn's
 // context, as a response does, does not keep the other keys and values.
 func TestDoMulti_NothingIsKept(t *testing.T) {
 	type request struct {
@@ -336,11 +338,11 @@ func TestDoMulti_NothingIsKept(t *testing.T) {
 					time.Sleep(time.Millisecond)
 				}
 				if p.Value() != nil {
-					t.Errorf("%s is kept", name)
+					t.Errorf("%s: got it kept, want it collected", name)
 				}
 			}
 			if held != nil && held.ctx.Value(kit.CtxKey{}) != nil {
-				t.Error("unreachable")
+				t.Error("got a value in fn's context, want none")
 			}
 			runtime.KeepAlive(held)
 			runtime.KeepAlive(&g)

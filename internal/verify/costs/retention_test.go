@@ -10,24 +10,24 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds tests that nothing of a flight that is over is kept by calls and
-// flights that are not its own, and go on.
+// This file holds tests that calls and flights that go on keep nothing of another flight
+// that is over.
 
-// TestCollected: what is still referred to does not count as collected, and what is
-// not does.
+// TestCollected: Collected reports false for an object that is still referred to, and
+// true for one that is not.
 func TestCollected(t *testing.T) {
 	kept := new(kit.Payload)
 	if kit.Collected(weak.Make(kept)) {
-		t.Error("what is kept counts as collected")
+		t.Error("an object that is kept: got true, want false")
 	}
 	runtime.KeepAlive(kept)
 	if !kit.Collected(weak.Make(new(kit.Payload))) {
-		t.Error("what is not kept does not count as collected")
+		t.Error("an object that is not kept: got false, want true")
 	}
 }
 
-// TestG12_EdgeKeepsNoPredecessor: a call made by an fn that was queued behind a
-// flight does not keep that flight when it is over.
+// TestG12_EdgeKeepsNoPredecessor: a call made by an fn that was queued behind a flight
+// does not keep that flight when it is over.
 func TestG12_EdgeKeepsNoPredecessor(t *testing.T) {
 	var g coalesce.Group[string, *kit.Payload]
 	release := make(chan struct{})
@@ -66,15 +66,15 @@ func TestG12_EdgeKeepsNoPredecessor(t *testing.T) {
 	<-firstDone
 	<-fresh
 	if !kit.Collected(first) {
-		t.Error("the value of a flight that is over, and whose caller has returned, is kept by a call that was queued behind it")
+		t.Error("a value whose flight is over: got it kept by a call that was queued behind it, want it collected")
 	}
 	close(release)
 	<-outer
 	runtime.KeepAlive(&g)
 }
 
-// TestG12_ChildKeepsNoParent: a flight that the fn of another started, and did
-// not wait for, keeps that one's context, and not its value.
+// TestG12_ChildKeepsNoParent: a flight that the fn of another started, without waiting
+// for it, keeps the context of that fn, but not its value.
 func TestG12_ChildKeepsNoParent(t *testing.T) {
 	var g coalesce.Group[string, *kit.Payload]
 	release := make(chan struct{})
@@ -92,7 +92,7 @@ func TestG12_ChildKeepsNoParent(t *testing.T) {
 		return weak.Make(v)
 	}()
 	if !kit.Collected(parent) {
-		t.Error("the value of a flight that is over is kept by a flight that its fn started")
+		t.Error("a value whose flight is over: got it kept by a flight that its fn started, want it collected")
 	}
 	close(release)
 	<-child
@@ -132,14 +132,14 @@ func TestG12_CanceledChildKeepsNoSibling(t *testing.T) {
 		})
 		cancel()
 		if !kit.Collected(value) {
-			t.Errorf("derived before the call: %v: the value of a flight that is over is kept by a canceled context", before)
+			t.Errorf("derived before the call %v: got the value kept by a canceled context, want it collected", before)
 		}
 		runtime.KeepAlive(child)
 		runtime.KeepAlive(&g)
 	}
 }
 
-// TestG12_EndedChildKeepsNoSibling: the same for one that ended with fn's context.
+// TestG12_EndedChildKeepsNoSibling: the same for a context that ended with fn's.
 func TestG12_EndedChildKeepsNoSibling(t *testing.T) {
 	for _, before := range []bool{false, true} {
 		var g coalesce.Group[string, *kit.Payload]
@@ -179,16 +179,16 @@ func TestG12_EndedChildKeepsNoSibling(t *testing.T) {
 		value := <-values
 		kit.Await(t, func() bool { return g.Len() == 0 })
 		if !kit.Collected(value) {
-			t.Errorf("derived before the call: %v: the value of a flight that is over is kept by a context that has ended", before)
+			t.Errorf("derived before the call %v: got the value kept by a context that has ended, want it collected", before)
 		}
 		runtime.KeepAlive(child)
 		runtime.KeepAlive(&g)
 	}
 }
 
-// TestG12_FollowerOfABatchKeepsNoOther: a call that has joined one flight of a
-// batch, which is over, and waits for something else, does not keep the values of
-// the other keys of the batch.
+// TestG12_FollowerOfABatchKeepsNoOther: a call that has joined one flight of a batch,
+// which is over, and goes on waiting for another flight, does not keep the values of the
+// other keys of the batch.
 func TestG12_FollowerOfABatchKeepsNoOther(t *testing.T) {
 	var g coalesce.Group[string, *kit.Payload]
 	release, started := make(chan struct{}), make(chan struct{})
@@ -213,7 +213,7 @@ func TestG12_FollowerOfABatchKeepsNoOther(t *testing.T) {
 	close(release)
 	b := <-batchDone
 	if !kit.Collected(b) {
-		t.Error("the value of key b, whose callers have returned, is kept by a call for a")
+		t.Error("the value of key b: got it kept by a call for a, want it collected")
 	}
 	close(slow)
 	<-followed
@@ -223,7 +223,7 @@ func TestG12_FollowerOfABatchKeepsNoOther(t *testing.T) {
 
 func nothing(context.Context, []string) (map[string]*kit.Payload, error) { return nil, nil }
 
-// TestG12_ExitingHookKeepsNoWatch: a DoChan that a hook has made leave does not go on
+// TestG12_ExitingHookKeepsNoWatch: a DoChan that leaves because a hook exits stops
 // watching its context, which would keep the flight with its value.
 func TestG12_ExitingHookKeepsNoWatch(t *testing.T) {
 	g := coalesce.Group[string, *kit.Payload]{Hooks: coalesce.Hooks[string]{
@@ -253,7 +253,7 @@ func TestG12_ExitingHookKeepsNoWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !kit.Collected(<-values) {
-		t.Error("the value is kept")
+		t.Error("the value: got it kept, want it collected")
 	}
 	runtime.KeepAlive(&g)
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// This file holds how long a call can be kept from its work by others.
+// This file holds the time for which other calls can keep a call from its work.
 
-// TestG16_LeaderDoesNotWaitForWaking: the leader of a flight with ten thousand
-// waiters returns in at most five times what it takes with a hundred.
+// TestG16_LeaderDoesNotWaitForWaking: the leader of a flight with ten thousand waiters
+// returns in at most five times the time that it takes with a hundred.
 func TestG16_LeaderDoesNotWaitForWaking(t *testing.T) {
 	for try := 1; ; try++ {
 		few, many := leaderReturn(t, 100), leaderReturn(t, 10_000)
@@ -28,12 +28,12 @@ func TestG16_LeaderDoesNotWaitForWaking(t *testing.T) {
 			return
 		}
 		if try == 3 { // a busy machine can do that once
-			t.Fatalf("%v with 10000 waiters, more than %v", many, limit)
+			t.Fatalf("got %v with 10000 waiters, want %v at most", many, limit)
 		}
 	}
 }
 
-// leaderReturn is the median time from the end of fn to the return of Do.
+// leaderReturn returns the median time from the end of fn to the return of Do.
 func leaderReturn(t *testing.T, waiters int) time.Duration {
 	var took []time.Duration
 	for range 15 {
@@ -47,7 +47,7 @@ func leaderReturn(t *testing.T, waiters int) time.Duration {
 			for kit.WaitersOf(&g, "k") < waiters {
 				runtime.Gosched()
 			}
-			time.Sleep(time.Millisecond) // All are parked by now
+			time.Sleep(time.Millisecond) // all are parked by now
 			end = time.Now()
 			return 1, nil
 		})
@@ -57,8 +57,8 @@ func leaderReturn(t *testing.T, waiters int) time.Duration {
 	return kit.Median(took)
 }
 
-// TestG16_OtherKeysWhileWaking: while ten thousand waiters of one key are
-// woken, a call for another key of the same shard goes through.
+// TestG16_OtherKeysWhileWaking: while ten thousand waiters of one key are woken, a call
+// for another key of the same shard goes through.
 func TestG16_OtherKeysWhileWaking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := kit.Group{Shards: 1}
@@ -75,17 +75,17 @@ func TestG16_OtherKeysWhileWaking(t *testing.T) {
 		close(h.Release)
 		synctest.Wait()
 		if st := g.Stats(); st.Calls != 20_001 || g.Len() != 0 {
-			t.Errorf("%+v, Len %d", st, g.Len())
+			t.Errorf("got %+v, Len %d, want 20,001 calls, 0", st, g.Len())
 		}
 	})
 }
 
-// TestG16_WakingGoesOnWhereOthersWork: goroutines that never block, two for each P,
-// do not keep the waker from going on. If it gave way to them after every block,
-// the last of ten thousand would return after more than a second.
+// TestG16_WakingGoesOnWhereOthersWork: goroutines that never block, two for each P, do
+// not keep the waker from going on. If it yielded to them after every block, the last of
+// ten thousand would return after more than a second.
 func TestG16_WakingGoesOnWhereOthersWork(t *testing.T) {
 	if kit.RaceEnabled {
-		t.Log("what is slower under the race detector has no such bound")
+		t.Log("no such bound holds for the slower code under the race detector")
 		return
 	}
 	kit.SetProcs(t, 2)
@@ -96,12 +96,12 @@ func TestG16_WakingGoesOnWhereOthersWork(t *testing.T) {
 			return
 		}
 		if try == 3 {
-			t.Fatalf("%v until the last had returned", took)
+			t.Fatalf("got the last return after %v, want less than 700ms", took)
 		}
 	}
 }
 
-// lastReturnAmongHogs is the time from the end of fn to the return of the last
+// lastReturnAmongHogs returns the time from the end of fn to the return of the last
 // waiter, while so many goroutines use the processors.
 func lastReturnAmongHogs(waiters, hogs int) time.Duration {
 	var g kit.Group
@@ -132,10 +132,10 @@ func lastReturnAmongHogs(waiters, hogs int) time.Duration {
 	return took
 }
 
-// TestG16_KeysOfABatchDoNotDisturbEachOther: ten thousand waiters of one key
-// delay neither the return of the DoMulti nor the waiter of another key by more
-// than five times what a hundred do. (On a single P the goroutine that wakes
-// them may run before the other key's waiter does.)
+// TestG16_KeysOfABatchDoNotDisturbEachOther: ten thousand waiters of one key delay
+// neither the return of the DoMulti nor the waiter of another key by more than five times
+// the delay of a hundred. (On a single P the goroutine that wakes them may run before the
+// other key's waiter does.)
 func TestG16_KeysOfABatchDoNotDisturbEachOther(t *testing.T) {
 	kit.SetProcs(t, max(2, runtime.GOMAXPROCS(0)))
 	for try := 1; ; try++ {
@@ -147,13 +147,13 @@ func TestG16_KeysOfABatchDoNotDisturbEachOther(t *testing.T) {
 			return
 		}
 		if try == 6 { // a busy machine can do that now and then
-			t.Fatalf("%v and %v with 10000 waiters, more than %v and %v", many, manyOther, limit, limitOther)
+			t.Fatalf("got %v and %v with 10000 waiters, want %v and %v at most", many, manyOther, limit, limitOther)
 		}
 	}
 }
 
-// batchReturn is the median time from the end of fn to the return of DoMulti,
-// and of a Do that waits for the last key.
+// batchReturn returns the median time from the end of fn to the return of DoMulti, and to
+// that of a Do that waits for the last key.
 func batchReturn(t *testing.T, waiters int) (many, other time.Duration) {
 	var took, tookOther []time.Duration
 	for range 9 {
@@ -169,7 +169,7 @@ func batchReturn(t *testing.T, waiters int) (many, other time.Duration) {
 				otherEnd = time.Now()
 			})
 			kit.Await(t, func() bool { return g.Stats().Joined == uint64(waiters+1) })
-			time.Sleep(time.Millisecond) // All are parked by now
+			time.Sleep(time.Millisecond) // all are parked by now
 			end = time.Now()
 			return nil, nil
 		})
@@ -180,11 +180,11 @@ func batchReturn(t *testing.T, waiters int) (many, other time.Duration) {
 	return kit.Median(took), kit.Median(tookOther)
 }
 
-// TestG4_LeaderInACrowd: a leader whose context ends returns at once, though many
-// goroutines compute: it does not wait for its turn among them. Quick calls come
-// first, as a group that learned from them to let fn run before its leader parks
-// returned half a second late here. Hooks for the start and the leaving of the call do
-// not make it wait until fn's goroutine has a turn either.
+// TestG4_LeaderInACrowd: a leader whose context ends returns at once, even if many
+// goroutines compute: it does not wait for its turn among them. Quick calls come first,
+// because a group that learned from them to let fn run before its leader parks returned
+// half a second late here. Hooks for the start and the leaving of the call do not make it
+// wait until fn's goroutine has a turn either.
 func TestG4_LeaderInACrowd(t *testing.T) {
 	if kit.RaceEnabled {
 		t.Skip("in a race build, the runtime puts a woken goroutine behind the others at random")
@@ -204,8 +204,8 @@ func TestG4_LeaderInACrowd(t *testing.T) {
 	}
 }
 
-// leadInACrowd returns how long a DoContext with a deadline of 5ms takes, with an fn that
-// waits for its context to end, while 64 goroutines compute.
+// leadInACrowd returns the time that a DoContext with a deadline of 5ms takes, with an fn
+// that waits for its context to end, while 64 goroutines compute.
 func leadInACrowd(t *testing.T, g *coalesce.Group[int, int]) time.Duration {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -236,12 +236,12 @@ func leadInACrowd(t *testing.T, g *coalesce.Group[int, int]) time.Duration {
 	return took
 }
 
-// TestG16_GrowthOfWhatLingers: while outcomes begin to linger by the million, no call for
+// TestG16_GrowthOfTheIndex: while outcomes begin to linger by the million, no call for
 // another key waits long for the index to grow.
 //
-// What a busy machine adds differs from one try to the next, and what the index adds does
+// The delay of a busy machine differs from one try to the next, that of the index does
 // not: each try makes it grow in the same way. So the shortest of a few tries counts.
-func TestG16_GrowthOfWhatLingers(t *testing.T) {
+func TestG16_GrowthOfTheIndex(t *testing.T) {
 	outcomes, limit := 2_000_000, 60*time.Millisecond
 	if kit.RaceEnabled {
 		t.Skip("the race detector takes more time than the growth of the index")
@@ -256,11 +256,11 @@ func TestG16_GrowthOfWhatLingers(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("the slowest call took %v, want at most %v", slowest, limit)
+	t.Errorf("got %v for the slowest call, want at most %v", slowest, limit)
 }
 
-// slowestBesideGrowth makes so many outcomes linger, and returns how long the slowest call
-// took for one of 1,000 other keys meanwhile.
+// slowestBesideGrowth makes so many outcomes linger, and returns the time that the
+// slowest of the calls for 1,000 other keys took meanwhile.
 func slowestBesideGrowth(outcomes int) (slowest time.Duration) {
 	g := coalesce.Group[int, int]{Linger: coalesce.Forever, Shards: 64}
 	one := func() (int, error) { return 1, nil }
@@ -290,27 +290,27 @@ func slowestBesideGrowth(outcomes int) (slowest time.Duration) {
 	return slowest
 }
 
-// TestG16_CancelOfManyNestedCalls: the end of the context of an fn that has made a hundred
-// thousand calls, which all leave then, does not keep calls for other keys waiting. With a
-// Done channel that is closed under the lock which these calls take to leave, they waited
-// for a third of a second and more.
+// TestG16_CancelOfManyNestedCalls: the end of the context of an fn that has made a
+// hundred thousand calls, which all leave then, does not keep calls for other keys
+// waiting. When the Done channel was closed under the lock that these calls take to
+// leave, they waited for a third of a second and more.
 func TestG16_CancelOfManyNestedCalls(t *testing.T) {
 	const limit = 100 * time.Millisecond
 	if kit.RaceEnabled {
 		t.Skip("the race detector takes more time than the limit")
 	}
 	var slowest time.Duration
-	for try := range 5 { // as in TestG16_GrowthOfWhatLingers
+	for try := range 5 { // as in TestG16_GrowthOfTheIndex
 		if slowest = slowestBesideCancel(t, 100_000); slowest <= limit {
 			t.Logf("try %d: %v", try, slowest)
 			return
 		}
 	}
-	t.Errorf("the slowest call took %v, want at most %v", slowest, limit)
+	t.Errorf("got %v for the slowest call, want at most %v", slowest, limit)
 }
 
-// slowestBesideCancel cancels the context of an fn that has made so many calls, and returns
-// how long the slowest call for another key takes until they have left.
+// slowestBesideCancel cancels the context of an fn that has made so many calls, and
+// returns the time that the slowest call for another key takes until they have left.
 func slowestBesideCancel(t *testing.T, calls int) (slowest time.Duration) {
 	var g coalesce.Group[int, int]
 	untilEnd := func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, nil }

@@ -9,18 +9,19 @@ import (
 	"sync"
 )
 
-// This file holds what a group may keep of its calls when all of them are over.
+// This file holds the check of the memory that a group may keep of its calls when all of
+// them are over.
 
 // AtRest returns an error if g, a pointer to a Group that is not in use, keeps
-// anything of the calls that it has answered, but what lingers: a flight that is
+// anything of the calls that it has answered, except lingering outcomes: a flight that is
 // not in a free list, one in there that refers to anything, an entry, a block of
-// waiters, an edge, a batch. It goes through all that the package's types refer to; what
-// only a function, a channel or another package's struct refers to, it does not see.
+// waiters, an edge, a batch. It follows every reference of the package's types; it does not
+// see objects that only a function, a channel or another package's struct refers to.
 //
-// It knows no field and no type by its name. A pointer to a struct of the package is what a
-// call has left, unless the tag of its field, rest, says otherwise:
+// It knows no field and no type by its name. A pointer to a struct of the package is left
+// over from a call, unless the tag of its field, rest, says otherwise:
 //
-//	stays        what it points to belongs to the group
+//	stays        its target belongs to the group
 //	spare,A,B    a record to use again, or a list of them, zero but for fields with tag A or B
 //	zero         no pointer, but has to be zero, too
 //	lock         a mutex that is taken while AtRest looks at the other fields of the struct
@@ -38,7 +39,7 @@ type visit struct {
 	typ reflect.Type
 }
 
-// A walk goes through all that is reachable from a group.
+// A walk visits everything that is reachable from a group.
 type walk struct {
 	seen map[visit]bool
 	path []any // fields and indexes that lead to where it is
@@ -167,7 +168,7 @@ func (w *walk) spare(record reflect.Value, but []string) {
 	}
 }
 
-// A field is what a walk needs to know of a field of the package's structs.
+// A field describes a field of the package's structs to a walk.
 type field struct {
 	name string
 	rest string   // the tag, to its first comma

@@ -10,8 +10,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// TestAtRest: AtRest finds what a group keeps of a call that is in flight: in the
-// slot, with a record, in the table, forgotten; and nothing before and after.
+// TestAtRest: AtRest finds everything that a group keeps of a call that is in flight, in
+// the slot, with a record, in the table, or forgotten; and nothing before and after.
 func TestAtRest(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -41,7 +41,7 @@ func TestAtRest(t *testing.T) {
 	}
 }
 
-// TestAtRest_Table: a flight in the hash table is found, too, and where it is.
+// TestAtRest_Table: AtRest also finds a flight in the hash table, and its place.
 func TestAtRest_Table(t *testing.T) {
 	g := coalesce.Group[string, int]{Shards: 1, MaxAge: time.Hour}
 	_, _, _ = g.Do("k", func() (int, error) {
@@ -51,7 +51,7 @@ func TestAtRest_Table(t *testing.T) {
 	wantRest(t, &g)
 }
 
-// TestAtRest_Lingering: an outcome that lingers is no remainder.
+// TestAtRest_Lingering: an outcome that lingers is not left over.
 func TestAtRest_Lingering(t *testing.T) {
 	g := coalesce.Group[string, *int]{Linger: coalesce.Forever}
 	_, _, _ = g.Do("k", func() (*int, error) { return new(int), nil })
@@ -68,6 +68,6 @@ func wantRest(t *testing.T, g any) {
 func wantFound(t *testing.T, g any, want string) {
 	t.Helper()
 	if err := storm.AtRest(g); err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("during a call: %v, want %q", err, want)
+		t.Errorf("during a call: got %v, want %q", err, want)
 	}
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
 )
 
-// Group is a group as the storms use it: each execution returns a token of its own.
+// Group is a group in the storms: each execution returns a token of its own.
 type Group = coalesce.Group[int, history.Token]
 
-// Hashes are the placements of keys that the storms try. The degenerate
-// ones pile keys up in one bucket, or in sixteen.
+// Hashes are the placements of keys that the storms try. The degenerate ones pile keys up
+// in one bucket, or in sixteen.
 var Hashes = []Placement{
 	{"default", nil, 0},
 	{"constant", func(int) uint64 { return 42 }, 1},
@@ -25,10 +25,10 @@ var Hashes = []Placement{
 type Placement struct {
 	Name   string
 	Hash   func(int) uint64
-	Values int // how many hashes there are at most, 0 for as many as keys
+	Values int // the greatest number of hashes, 0 for as many as keys
 }
 
-// CountFlights returns how many flights g has.
+// CountFlights returns the number of flights of g.
 func CountFlights(g *Group) (n int) {
 	for range g.Flights() {
 		n++
@@ -36,19 +36,19 @@ func CountFlights(g *Group) (n int) {
 	return n
 }
 
-// WantQuiet checks that g comes to rest with nothing kept: no flight, no key, no
-// record but in the free lists, no goroutine more than there were before.
+// WantQuiet checks that g comes to rest and keeps nothing: no flight, no key, no record
+// outside the free lists, no goroutine more than there were before.
 func WantQuiet(t *testing.T, g *Group, goroutines int) {
 	t.Helper()
 	if !kit.Eventually(func() bool { return CountFlights(g) == 0 }) {
-		t.Errorf("%d flights are left after the storm", CountFlights(g))
+		t.Errorf("got %d flights after the storm, want none", CountFlights(g))
 	}
 	if n := g.Len(); n != 0 {
-		t.Errorf("Len() = %d after the storm, want 0", n)
+		t.Errorf("got Len %d after the storm, want 0", n)
 	}
 	if !kit.Eventually(func() bool { return runtime.NumGoroutine() <= goroutines }) {
 		buf := make([]byte, 1<<16)
-		t.Errorf("%d goroutines after the storm, %d before:\n%s", runtime.NumGoroutine(), goroutines,
+		t.Errorf("got %d goroutines after the storm, want %d as before:\n%s", runtime.NumGoroutine(), goroutines,
 			buf[:runtime.Stack(buf, true)])
 	}
 	if err := AtRest(g); err != nil {
@@ -56,14 +56,14 @@ func WantQuiet(t *testing.T, g *Group, goroutines int) {
 	}
 }
 
-// WantStats checks g's counters against the history of all calls that were
-// made. g must be quiescent.
+// WantStats checks g's counters against the history of all calls that were made. g must
+// be quiescent.
 func WantStats(t *testing.T, g *Group, h *history.History) {
 	t.Helper()
 	st := g.Stats()
 	var want coalesce.Stats
 	received := map[history.Token]int{} // by execution, or batch
-	panicked := map[history.Token]int{} // likewise, calls that panicked with it
+	panicked := map[history.Token]int{} // the calls that panicked with it
 	batches := map[history.Token]history.Token{}
 	for _, client := range h.Calls {
 		for _, c := range client {
@@ -131,15 +131,15 @@ func WantStats(t *testing.T, g *Group, h *history.History) {
 		}
 	}
 	if st.Calls != st.Led+st.Joined+st.Rejected+st.EndedOnEntry {
-		t.Errorf("the classes of %+v do not add up", st)
+		t.Errorf("got %+v, want classes that add up to Calls", st)
 	}
 	if left != st.Left+st.EndedOnEntry {
-		t.Errorf("%d calls got their context's error, Stats has Left %d and Ended %d", left, st.Left, st.EndedOnEntry)
+		t.Errorf("got %d Left and %d EndedOnEntry, want %d, the calls that got their context's error", st.Left, st.EndedOnEntry, left)
 	}
 	if st.Abandoned > alone || st.Abandoned+aloneBatched+min(aloneNameless, nameless) < alone {
-		t.Errorf("no call received %d executions, Stats has Abandoned %d", alone, st.Abandoned)
+		t.Errorf("got %d Abandoned, want about %d, the executions that no call received", st.Abandoned, alone)
 	}
-	var forgets, unshared uint64 // ForgetUnshared does not report what it dropped
+	var forgets, unshared uint64 // ForgetUnshared does not report which flights it dropped
 	for _, client := range h.Forgets {
 		for _, f := range client {
 			switch {
@@ -153,17 +153,16 @@ func WantStats(t *testing.T, g *Group, h *history.History) {
 		}
 	}
 	if st.Forgotten < forgets || st.Forgotten > forgets+unshared {
-		t.Errorf("%d flights were forgotten, and up to %d if unshared, Stats has Forgotten %d", forgets, unshared, st.Forgotten)
+		t.Errorf("got %d Forgotten, want %d and up to %d unshared ones more", st.Forgotten, forgets, unshared)
 	}
 	want.Joined, want.EndedOnEntry, want.Left = st.Joined, st.EndedOnEntry, st.Left
 	want.Abandoned, want.Forgotten = st.Abandoned, st.Forgotten
 	if st != want {
-		t.Errorf("Stats() = %+v, want %+v", st, want)
+		t.Errorf("got %+v, want %+v", st, want)
 	}
 }
 
-// Check lets s loose on g and checks everything that is known of the
-// outcome.
+// Check runs s on g and checks everything that is known of the outcome.
 func Check(t *testing.T, s *Storm, g *Group, procs, hashes int) coalesce.Stats {
 	kit.SetProcs(t, procs)
 	if g.Hash != nil {
@@ -172,7 +171,7 @@ func Check(t *testing.T, s *Storm, g *Group, procs, hashes int) coalesce.Stats {
 			seen[g.Hash(k)] = true
 		}
 		if len(seen) > hashes {
-			t.Fatalf("%d keys have %d hashes, want at most %d: the storm is not what it is meant to be", s.Keys, len(seen), hashes)
+			t.Fatalf("%d keys: got %d hashes, want at most %d, or the storm is not the one that is meant", s.Keys, len(seen), hashes)
 		}
 	}
 	s.Seed = rand.Uint64()
@@ -183,7 +182,7 @@ func Check(t *testing.T, s *Storm, g *Group, procs, hashes int) coalesce.Stats {
 	h := s.Start(g)()
 	WantQuiet(t, g, goroutines)
 	if err := h.Check(); err != nil {
-		t.Errorf("seed %d: %v", s.Seed, err)
+		t.Errorf("seed %d: got %v, want nil", s.Seed, err)
 	}
 	WantStats(t, g, h)
 	if s.Runs != nil {
@@ -192,7 +191,7 @@ func Check(t *testing.T, s *Storm, g *Group, procs, hashes int) coalesce.Stats {
 			n += r
 		}
 		if led := g.Stats().Led; uint64(n) != led {
-			t.Errorf("%d executions were counted one after the other, Stats has Led %d", n, led)
+			t.Errorf("got %d executions counted one after the other, want %d as Stats.Led", n, led)
 		}
 	}
 	return g.Stats()

@@ -28,7 +28,7 @@ type loot struct {
 	taken atomic.Bool
 }
 
-// A sea is where the storm rages.
+// A sea is the place of the storm.
 type sea struct {
 	t     *testing.T
 	g     coalesce.Group[int, *loot]
@@ -45,11 +45,11 @@ type sea struct {
 	mu      sync.Mutex
 	seqs    map[uint64]string           // the hook that got each number; that of a Finish for a Receive, too
 	flights map[uint64]map[string]int   // the hooks that were called for each flight, and how often
-	last    map[uint64]map[string]int64 // and the greatest number
+	last    map[uint64]map[string]int64 // the greatest number of each hook of each flight
 	lives   map[seaCall][]string        // the hooks that were called for each call, in order
 }
 
-// deeds count what Stats does not.
+// deeds count events that Stats does not.
 type deeds struct {
 	cycles, holds, keyErrors, forgetFuncs, forgetFlights atomic.Int64
 }
@@ -83,14 +83,14 @@ func (s *sea) hook(name string) func(context.Context, coalesce.Event[int]) {
 			s.flights[e.FlightID]["refused"]++ // it waited for itself
 		}
 		if e.FlightID == 0 || e.Waiters < 0 || e.Wait < 0 || e.Run < 0 || name != "finish" && e.Waiters > stormWaiters+1 {
-			s.t.Errorf("got %s: %+v", name, e)
+			s.t.Errorf("got %s with %+v, want possible numbers", name, e)
 		}
 		numbered := name
 		if name == "receive" {
-			numbered = "finish" // whose number it has, whichever comes first
+			numbered = "finish" // a Receive has the number of the Finish, whichever comes first
 		}
 		if other, ok := s.seqs[e.Seq]; ok && (numbered != "finish" || other != "finish") {
-			s.t.Errorf("got number %d for %s and %s", e.Seq, name, other)
+			s.t.Errorf("got number %d for %s and for %s, want two numbers", e.Seq, name, other)
 		}
 		s.seqs[e.Seq] = numbered
 		s.last[e.FlightID][numbered] = max(s.last[e.FlightID][numbered], int64(e.Seq))
@@ -101,13 +101,14 @@ func (s *sea) hook(name string) func(context.Context, coalesce.Event[int]) {
 			// A batch has one Start, with the event of its first key.
 			started, _ := ctx.Value(seaStartKey{}).(uint64)
 			if s.flights[started]["start"] != 1 || s.flights[e.FlightID]["start"] > 0 && started != e.FlightID {
-				s.t.Errorf("flight %d: Finish got the context that Start returned for %d", e.FlightID, started)
+				s.t.Errorf("flight %d: Finish got the context that Start returned for %d, want its own", e.FlightID, started)
 			}
 		}
 	}
 }
 
-// seaStartKey is the key of what start puts into the context of a flight: its ID.
+// seaStartKey is the key of the value that start puts into the context of a flight: its
+// ID.
 type seaStartKey struct{}
 
 // start is the Start hook.
@@ -144,7 +145,7 @@ func (s *sea) fn(key int, seed uint64) func(context.Context) (*loot, error) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		l := &loot{key: key, start: s.clock.Add(1)}
 		if ctx != context.Background() && ctx.Value(seaStartKey{}) == nil {
-			s.t.Errorf("key %d: fn's context lacks the value that Start gave it", key)
+			s.t.Errorf("key %d: got fn's context without the value of Start, want it", key)
 		}
 		if r.IntN(6) == 0 && coalesce.Hold(ctx) {
 			s.did.holds.Add(1)
@@ -185,7 +186,7 @@ func (s *sea) fn(key int, seed uint64) func(context.Context) (*loot, error) {
 	}
 }
 
-// call makes a random call and checks its answer. It survives whatever that is.
+// call makes a random call and checks its answer. It survives every answer.
 func (s *sea) call(ctx context.Context, r *rand.Rand, outside bool) {
 	key, form, seed := r.IntN(s.keys), r.IntN(6), r.Uint64()
 	if !outside && form == 0 {
@@ -233,7 +234,7 @@ func (s *sea) call(ctx context.Context, r *rand.Rand, outside bool) {
 	}()
 	<-done
 	if form == 3 && res.Err == nil && res.Val.start < began {
-		s.t.Errorf("DoFresh got what was begun at %d, and began at %d", res.Val.start, began)
+		s.t.Errorf("DoFresh: got a value of an execution begun at %d, want one begun after %d", res.Val.start, began)
 	}
 	s.check(ctx, key, res)
 }
@@ -254,7 +255,7 @@ func (s *sea) callMulti(ctx context.Context, r *rand.Rand, seed uint64) {
 		m, failed := map[int]*loot{}, coalesce.KeyErrors[int]{}
 		for _, key := range keys {
 			if !distinct[key] {
-				s.t.Errorf("asked for %d of %v", key, distinct)
+				s.t.Errorf("fn: got key %d, want one of %v, once", key, distinct)
 			}
 			switch key {
 			case lacks:
@@ -270,7 +271,7 @@ func (s *sea) callMulti(ctx context.Context, r *rand.Rand, seed uint64) {
 		return m, failed
 	})
 	if len(res) != len(distinct) {
-		s.t.Errorf("%d results for %d keys", len(res), len(distinct))
+		s.t.Errorf("got %d results, want %d", len(res), len(distinct))
 	}
 	for key, r := range res {
 		s.check(ctx, key, r)
@@ -284,9 +285,9 @@ func (s *sea) check(ctx context.Context, key int, r coalesce.Result[*loot]) {
 	var failed *keyFailure
 	switch err := r.Err; {
 	case err == nil && (r.Val == nil || r.Val.key != key):
-		s.t.Errorf("key %d: %+v", key, r)
+		s.t.Errorf("key %d: got %+v, want a value of the key", key, r)
 	case err == nil && r.Val.taken.Swap(true):
-		s.t.Errorf("key %d: two callers have one value", key)
+		s.t.Errorf("key %d: got one value for two callers, want two", key)
 	case err == nil, err == errStorm, err == coalesce.ErrGoexit, err == coalesce.ErrAbsent,
 		err == coalesce.ErrSaturated, err == coalesce.ErrClosed:
 	case errors.As(err, &failed) && failed.key == key:
@@ -294,9 +295,9 @@ func (s *sea) check(ctx context.Context, key int, r coalesce.Result[*loot]) {
 	case errors.Is(err, coalesce.ErrDeadlock):
 		s.did.cycles.Add(1)
 	case errors.As(err, &e) && e.Value == errStorm:
-	case err == context.Canceled, err == context.DeadlineExceeded: // its own, or what fn returned
+	case err == context.Canceled, err == context.DeadlineExceeded: // its own, or the error of fn
 	default:
-		s.t.Errorf("key %d: %v", key, err)
+		s.t.Errorf("key %d: got %v, want an error of the storm", key, err)
 	}
 }
 
@@ -311,7 +312,7 @@ func (s *sea) forget(r *rand.Rand) {
 	case 2:
 		n := s.g.ForgetFunc(func(k int) bool { return k%4 == key%4 })
 		if most := (s.keys + 3 - key%4) / 4; n > most {
-			s.t.Errorf("ForgetFunc has forgotten %d of %d keys", n, most)
+			s.t.Errorf("ForgetFunc: got %d keys, want %d at most", n, most)
 		}
 		s.did.forgetFuncs.Add(int64(n))
 	case 3:
@@ -319,15 +320,15 @@ func (s *sea) forget(r *rand.Rand) {
 			if f.Key == key && s.g.ForgetFlight(f.ID) {
 				s.did.forgetFlights.Add(1)
 				if s.g.ForgetFlight(f.ID) || f.Forgotten {
-					s.t.Errorf("%+v was forgotten twice", f)
+					s.t.Errorf("%+v: got it forgotten twice, want once", f)
 				}
 			}
 		}
 	}
 }
 
-// TestStorm_Everything: each call is answered, by something that may answer it; hooks and
-// counters agree; nothing is stuck, lost, shared without a clone, or left.
+// TestStorm_Everything: each call is answered, by a flight or an outcome that may answer
+// it; hooks and counters agree; nothing is stuck, lost, shared without a clone, or left.
 func TestStorm_Everything(t *testing.T) {
 	storm.SilenceLog(t)
 	goroutines := runtime.NumGoroutine()
@@ -365,7 +366,7 @@ func TestStorm_Everything(t *testing.T) {
 					if r.IntN(20) == 0 {
 						for f := range s.g.Flights() {
 							if f.Waiters > stormWaiters+1 {
-								t.Errorf("%+v", f)
+								t.Errorf("got %+v, want %d waiters at most", f, stormWaiters+1)
 							}
 						}
 					}
@@ -386,23 +387,23 @@ func TestStorm_Everything(t *testing.T) {
 			return s.loose.Load() == 0 && runtime.NumGoroutine() <= goroutines && s.heardAll()
 		}) {
 			buf := make([]byte, 1<<20)
-			t.Fatalf("flights or goroutines are left:\n%s", buf[:runtime.Stack(buf, true)])
+			t.Fatalf("got flights or goroutines that are left, want none:\n%s", buf[:runtime.Stack(buf, true)])
 		}
 		s.account(&sum)
 		if t.Failed() {
-			t.Fatalf("in round %d", round)
+			t.Fatalf("round %d: got failures, want none", round)
 		}
 	}
 	t.Logf("%+v, %+v", sum, &did)
 	if sum.Led == 0 || sum.Joined == 0 || sum.Lingered == 0 || sum.Rejected == 0 || sum.EndedOnEntry == 0 || sum.Left == 0 ||
 		sum.TakenOver == 0 || sum.Evicted == 0 || sum.Abandoned == 0 || sum.Forgotten == 0 ||
 		did.cycles.Load() == 0 || did.holds.Load() == 0 || did.keyErrors.Load() == 0 || did.forgetFuncs.Load() == 0 || did.forgetFlights.Load() == 0 {
-		t.Errorf("something did not happen: %+v, %+v", sum, &did)
+		t.Errorf("got %+v, %+v, want some of each", sum, &did)
 	}
 }
 
-// heardAll reports whether the hooks have been called for all that has happened: Finish
-// for each flight, Receive or Leave for each call that joined and did not lead.
+// heardAll reports whether the hooks have been called for all events: Finish for each
+// flight, Receive or Leave for each call that joined and did not lead.
 func (s *sea) heardAll() bool {
 	st := s.g.Stats()
 	s.mu.Lock()
@@ -427,16 +428,16 @@ func (s *sea) unfinished() (call seaCall) {
 	return seaCall{}
 }
 
-// account compares what hooks got, what was counted and what was answered.
+// account compares the events of hooks with the counters and the answers.
 func (s *sea) account(sum *coalesce.Stats) {
 	s.mu.Lock() // a hook may run on a goroutine that no call waits for
 	defer s.mu.Unlock()
 	st := s.g.Stats()
 	if asked, got := s.asked.Load(), s.got.Load(); asked != got || st.Calls != uint64(asked) {
-		s.t.Errorf("got %d answers to %d calls, and %+v", got, asked, st)
+		s.t.Errorf("got %d answers, %+v, want %d", got, st, asked)
 	}
 	if call := s.unfinished(); call != (seaCall{}) {
-		s.t.Errorf("got the hooks %q for call %+v", s.lives[call], call)
+		s.t.Errorf("call %+v: got the hooks %q, want one of the possible orders", call, s.lives[call])
 	}
 	total := map[string]int{}
 	for n, of := range s.flights {
@@ -444,16 +445,16 @@ func (s *sea) account(sum *coalesce.Stats) {
 			total[hook] += times
 		}
 		if of["finish"] > 1 || of["start"]+of["closed"] > of["finish"] {
-			s.t.Errorf("flight %d: got hooks %v", n, of)
+			s.t.Errorf("flight %d: got hooks %v, want at most one finish, and one for each start", n, of)
 		}
 		for hook, seq := range s.last[n] {
 			if seq > s.last[n]["finish"] && of["finish"] > 0 {
-				s.t.Errorf("flight %d: got number %d for %s, and %d for finish", n, seq, hook, s.last[n]["finish"])
+				s.t.Errorf("flight %d: got number %d for %s, want %d at most, that of finish", n, seq, hook, s.last[n]["finish"])
 			}
 		}
 	}
 	if uint64(total["leave"]-total["refused"]) != st.Left || st.HookPanics != 0 || s.g.Len() != 0 {
-		s.t.Errorf("got hooks %v, counts %+v, Len %d", total, st, s.g.Len())
+		s.t.Errorf("got hooks %v, counters %+v, Len %d, want as many leaves, no hook panics, 0", total, st, s.g.Len())
 	}
 	sum.Led += st.Led
 	sum.Joined += st.Joined

@@ -7,10 +7,11 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/history"
 )
 
-// This file holds what clients do between their calls: they look at the group, and forget.
+// This file holds the acts of clients between their calls: they look at the group, and
+// forget.
 
-// look reads all that can be read of the group, and notes what makes no sense.
-// What it sees is past already, but it sees a shard, and so a key, as a whole.
+// look reads everything that can be read of the group, and notes values that make no
+// sense. The state that it sees is past already, but it sees a shard, and so a key, as a whole.
 func (c *Client) look() {
 	note := func(format string, args ...any) {
 		c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
@@ -44,7 +45,7 @@ func (c *Client) look() {
 	}
 }
 
-// forgetOne forgets what there is for key, in one of the four forms.
+// forgetOne forgets key, in one of the four forms.
 func (c *Client) forgetOne(key int) {
 	switch c.rng.IntN(6) {
 	case 0, 1:

@@ -14,12 +14,12 @@ import (
 
 // This file holds the storms on one hot key: thousands of callers at once.
 
-// theirs names the one execution of these storms.
+// theirs is the token of the one execution of these storms.
 var theirs = history.Token{Key: 1, Client: 0, Call: 1}
 
-// TestStorm_HotKey checks that of thousands of calls of all forms in one
-// flight, those whose contexts end get their own error, all others get the one
-// value and the one error, and all get that they shared it.
+// TestStorm_HotKey checks that of thousands of calls of all forms in one flight, those
+// whose contexts end get their own error, all others get the one value and the one error,
+// and all of them report that they shared it.
 func TestStorm_HotKey(t *testing.T) {
 	for _, procs := range []int{1, 2, 8} {
 		kit.SetProcs(t, procs)
@@ -66,7 +66,7 @@ func TestStorm_HotKey(t *testing.T) {
 		}
 		start(0) // leads, on its own goroutine
 		if !kit.Eventually(func() bool { return g.Len() == 1 }) {
-			t.Fatal("no call leads")
+			t.Fatal("got no call that leads, want one")
 		}
 		for i := 1; i < n; i++ {
 			start(i)
@@ -78,7 +78,7 @@ func TestStorm_HotKey(t *testing.T) {
 			return w
 		}
 		if !kit.Eventually(func() bool { return waiters() == n-1 }) {
-			t.Fatalf("%d calls wait, want %d", waiters(), n-1)
+			t.Fatalf("got %d calls that wait, want %d", waiters(), n-1)
 		}
 		for _, end := range leave {
 			end()
@@ -90,7 +90,7 @@ func TestStorm_HotKey(t *testing.T) {
 			}
 		}
 		if !kit.Eventually(func() bool { return waiters() == n-1-left }) {
-			t.Fatalf("%d calls wait, want %d: all but those that left", waiters(), n-1-left)
+			t.Fatalf("got %d calls that wait, want %d, all but those that left", waiters(), n-1-left)
 		}
 		close(release)
 		calls.Wait()
@@ -100,20 +100,20 @@ func TestStorm_HotKey(t *testing.T) {
 				wantV, wantErr = history.Token{}, context.Canceled
 			}
 			if r.v != wantV || r.err != wantErr || !r.shared {
-				t.Fatalf("call %d of %d got %+v, want %v, true, %v", i, n, r, wantV, wantErr)
+				t.Fatalf("call %d of %d: got %+v, want %v, true, %v", i, n, r, wantV, wantErr)
 			}
 		}
 		storm.WantQuiet(t, g, goroutines)
 		st := coalesce.Stats{Calls: uint64(n), Led: 1, Joined: uint64(n - 1), Left: uint64(left)}
 		if g.Stats() != st {
-			t.Errorf("Stats() = %+v, want %+v", g.Stats(), st)
+			t.Errorf("got %+v, want %+v", g.Stats(), st)
 		}
 	}
 }
 
-// TestStorm_JoinAndLeave checks that calls which join one stuck flight or queue
-// behind it, and leave again, from several goroutines and more at a time than
-// wait on one channel, leave no memory behind and do not disturb the flight.
+// TestStorm_JoinAndLeave checks that calls which join one stuck flight or queue behind
+// it, and leave again, from several goroutines and more at a time than wait on one
+// channel, leave no memory behind and do not disturb the flight.
 func TestStorm_JoinAndLeave(t *testing.T) {
 	kit.SetProcs(t, 4)
 	g := new(storm.Group)
@@ -124,7 +124,7 @@ func TestStorm_JoinAndLeave(t *testing.T) {
 		return theirs, nil
 	})
 	never := func(context.Context) (history.Token, error) {
-		t.Error("a second execution started")
+		t.Error("got a second execution, want one")
 		return history.Token{}, nil
 	}
 	wave := func() {
@@ -142,7 +142,7 @@ func TestStorm_JoinAndLeave(t *testing.T) {
 					_, _, err = g.DoFresh(ctx, 1, never)
 				}
 				if err != context.Canceled {
-					t.Errorf("a call that left got %v, want %v", err, context.Canceled)
+					t.Errorf("a call that left: got %v, want %v", err, context.Canceled)
 				}
 			})
 		}
@@ -165,27 +165,27 @@ func TestStorm_JoinAndLeave(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	waves(3) // what the runtime keeps of so many goroutines is then there
+	waves(3) // by then the runtime keeps its part of so many goroutines
 	before := kit.Heap()
 	n := storm.Scaled(t, 4)
 	waves(n)
 	// Eight bytes for each would be too many. The runtime's own descriptors of
 	// goroutines may be a few more than in the first waves.
 	if grown, calls := kit.Heap()-before, workers*n*500; grown > max(512<<10, 8*int64(calls)) {
-		t.Errorf("the heap has grown by %d KiB through %d calls that left", grown>>10, calls)
+		t.Errorf("got a heap that has grown by %d KiB through %d calls that left, want less", grown>>10, calls)
 	}
 	for f := range g.Flights() {
 		if f.State != coalesce.StateRunning || f.Waiters != 0 {
-			t.Errorf("a flight is left: %+v", f)
+			t.Errorf("got %+v, want a running flight without waiters", f)
 		}
 	}
 	st := g.Stats()
 	if st.Led != 1 || st.Left+st.EndedOnEntry != uint64(workers*(n+3)*500) || 10*st.Left < st.EndedOnEntry {
-		t.Errorf("%+v after %d calls that left or had no chance to join", st, workers*(n+3)*500)
+		t.Errorf("got %+v, want 1 led, %d left or ended on entry", st, workers*(n+3)*500)
 	}
 	close(release)
 	if res := <-leader; res.Val != theirs || res.Err != nil || !res.Shared {
-		t.Errorf("the leader got %+v", res)
+		t.Errorf("the leader: got %+v, want its own token, shared", res)
 	}
 	storm.WantQuiet(t, g, goroutines)
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// SilenceLog discards what is logged through slog until the test is over: a panic that
-// no blocking call receives is logged.
+// SilenceLog discards the log of slog until the test is over: a panic that no blocking
+// call receives is logged.
 func SilenceLog(t testing.TB) {
 	l, w, flags := slog.Default(), log.Writer(), log.Flags()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))

@@ -43,7 +43,7 @@ func (c *Client) many(ctx context.Context, r *history.Call, p plan) {
 	}
 }
 
-// exitOf returns how the fn of a DoMulti ends for the i-th of its keys.
+// exitOf returns the exit of the fn of a DoMulti for the i-th of its keys.
 func (p plan) exitOf(i int) history.Exit {
 	if !p.partly {
 		return p.how
@@ -51,8 +51,8 @@ func (p plan) exitOf(i int) history.Exit {
 	return []history.Exit{history.ExitError, history.ExitReturn, history.ExitAbsent}[(i+p.yields)%3]
 }
 
-// manyFn returns the fn of a DoMulti for which there are the given records. It
-// may run more than once, but once for each key.
+// manyFn returns the fn of a DoMulti for which there are the given records. It may run
+// more than once, but once for each key.
 func (c *Client) manyFn(records map[int]*history.Call, p plan) func(context.Context, []int) (map[int]history.Token, error) {
 	return func(ctx context.Context, keys []int) (map[int]history.Token, error) {
 		of := make(map[int]history.Token, len(keys))
@@ -95,7 +95,7 @@ func (c *Client) manyFn(records map[int]*history.Call, p plan) func(context.Cont
 	}
 }
 
-// part returns what the fn of a DoMulti returns if it fails for some of its keys: values
+// part returns the results of the fn of a DoMulti that fails for some of its keys: values
 // for some, and errors for others.
 func (p plan) part(keys []int, of map[int]history.Token) (map[int]history.Token, error) {
 	failed := coalesce.KeyErrors[int]{}
@@ -105,7 +105,7 @@ func (p plan) part(keys []int, of map[int]history.Token) (map[int]history.Token,
 			failed[key] = &history.FnError{Of: of[key]}
 			delete(of, key)
 		case history.ExitReturn:
-			failed[key] = nil // which is none
+			failed[key] = nil // no error
 		case history.ExitAbsent:
 			delete(of, key)
 		}
@@ -117,5 +117,5 @@ func (p plan) part(keys []int, of map[int]history.Token) (map[int]history.Token,
 	return of, failed
 }
 
-// errNotAsked is the error of a key that is none of fn's.
+// errNotAsked is the error of a key that fn did not get.
 var errNotAsked = errors.New("not a key of fn's")

@@ -13,7 +13,7 @@ import (
 // This file holds storms in modes: a load that the environment describes, so that
 // scripts/stress.sh can run it in binaries that were built in different ways.
 
-// A mode is what may differ between two storms of one binary.
+// A mode has the parameters that may differ between two storms of one binary.
 type mode struct {
 	cancel int // percentage of contexts that end during the call
 	forget int // percentage of calls that come with a Forget
@@ -90,8 +90,7 @@ func TestStorm_Mode(t *testing.T) {
 	}
 }
 
-// testMode runs a storm in mode m, on as many Ps as there are, and logs what
-// happened.
+// testMode runs a storm in mode m, on all Ps, and logs its counters.
 func testMode(t *testing.T, m mode) {
 	for _, h := range storm.Hashes {
 		if h.Name != m.hash {
@@ -99,7 +98,7 @@ func testMode(t *testing.T, m mode) {
 		}
 		s := storm.Storm{Clients: 8, Calls: m.calls, Keys: m.keys, Cancel: m.cancel, Forget: m.forget}
 		g := &storm.Group{Hash: h.Hash}
-		var asked map[int]uint64 // what g has asked for; nil during the storm
+		var asked map[int]uint64 // the keys that g has hashed; nil during the storm
 		if h.Hash != nil {
 			g.Hash = func(key int) uint64 {
 				if asked != nil {
@@ -116,22 +115,22 @@ func testMode(t *testing.T, m mode) {
 		wantHashes(t, asked, m.keys, h.Values)
 		t.Logf("%d calls, %d joined, %d left", st.Calls, st.Joined, st.Left+st.EndedOnEntry)
 		if m.cancel == 0 && st.Left+st.EndedOnEntry > 0 {
-			t.Errorf("%d calls left, though no context ended", st.Left+st.EndedOnEntry)
+			t.Errorf("got %d calls that left though no context ended, want none", st.Left+st.EndedOnEntry)
 		}
-		many := m.calls >= 500 // a smaller storm may have none of what is rare
+		many := m.calls >= 500 // a smaller storm may lack rare events
 		if m.cancel > 0 && many && st.Left+st.EndedOnEntry == 0 {
-			t.Error("no call left, though contexts ended")
+			t.Error("got no call that left though contexts ended, want some")
 		}
 		if m.forget == 0 && st.Forgotten > 0 || m.forget > 0 && m.keys == 1 && many && st.Forgotten == 0 {
-			t.Errorf("%d flights were forgotten", st.Forgotten)
+			t.Errorf("got %d flights forgotten, want some only with forget", st.Forgotten)
 		}
 		return
 	}
-	t.Fatalf("there is no hash %q", m.hash)
+	t.Fatalf("got the hash %q, want one of Hashes", m.hash)
 }
 
-// wantHashes checks that a group with a Hash has asked it for all keys, and has got
-// no more than most hashes: a degenerate placement must really be one.
+// wantHashes checks that a group with a Hash has called it for all keys, and got no more
+// than most hashes: a degenerate placement must really be one.
 func wantHashes(t *testing.T, asked map[int]uint64, keys, most int) {
 	t.Helper()
 	if most == 0 {
@@ -142,16 +141,16 @@ func wantHashes(t *testing.T, asked map[int]uint64, keys, most int) {
 		hashes[h] = true
 	}
 	if len(asked) != keys || len(hashes) != min(keys, most) {
-		t.Errorf("the group has asked for %d of %d keys and got %d hashes, want %d", len(asked), keys, len(hashes), min(keys, most))
+		t.Errorf("got %d of %d keys hashed to %d hashes, want all to %d", len(asked), keys, len(hashes), min(keys, most))
 	}
 }
 
-// TestParseMode: what is misspelled or left out is not taken for a mode, which
-// would be gentler than the one that was meant.
+// TestParseMode: parseMode refuses a misspelled or incomplete mode, which would otherwise
+// be gentler than the intended one.
 func TestParseMode(t *testing.T) {
 	want := mode{20, 5, 64, "and15", 100}
 	if m, err := parseMode("cancel=20 forget=5 keys=64 hash=and15 calls=100"); m != want || err != nil {
-		t.Errorf("parseMode() = %+v, %v, want %+v", m, err, want)
+		t.Errorf("got %+v, %v, want %+v, nil", m, err, want)
 	}
 	for _, s := range []string{
 		"", "cancel=20 forget=5 keys=64 hash=and15", "cancel=20 forget=5 keys=64 hash=and15 call=100",
@@ -159,7 +158,7 @@ func TestParseMode(t *testing.T) {
 		"cancel=20 forget=5 keys=64 keys=2 hash=and15 calls=100", "cancel=20 forget=5 keys=64 hash=and15 calls=10000001",
 	} {
 		if m, err := parseMode(s); err == nil {
-			t.Errorf("parseMode(%q) = %+v, want an error", s, m)
+			t.Errorf("%q: got %+v, want an error", s, m)
 		}
 	}
 }

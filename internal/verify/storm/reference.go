@@ -9,10 +9,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/history"
 )
 
-// This file holds the reference: a coalescer that is simple enough to be trusted,
-// and the same with one thing broken, which a checker must refuse.
+// This file holds the reference: a coalescer that is simple enough to be trusted, and the
+// same with one defect, which a checker must refuse.
 
-// A Breakage is what is wrong with a Reference.
+// A Breakage is the defect of a Reference.
 type Breakage uint8
 
 // The breakages.
@@ -20,11 +20,11 @@ const (
 	Intact        Breakage = iota
 	WakesFirst             // wakes followers before it unlinks the flight
 	LooksOnce              // looks, unlocks, and registers without another look
-	UnlinksAny             // unlinks what its key has, whether its own or not
+	UnlinksAny             // unlinks the flight of its key, even one that is not its own
 	StaysJoinable          // a flight can be joined until all its callers have their results
 	ClaimsAlone            // reports to followers that they do not share
 	MixesKeys              // looks at the last bit of a key only
-	ForgetsNone            // ForgetFunc counts what it should forget, and leaves it
+	ForgetsNone            // ForgetFunc counts flights that it should forget, and leaves them
 	NeverEnds              // a flight that no caller has waited for leaves its context open
 )
 
@@ -45,7 +45,7 @@ type Reference struct {
 // Reference's mu.
 type refFlight struct {
 	done     chan struct{}
-	callers  int // that have not got their result, and have not left
+	callers  int // the callers that have not got their result, and have not left
 	joined   bool
 	finished bool
 	end      context.CancelFunc // ends fn's context, if it has one
@@ -136,7 +136,7 @@ func (g *Reference) unlink(key int, f *refFlight) {
 	}
 }
 
-// bucket returns what g takes key for.
+// bucket returns the key under which g files key.
 func (g *Reference) bucket(key int) int {
 	if g.how == MixesKeys {
 		return key & 1
@@ -144,7 +144,7 @@ func (g *Reference) bucket(key int) int {
 	return key
 }
 
-// Do is as coalesce.Group.Do.
+// Do is like coalesce.Group.Do.
 func (g *Reference) Do(key int, fn func() (history.Token, error)) (history.Token, bool, error) {
 	key = g.bucket(key)
 	f, leads := g.enter(key)
@@ -154,7 +154,7 @@ func (g *Reference) Do(key int, fn func() (history.Token, error)) (history.Token
 	return g.wait(context.Background(), key, f, leads)
 }
 
-// DoContext is as coalesce.Group.DoContext with an fn that holds its flight.
+// DoContext is like coalesce.Group.DoContext with an fn that holds its flight.
 func (g *Reference) DoContext(ctx context.Context, key int, fn func(context.Context) (history.Token, error)) (history.Token, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return history.Token{}, false, err
@@ -163,13 +163,13 @@ func (g *Reference) DoContext(ctx context.Context, key int, fn func(context.Cont
 	f, leads := g.enter(key)
 	if leads {
 		fnCtx, end := context.WithCancel(context.WithoutCancel(ctx))
-		f.end = end // lead alone reads it
+		f.end = end // only lead reads it
 		go g.lead(key, f, func() (history.Token, error) { return fn(fnCtx) })
 	}
 	return g.wait(ctx, key, f, leads)
 }
 
-// Forget is as coalesce.Group.Forget.
+// Forget is like coalesce.Group.Forget.
 func (g *Reference) Forget(key int) bool {
 	key = g.bucket(key)
 	g.mu.Lock()
@@ -179,7 +179,7 @@ func (g *Reference) Forget(key int) bool {
 	return found
 }
 
-// ForgetUnshared is as coalesce.Group.ForgetUnshared.
+// ForgetUnshared is like coalesce.Group.ForgetUnshared.
 func (g *Reference) ForgetUnshared(key int) bool {
 	key = g.bucket(key)
 	g.mu.Lock()
@@ -191,7 +191,7 @@ func (g *Reference) ForgetUnshared(key int) bool {
 	return true
 }
 
-// ForgetFunc is as coalesce.Group.ForgetFunc, but match must not use g.
+// ForgetFunc is like coalesce.Group.ForgetFunc, but match must not use g.
 func (g *Reference) ForgetFunc(match func(int) bool) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

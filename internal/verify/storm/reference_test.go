@@ -13,8 +13,8 @@ import (
 // This file holds the negative controls of the storms: references that break the
 // contract on purpose.
 
-// TestReference checks that a storm finds a reference that is broken, by the rule
-// that it breaks, and accepts the one that is not.
+// TestReference checks that a storm reports a broken reference, by the rule that it
+// breaks, and accepts the one that is not broken.
 func TestReference(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -58,7 +58,7 @@ func TestReference(t *testing.T) {
 			}
 			var v *history.Violation
 			if test.rule == 0 && err != nil || test.rule != 0 && (!errors.As(err, &v) || v.Rule != test.rule) {
-				t.Errorf("Check() = %v, want rule %d", err, test.rule)
+				t.Errorf("got %v, want rule %d", err, test.rule)
 			}
 		})
 	}

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// This file holds how long the storms last.
+// This file holds the duration of the storms.
 
-// Scale returns how many times longer than usual the storms are to last.
-// The environment variable COALESCE_STORM says so.
+// Scale returns the factor by which the storms are to last longer than usual. The
+// environment variable COALESCE_STORM sets it.
 func Scale(t testing.TB) int {
 	s := os.Getenv("COALESCE_STORM")
 	if s == "" {
@@ -18,7 +18,7 @@ func Scale(t testing.TB) int {
 	const most = 100_000 // weeks
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > most {
-		t.Fatalf("COALESCE_STORM = %q, want a number from 1 to %d", s, most)
+		t.Fatalf("COALESCE_STORM: got %q, want a number from 1 to %d", s, most)
 	}
 	return n
 }

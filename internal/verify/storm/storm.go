@@ -15,8 +15,7 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/history"
 )
 
-// A Subject is what a storm is let loose on: a Group, or one that is broken on
-// purpose.
+// A Subject is the target of a storm: a Group, or one that is broken on purpose.
 type Subject interface {
 	Do(key int, fn func() (history.Token, error)) (history.Token, bool, error)
 	DoContext(ctx context.Context, key int, fn func(context.Context) (history.Token, error)) (history.Token, bool, error)
@@ -44,7 +43,7 @@ const (
 	ByChan
 	ByTry
 	ByMulti
-	forms // how many there are
+	forms // the number of forms
 )
 
 // A Storm is a load. The zero of each field is the gentlest.
@@ -60,9 +59,9 @@ type Storm struct {
 	UntilClosed    bool   // a client stops when it gets ErrClosed
 	Seed           uint64
 
-	// Runs counts the executions of each key, without any synchronization:
-	// where nothing is forgotten, the group is to order them, and the race
-	// detector is to see that it does.
+	// Runs counts the executions of each key, without any synchronization: where nothing
+	// is forgotten, the group must order them, and the race detector must see that it
+	// does.
 	Runs []int
 }
 
@@ -74,13 +73,13 @@ type Client struct {
 	rng     *rand.Rand
 	Calls   []history.Call
 	Forgets []history.Forget
-	Notes   []string        // about what it saw and should not have
+	Notes   []string        // about states that it saw and should not have
 	seen    map[uint64]bool // the flights that its last look has seen, by ID
 	pending []pendingChan
 	extra   sync.WaitGroup // goroutines that cancel contexts
 }
 
-// A pendingChan is a DoChan call that has not been received from.
+// A pendingChan is a DoChan call whose channel has not been received from.
 type pendingChan struct {
 	call *history.Call
 	ctx  context.Context
@@ -88,9 +87,8 @@ type pendingChan struct {
 	ch   <-chan coalesce.Result[history.Token]
 }
 
-// Start lets s loose on g. The returned function waits until all its calls
-// have been answered and returns the history; fns of calls that left may still
-// be running then.
+// Start runs s on g. The returned function waits until all its calls have been answered
+// and returns the history; fns of calls that left may still be running then.
 func (s *Storm) Start(g Subject) (wait func() *history.History) {
 	clients := make([]*Client, s.Clients)
 	var wg sync.WaitGroup
@@ -143,19 +141,19 @@ func (c *Client) NewRecord(key int) *history.Call {
 	return &c.Calls[len(c.Calls)-1]
 }
 
-// A plan is what an fn is going to do. It is drawn by the client, as an fn may
-// run on another goroutine.
+// A plan is the course of an fn. The client draws it, as an fn may run on another
+// goroutine.
 type plan struct {
 	yields, spins int
 	sleep         time.Duration
-	honors        bool // waits for the end of its context, but not for ever
+	honors        bool // waits for the end of its context, but not forever
 	nested        bool // calls the group for the next key; so there is no cycle
 	holds         hold
 	how           history.Exit
 	partly        bool // if it fails and is that of a DoMulti: not for all keys
 }
 
-// A hold says when an fn holds its flight.
+// A hold is the time at which an fn holds its flight.
 type hold uint8
 
 const (
@@ -203,7 +201,7 @@ func (c *Client) plan() plan {
 	return p
 }
 
-// work is what an fn does before it ends.
+// work is the work of an fn before it ends.
 func (p plan) work(ctx context.Context) {
 	for range p.yields {
 		runtime.Gosched()
@@ -221,20 +219,20 @@ func (p plan) work(ctx context.Context) {
 	}
 }
 
-// lives are how long outcomes linger in a storm with Lives.
+// lives are the times for which outcomes linger in a storm with Lives.
 var lives = []time.Duration{0, 50 * time.Microsecond, time.Millisecond, 20 * time.Millisecond, coalesce.Forever}
 
-// otherLife is the life of what names no execution of a key: the error of a whole batch,
-// and absence.
+// otherLife is the life of outcomes that name no execution of a key: the error of a whole
+// batch, and absence.
 const otherLife = 300 * time.Microsecond
 
-// lifeOf returns how long the outcome of an execution lingers.
+// lifeOf returns the time for which the outcome of an execution lingers.
 func lifeOf(of history.Token) time.Duration {
 	return lives[(of.Key+3*of.Client+of.Call)%len(lives)]
 }
 
-// LingerFor is that of the group in a storm with Lives. Values linger, errors, and absence,
-// each for a time of its own.
+// LingerFor is that of the group in a storm with Lives. Values, errors and absence
+// linger, each for a time of its own.
 func LingerFor(v history.Token, err error) time.Duration {
 	var failed *history.FnError
 	switch {
@@ -256,7 +254,7 @@ func (c *Client) fn(r *history.Call, p plan) func(context.Context) (history.Toke
 		q := c.plan()
 		q.nested = false
 		if q.how == history.ExitGoexit {
-			q.how = history.ExitReturn // it would take the outer fn with it
+			q.how = history.ExitReturn // it would exit the outer fn as well
 		}
 		nested = c.NewRecord(r.Key + 1)
 		nestedFn = c.fn(nested, q)
@@ -329,7 +327,7 @@ func (c *Client) one(r *history.Call) {
 	end()
 }
 
-// Block makes a call of one of the forms that block and records what it got.
+// Block makes a call of one of the forms that block and records its answer.
 func (c *Client) Block(f Form, ctx context.Context, r *history.Call, fn func(context.Context) (history.Token, error)) {
 	var v history.Token
 	var err error
@@ -381,7 +379,8 @@ func (c *Client) receive() {
 	p.end()
 }
 
-// context returns a context for a call, and what ends it when the call is over.
+// context returns a context for a call, and a function that ends it when the call is
+// over.
 func (c *Client) context() (context.Context, context.CancelFunc) {
 	if c.rng.IntN(4) == 0 {
 		return context.Background(), func() {}
