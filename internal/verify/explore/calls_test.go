@@ -15,10 +15,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// This file holds the steps of the programs: what a client does, and what the fns of its
-// calls do.
+// This file holds the steps of the programs: the acts of a client, and those of the fns
+// of its calls.
 
-// A deed is what an fn does.
+// A deed is an act of an fn.
 type deed struct {
 	how     history.Exit
 	holds   bool  // it calls Hold
@@ -34,7 +34,7 @@ var (
 	holdsFlight  = deed{holds: true}
 )
 
-// enter and leave surround what an fn does for a key.
+// enter and leave surround the acts of an fn for a key.
 func (w *world) enter(of history.Token, ctx context.Context) {
 	w.contexts[of], w.starts[of] = ctx, sched.Now()
 	if w.running[of.Key]++; w.running[of.Key] > 1 && !w.forgot[of.Key] && !w.aging {
@@ -44,8 +44,8 @@ func (w *world) enter(of history.Token, ctx context.Context) {
 
 func (w *world) leave(of history.Token) { w.running[of.Key]-- }
 
-// had notes that r has returned: what it got may need the context of the fn that
-// it comes from for as long as it likes. A Shutdown may have ended that before.
+// had notes that r has returned: its value may need the context of its fn for as long as
+// it likes. A Shutdown may have ended that before.
 func (w *world) had(r *history.Call) {
 	ctx := w.contexts[r.From]
 	if r.Got == history.GotResult && ctx != nil && (w.h.Closing == history.Never || ctx.Err() == nil) {
@@ -53,7 +53,7 @@ func (w *world) had(r *history.Call) {
 	}
 }
 
-// fn returns the fn of the call r, during which others can do something.
+// fn returns the fn of the call r, during which other clients can act.
 func (w *world) fn(r *history.Call, does deed) func(context.Context) (history.Token, error) {
 	me, e := r.Token, &r.Exec
 	e.How = does.how
@@ -117,7 +117,7 @@ func (c *endable) close() {
 	}
 }
 
-// end ends c, as what a client of its own does.
+// end ends c, as a client of its own.
 func (c *endable) end() {
 	sched.Go(func() {
 		sched.Point()
@@ -125,8 +125,8 @@ func (c *endable) end() {
 	})
 }
 
-// begin returns a context for a call of the records, and notes that it begins. cancel says
-// that the context may end at any time.
+// begin returns a context for a call of the records, and notes that it begins. If cancel
+// is set, the context may end at any time.
 func (w *world) begin(cancel bool, records ...*history.Call) *endable {
 	ctx := newEndable(context.Background())
 	if cancel {
@@ -145,7 +145,7 @@ func (w *world) beginWith(ctx context.Context, records ...*history.Call) {
 	}
 }
 
-// call returns a step that makes one call of a blocking form. cancel says that the
+// call returns a step that makes one call of a blocking form. If cancel is set, the
 // call's context may end at any time.
 func call(name string, form storm.Form, key int, does deed, cancel bool) step {
 	return step{name, func(w *world, c *storm.Client) {
@@ -192,7 +192,7 @@ func callChan(name string, key int, does deed, cancel bool) step {
 	}}
 }
 
-// record records what a call got that does not block.
+// record records the answer of a call that does not block.
 func (w *world) record(r *history.Call, ctx context.Context, res coalesce.Result[history.Token]) {
 	r.Shared = res.Shared
 	if pe, ok := res.Err.(*coalesce.PanicError); ok {
@@ -275,7 +275,7 @@ func (w *world) multiFn(records map[int]*history.Call, does deed) func(context.C
 		case does.failing == nil:
 			return of, nil
 		case does.wrapped:
-			failed[0] = context.Canceled // of a key that was not asked for: it must not be empty
+			failed[0] = context.Canceled // an error for a key that was not passed to fn, so that failed is not empty
 			return of, fmt.Errorf("some keys: %w", failed)
 		}
 		return of, failed // perhaps without a key
@@ -290,7 +290,7 @@ func forget(name string, key int, unshared bool) step {
 		f := history.Forget{Key: key, Unshared: unshared, Inv: history.Now()}
 		if unshared {
 			f.Done = c.G.ForgetUnshared(key)
-			w.maybe += btou(f.Done) // true also if there was nothing
+			w.maybe += btou(f.Done) // true also if there was no flight
 		} else {
 			f.Done = c.G.Forget(key)
 			w.forgotten += btou(f.Done)
@@ -307,7 +307,7 @@ func btou(b bool) uint64 {
 	return 0
 }
 
-// shutdown returns a step that shuts the group down. After that nothing runs.
+// shutdown returns a step that shuts the group down. After that no fn runs.
 func shutdown(name string, cancel bool) step {
 	return step{name, func(w *world, c *storm.Client) {
 		e := newEndable(context.Background())
@@ -335,8 +335,8 @@ func shutdown(name string, cancel bool) step {
 	}}
 }
 
-// elapse returns a step that lets time pass, after which flights that were running
-// may be taken over from, and outcomes may have expired.
+// elapse returns a step that lets time pass, after which running flights may be taken
+// over, and outcomes may have expired.
 func elapse(name string, d time.Duration) step {
 	return step{name, func(w *world, c *storm.Client) {
 		sched.Point()
@@ -348,8 +348,8 @@ func elapse(name string, d time.Duration) step {
 	}}
 }
 
-// alphabet returns the steps of the small programs, all for key 1 but for the second key
-// of a DoMulti.
+// alphabet returns the steps of the small programs, all for key 1 except for the second
+// key of a DoMulti.
 func alphabet() []step {
 	return []step{
 		call("Do", storm.ByDo, 1, returnsValue, false),

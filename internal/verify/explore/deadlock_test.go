@@ -16,11 +16,11 @@ import (
 )
 
 // This file explores calls whose fns call for further keys, and the looks that find those
-// which wait for themselves. The explorer chooses when a look comes: at any time.
+// which wait for themselves. The explorer chooses the time of a look: any.
 
-// TestExplore_Cycles: where two fns call for each other's keys, in whatever order and
-// form, one of the calls is refused or they never met; no call waits forever, and an
-// answer that is no deadlock is the value. Where there is no cycle, no call is refused.
+// TestExplore_Cycles: if two fns call for each other's keys, in every order and form, one
+// of the calls is refused, or they never met; no call waits forever, and an answer that
+// is no deadlock is the value. Where there is no cycle, no call is refused.
 func TestExplore_Cycles(t *testing.T) {
 	sum := exploring(t)
 	type group = coalesce.Group[int, int]
@@ -46,7 +46,7 @@ func TestExplore_Cycles(t *testing.T) {
 		},
 	}
 	leaf := func(context.Context) (int, error) { return 0, nil }
-	told := 0
+	refused := 0
 	for name, first := range forms {
 		for nestedName, nested := range forms {
 			for _, cycle := range []bool{true, false} {
@@ -69,13 +69,13 @@ func TestExplore_Cycles(t *testing.T) {
 							if !cycle {
 								return fmt.Errorf("where there is no cycle: %w", err)
 							}
-							told++
+							refused++
 						} else if err != nil {
 							return err
 						}
 					}
 					if n := g.Len(); n != 0 {
-						return fmt.Errorf("%d keys in flight", n)
+						return fmt.Errorf("got %d keys in flight, want none", n)
 					}
 					return nil
 				}
@@ -90,14 +90,14 @@ func TestExplore_Cycles(t *testing.T) {
 			}
 		}
 	}
-	if told == 0 {
-		t.Error("no call was ever refused")
+	if refused == 0 {
+		t.Error("got no call that was refused, want some")
 	}
-	t.Logf("%d calls were refused", told)
+	t.Logf("%d calls were refused", refused)
 	sum.log(t)
 }
 
-// A knot is a program of calls whose fns make calls, too.
+// A knot is a program of calls whose fns make calls as well.
 type knot struct {
 	name   string
 	calls  []knotCall         // side by side
@@ -114,7 +114,7 @@ type knotCall struct {
 	form  string
 	ends  bool  // its context may end at any time
 	later bool  // the fn that makes it does not wait for it: it must be a DoChan
-	after int   // it begins when so many calls have begun, those of fns included
+	after int   // it begins when so many calls have begun, including those of fns
 	keys  []int // one, except for DoMulti
 }
 
@@ -133,8 +133,8 @@ func (k knot) String() string {
 	return fmt.Sprintf("%s: %v, whose fns call %v", k.name, k.calls, k.nested)
 }
 
-// A tangle is one run of a knot. An execution has a number, that of a batch one for all its
-// keys, and is what fn returns for each of them.
+// A tangle is one run of a knot. An execution has a number, that of a batch one for all
+// its keys, and fn returns it for each of them.
 type tangle struct {
 	knot
 	g       [2]*coalesce.Group[int, int]
@@ -167,9 +167,9 @@ func (k *tangle) group(key int) int {
 // knotRuns is the number of executions in a run of a knot from which on they make no calls.
 const knotRuns = 8
 
-// run runs k once, adds to told how many calls were refused, and returns what is wrong
-// with what happened.
-func (k knot) run(told *int) error {
+// run runs k once, adds the number of calls that were refused to refused, and returns an
+// error if the rules were broken.
+func (k knot) run(refused *int) error {
 	w := &tangle{knot: k, executions: []map[int]bool{nil}, last: map[int]int{}, refused: map[[2]int]bool{}}
 	for i := range w.g {
 		w.g[i] = &coalesce.Group[int, int]{Shards: 1, Hash: func(key int) uint64 { return uint64(key) }}
@@ -196,7 +196,7 @@ func (k knot) run(told *int) error {
 	sched.Settle()
 	w.atRest()
 	for i := range w.g {
-		*told += int(w.deadlocked[i])
+		*refused += int(w.deadlocked[i])
 	}
 	if len(w.notes) > 0 {
 		return errors.New(strings.Join(w.notes, "; "))
@@ -204,7 +204,7 @@ func (k knot) run(told *int) error {
 	return nil
 }
 
-// atRest notes what is wrong when all calls have returned.
+// atRest notes remainders after all calls have returned.
 func (k *tangle) atRest() {
 	for i, g := range k.g {
 		st := g.Stats()
@@ -298,7 +298,7 @@ func (k *tangle) receive(ctx context.Context, ch <-chan coalesce.Result[int], ke
 	k.answered(ctx, <-ch, key, from)
 }
 
-// answered notes what is wrong with the answer of a call for key.
+// answered notes a wrong answer of a call for key.
 func (k *tangle) answered(ctx context.Context, r coalesce.Result[int], key, from int) {
 	i := k.group(key)
 	var e *coalesce.DeadlockError
@@ -424,15 +424,15 @@ func knots() []knot {
 	return all
 }
 
-// TestExplore_Looks: wherever calls wait for each other, one of them is refused, by a look
-// that comes at any time, or what ended the wait before answers it. Where there is no
-// cycle, no call is refused. A call that is refused leaves nothing behind, and takes
-// nothing from the others: neither their result nor their turn.
+// TestExplore_Looks: wherever calls wait for each other, one of them is refused, by a
+// look that comes at any time, or it is answered by the event that ended the wait before.
+// Where there is no cycle, no call is refused. A call that is refused leaves nothing
+// behind, and takes nothing from the others: neither their result nor their turn.
 func TestExplore_Looks(t *testing.T) {
 	sum := exploring(t)
 	for _, k := range knots() {
-		told := 0
-		run := func() error { return k.run(&told) }
+		refused := 0
+		run := func() error { return k.run(&refused) }
 		for _, x := range []sched.Explorer{{Delays: 2}, {Delays: 1, Releases: true}, {Random: 200, Changes: 3, Seed: uint64(*exploreSeed)}} {
 			rep := x.Explore(run)
 			if rep.Err != nil {
@@ -441,8 +441,8 @@ func TestExplore_Looks(t *testing.T) {
 			}
 			sum.add(rep)
 		}
-		if told == 0 && k.cyclic {
-			t.Errorf("%v: no call was ever refused", k)
+		if refused == 0 && k.cyclic {
+			t.Errorf("%v: got no call that was refused, want some", k)
 		}
 	}
 	sum.log(t)
@@ -452,7 +452,7 @@ func TestExplore_Looks(t *testing.T) {
 func TestExplore_RandomLooks(t *testing.T) {
 	const programs, runs = 100, 60
 	sum := exploring(t)
-	told := 0
+	refused := 0
 	rng := rand.New(rand.NewPCG(uint64(*exploreSeed), 3))
 	draw := func(forms ...string) knotCall {
 		c := knotCall{form: forms[rng.IntN(len(forms))], keys: []int{1 + rng.IntN(3)}, ends: rng.IntN(4) == 0}
@@ -479,16 +479,16 @@ func TestExplore_RandomLooks(t *testing.T) {
 			k.also = (*tangle).shutdown
 		}
 		x := sched.Explorer{Random: runs, Changes: 3, Seed: rng.Uint64(), Releases: rng.IntN(2) == 0}
-		rep := x.Explore(func() error { return k.run(&told) })
+		rep := x.Explore(func() error { return k.run(&refused) })
 		if rep.Err != nil {
 			t.Fatalf("%v\nafter %d schedules: %v\ndecisions %v\nthread  is about to     at\n%s",
 				k, rep.Runs, rep.Err, rep.Decisions, rep.Trace)
 		}
 		sum.add(rep)
 	}
-	if told == 0 {
-		t.Error("no call was ever refused")
+	if refused == 0 {
+		t.Error("got no call that was refused, want some")
 	}
-	t.Logf("%d calls were refused", told)
+	t.Logf("%d calls were refused", refused)
 	sum.log(t)
 }

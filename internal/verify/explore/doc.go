@@ -3,5 +3,5 @@
 //
 //	go test -tags coalesceexplore -cpu 1 ./internal/verify/explore
 //
-// Without the tag there is nothing in it.
+// Without the tag it is empty.
 package explore

@@ -19,16 +19,15 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// The files explore_*_test.go explore the schedules of small programs systematically: the
-// code of the package itself, with every order of its locks, atomics, waits and
-// completions that the bounds allow. The checker of the storms judges what the callers
-// saw, and the group's own state is looked at when all calls have returned.
+// The files of this package explore the schedules of small programs systematically: the
+// code of package coalesce itself, with every order of its locks, atomics, waits and
+// completions that the bounds allow. The checker of the storms judges the answers of the
+// callers, and the group's own state is checked when all calls have returned.
 //
 //	go test -tags coalesceexplore -cpu 1 ./internal/verify/explore
 //
-// This file holds what a program is, how it is run, and what must be true at its end.
-// What its clients do is in calls_test.go, and the programs are in the other
-// files.
+// This file holds programs, how they run, and the rules that must hold at their end. The
+// acts of their clients are in calls_test.go, and the programs are in the other files.
 
 var (
 	exploreLong = flag.Bool("explore.long", false, "explore much more, which takes some twenty minutes")
@@ -39,13 +38,13 @@ var (
 // tokens is the group of the programs.
 type tokens = coalesce.Group[int, history.Token]
 
-// A step is one thing that a client of a program does.
+// A step is one act of a client of a program.
 type step struct {
 	name string
 	do   func(w *world, c *storm.Client)
 }
 
-// A script is what one client does, one step after the other. A step in which the
+// A script is the acts of one client, one step after the other. A step in which the
 // client's own goroutine may exit has to be the last.
 type script []step
 
@@ -57,7 +56,7 @@ func (s script) String() string {
 	return strings.Join(names, ", ")
 }
 
-// A program is what is explored: a group, and scripts that run side by side.
+// A program is the unit that is explored: a group, and scripts that run side by side.
 type program struct {
 	setup   func(g *tokens)
 	scripts []script
@@ -66,8 +65,8 @@ type program struct {
 	aging   bool // MaxAge may be reached at any time
 	hooked  bool // all hooks are set
 
-	// lives is LingerFor, if it is not nil. If steady is set, what lingers is dropped when
-	// its time is over, and for no other reason.
+	// lives is LingerFor, if it is not nil. If steady is set, a lingering outcome is
+	// dropped when its time is over, and for no other reason.
 	lives  func(of history.Token, err error) time.Duration
 	steady bool
 
@@ -83,7 +82,7 @@ func (p program) String() string {
 	return strings.Join(names, " | ")
 }
 
-// A world is what one run of a program is about.
+// A world is the state of one run of a program.
 type world struct {
 	program
 	g       *tokens
@@ -93,16 +92,16 @@ type world struct {
 	notes   []string
 	heard   *hookLog // nil without hooks
 
-	// Of the keys that a Forget of any form was called for: those that certainly had
-	// something to forget, and those that may have.
+	// Of the keys that a Forget of any form was called for: those that certainly were
+	// forgotten, and those that may have been.
 	forgotten, maybe uint64
 
-	// What is known of executions. Those of a batch have a token each.
-	contexts map[history.Token]context.Context // that fn was given
-	lasting  map[history.Token]bool            // of those, which must not end any more
+	// The state of executions. Those of a batch have a token each.
+	contexts map[history.Token]context.Context // the context that fn was given
+	lasting  map[history.Token]bool            // of those, the ones that must not end any more
 	batches  map[history.Token]history.Token   // the first of the same batch
-	holds    map[history.Token]bool            // what Hold returned to it
-	asked    map[history.Token]int             // how often LingerFor was
+	holds    map[history.Token]bool            // the result of Hold
+	asked    map[history.Token]int             // the number of calls of LingerFor
 	ends     map[history.Token]int64           // when the outcome expires, by the clock
 
 	begins map[history.Token]int64 // when calls began, by the clock
@@ -113,7 +112,7 @@ func (w *world) note(format string, args ...any) {
 	w.notes = append(w.notes, fmt.Sprintf(format, args...))
 }
 
-// run runs p once, and returns what is wrong with what happened.
+// run runs p once, and returns an error if the rules were broken.
 func (p program) run() error {
 	w := &world{
 		program: p,
@@ -175,8 +174,8 @@ func (w *world) calls(do func(c *history.Call)) {
 	}
 }
 
-// atRest notes what a group must not have left when no call uses it, and what is wrong
-// with what happened that is not in the history.
+// atRest notes remainders in a group that no call uses, and broken rules that the history
+// does not show.
 func (w *world) atRest() {
 	if n := w.g.Len(); n != 0 {
 		w.note("%d keys in flight", n)
@@ -223,8 +222,8 @@ func (w *world) checkStats() {
 	}
 }
 
-// life returns how long the outcome of an execution may linger, for the history: forever,
-// as the stamps there are no times. checkLives knows the rest.
+// life returns the time for which the outcome of an execution may linger, for the
+// history: forever, as the stamps there are no times. checkLives checks the rest.
 func (w *world) life(of history.Token, how history.Exit) history.Stamp {
 	var err error
 	if how == history.ExitError {
@@ -281,7 +280,7 @@ func tokenOf(key int, v history.Token, err error) history.Token {
 	return v
 }
 
-// explore explores p and fails the test if it finds something.
+// explore explores p and fails the test if a schedule breaks a rule.
 func explore(t *testing.T, x sched.Explorer, p program) sched.Report {
 	t.Helper()
 	rep := x.Explore(p.run)
@@ -292,8 +291,8 @@ func explore(t *testing.T, x sched.Explorer, p program) sched.Report {
 	return rep
 }
 
-// unlogged keeps panics that no blocking call gets out of the log, and gives the
-// histories their time back when the test is over.
+// unlogged keeps panics that no blocking call gets out of the log, and restores the clock
+// of the histories when the test is over.
 func unlogged(t *testing.T) {
 	clock, l := history.Now, slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -323,7 +322,7 @@ func (e *explored) log(t *testing.T) {
 		float64(e.runs)/time.Since(e.began).Seconds())
 }
 
-// steps returns the steps of all that there are with these names.
+// steps returns all steps with these names.
 func steps(names ...string) []step {
 	var found []step
 	for _, st := range append(alphabet(), features()...) {

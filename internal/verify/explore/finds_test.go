@@ -10,10 +10,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
-// This file shows that the explorer finds what is wrong.
+// This file shows that the explorer finds bugs.
 
-// TestExplore_Finds: the explorer itself finds what is wrong: an error that only
-// one order brings about, a deadlock, a panic, and what does not end.
+// TestExplore_Finds: the explorer itself finds an error that only one order brings about,
+// a deadlock, a panic, and a program that does not end.
 func TestExplore_Finds(t *testing.T) {
 	lost := func() error {
 		var mu sched.Mutex
@@ -74,7 +74,7 @@ func TestExplore_Finds(t *testing.T) {
 				sched.Wait(c)
 			}
 		})
-		flag.Store(1) // and nobody completes c
+		flag.Store(1) // and no thread completes c
 		sched.Join()
 		return nil
 	}
@@ -93,7 +93,7 @@ func TestExplore_Finds(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		program     func() error
-		preemptions int // that it takes
+		preemptions int // that the bug takes
 		want        string
 	}{
 		{"a lost update", lost, 1, "n = 1"},
@@ -106,7 +106,7 @@ func TestExplore_Finds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.preemptions > 0 {
 				if rep := (sched.Explorer{Preemptions: tt.preemptions - 1, Releases: true}).Explore(tt.program); rep.Err != nil || !rep.Complete {
-					t.Errorf("with %d preemptions: %+v", tt.preemptions-1, rep)
+					t.Errorf("with %d preemptions: got %+v, want no error in all schedules", tt.preemptions-1, rep)
 				}
 			}
 			for _, x := range []sched.Explorer{
@@ -114,7 +114,7 @@ func TestExplore_Finds(t *testing.T) {
 			} {
 				rep := x.Explore(tt.program)
 				if rep.Err == nil || !strings.Contains(rep.Err.Error(), tt.want) || rep.Trace == "" && tt.name != "no end" {
-					t.Errorf("%+v: %+v", x, rep)
+					t.Errorf("%+v: got %+v, want the error %q with a trace", x, rep, tt.want)
 				}
 				t.Logf("%d schedules", rep.Runs)
 			}

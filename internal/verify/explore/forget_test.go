@@ -44,7 +44,7 @@ func forgetFunc(name string, keys ...int) step {
 }
 
 // forgetFlight returns a step that looks at the flights of a key and forgets one of them,
-// whichever, with ForgetFlight.
+// any, with ForgetFlight.
 func forgetFlight(name string, key int) step {
 	return step{name, func(w *world, c *storm.Client) {
 		sched.Point()
@@ -96,7 +96,7 @@ func TestExplore_Forget(t *testing.T) {
 				p := program{scripts: []script{{a}, {b}, {c}}}
 				sum.add(explore(t, sched.Explorer{Delays: 2}, p))
 			}
-			// What a call gets that begins after ForgetFunc is as new as that.
+			// The result of a call that begins after ForgetFunc is newer than that.
 			p := program{setup: lingering, scripts: []script{{a}, {b}, steps("ForgetFunc", "Do")}}
 			sum.add(explore(t, sched.Explorer{Delays: 2}, p))
 		}

@@ -11,8 +11,8 @@ import (
 
 // This file explores the forms of call, with each other, with Forget and with Shutdown.
 
-// inline are the forms whose fn runs on the caller's goroutine: programs of these
-// have no threads but the callers, and few schedules.
+// inline are the forms whose fn runs on the caller's goroutine: programs of these have no
+// threads other than the callers, and few schedules.
 func inline() []step {
 	return steps("Do", "Do/other", "Do/error", "Do/panic", "Do/Goexit", "DoContext/never", "TryDo")
 }
@@ -33,7 +33,7 @@ func TestExplore_Inline(t *testing.T) {
 		}
 	}
 	var scripts []script
-	for _, a := range steps("Do", "Do/panic", "TryDo", "Forget") { // no Goexit: the goroutine would be gone
+	for _, a := range steps("Do", "Do/panic", "TryDo", "Forget") { // no Goexit: it would end the goroutine
 		for _, b := range steps("Do", "Do/panic", "TryDo") {
 			scripts = append(scripts, script{a, b})
 		}
@@ -82,8 +82,8 @@ func TestExplore_Triples(t *testing.T) {
 	sum.log(t)
 }
 
-// TestExplore_Rejected: Shutdown rejects the keys of a batch that are queued behind
-// those of another; in the same order, whatever the group's secret.
+// TestExplore_Rejected: Shutdown rejects the keys of a batch that are queued behind those
+// of another, in the same order for every seed of the group.
 func TestExplore_Rejected(t *testing.T) {
 	sum := exploring(t)
 	p := program{scripts: []script{steps("DoMulti/ends"), steps("DoMulti/ends"), steps("Shutdown/ends")}}
@@ -91,8 +91,8 @@ func TestExplore_Rejected(t *testing.T) {
 	sum.log(t)
 }
 
-// TestExplore_Shards: a batch whose flights are in different shards is joined while
-// its caller leaves. With one shard, that one's lock hides what the batch's own does.
+// TestExplore_Shards: a batch whose flights are in different shards is joined while its
+// caller leaves. With one shard, that shard's lock hides the effect of the batch's own.
 func TestExplore_Shards(t *testing.T) {
 	sum := exploring(t)
 	for _, other := range []string{"Do/other", "Do"} {
@@ -103,7 +103,8 @@ func TestExplore_Shards(t *testing.T) {
 	// A Shutdown is out of time between the ends of the batch's flights.
 	p := program{scripts: []script{steps("DoMulti"), steps("DoContext/ends"), steps("Shutdown/ends")}, shards: 4}
 	sum.add(explore(t, sched.Explorer{Delays: 3}, p))
-	// All callers leave the batch while its flights end: what lingers needs its context.
+	// All callers leave the batch while its flights end: a lingering value needs its
+	// context.
 	p = program{
 		setup:   func(g *tokens) { g.Linger = coalesce.Forever },
 		scripts: []script{steps("DoMulti/ends"), steps("DoContext/ends")}, shards: 4,
@@ -135,9 +136,9 @@ func TestExplore_TwoByTwo(t *testing.T) {
 	sum.log(t)
 }
 
-// TestExplore_Releases: the same with a point after each release of a lock: what
-// is done outside of a lock and belongs into it is seen here, without the race
-// detector, and by what comes of it.
+// TestExplore_Releases: the same with a point after each release of a lock. This finds
+// operations outside of a lock that belong under it, without the race detector, by their
+// consequences.
 func TestExplore_Releases(t *testing.T) {
 	sum := exploring(t)
 	for i, a := range inline() {

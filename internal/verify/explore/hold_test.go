@@ -14,7 +14,7 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/history"
 )
 
-// This file explores Hold (G18) against all that ends a flight or a call.
+// This file explores Hold (G18) against every event that ends a flight or a call.
 
 // hold calls Hold with ctx, for the fn of the executions with these tokens, and reports
 // whether they are held.
@@ -34,7 +34,7 @@ func (w *world) hold(ctx context.Context, of ...history.Token) bool {
 }
 
 // checkContexts notes contexts of fns that have ended and should not have, or for another
-// reason, so far as the history does not show it. got has the executions whose outcome a
+// reason, where the history does not show that. got has the executions whose outcome a
 // call or the group has.
 func (w *world) checkContexts(got map[history.Token]bool) {
 	for of := range w.lasting {
@@ -57,8 +57,8 @@ func (w *world) checkContexts(got map[history.Token]bool) {
 	})
 }
 
-// heldIsJoined notes what Flights shows of a flight that is held and should not: that it is
-// abandoned, or that calls are queued behind it though none is a DoFresh.
+// heldIsJoined notes a wrong state of a held flight in Flights: that it is abandoned, or
+// that calls are queued behind it though none is a DoFresh.
 func heldIsJoined(w *world, of history.Token) {
 	if !w.holds[of] || w.forgot[of.Key] {
 		return

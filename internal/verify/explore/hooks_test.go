@@ -16,20 +16,20 @@ import (
 // This file explores the order of hooks, their contexts, and that each Join is followed by
 // exactly one of Receive, Leave and Start.
 
-// A hookLog has the hooks of a world, which keep what they are called with. Methods that
-// are called by steps and fns do nothing on a nil one.
+// A hookLog has the hooks of a world, which record their arguments. Methods that steps
+// and fns call do nothing on a nil hookLog.
 type hookLog struct {
 	w     *world
 	calls map[context.Context]map[int]history.Token // by the context of the call and its key
-	own   map[int]history.Token                     // of those without a context, by the thread that makes them
-	heard map[history.Token][]string                // the hooks that were called for a call, but not Finish
+	own   map[int]history.Token                     // of the calls without a context, by the thread that makes them
+	heard map[history.Token][]string                // the hooks that were called for a call, except Finish
 
 	starts   map[uint64]bool                // flights for which Start was called
 	finishes map[uint64]coalesce.Event[int] // by flight
 	receives []coalesce.Event[int]
-	seqs     map[uint64]string // the hook that got each number, but not Receive
+	seqs     map[uint64]string // the hook that got each number, except Receive
 	total    map[string]uint64
-	over     bool // what is at the end of a run is not heard
+	over     bool // later events belong to the end of a run, and are not recorded
 }
 
 func newHookLog(w *world) *hookLog {
@@ -60,7 +60,7 @@ func (l *hookLog) hooks() coalesce.Hooks[int] {
 	}
 }
 
-// hear is the part that all hooks but Finish have in common.
+// hear is the common part of all hooks except Finish.
 func (l *hookLog) hear(name string, ctx context.Context, e coalesce.Event[int]) {
 	if l.over {
 		return
@@ -129,8 +129,8 @@ func (l *hookLog) begin(ctx context.Context, records ...*history.Call) {
 	}
 }
 
-// inFn notes that an fn was given ctx, which has the values of what Start returned. The fn
-// of a Do is given none.
+// inFn notes that an fn was given ctx, which has the values of the context that Start
+// returned. The fn of a Do is given none.
 func (l *hookLog) inFn(ctx context.Context) {
 	if l != nil && ctx != context.Background() && ctx.Value(startedKey{}) == nil {
 		l.w.note("fn was given a context without the values of Start's: %v", ctx)
@@ -138,7 +138,7 @@ func (l *hookLog) inFn(ctx context.Context) {
 }
 
 // returned notes if the hooks that were called for r, which has returned, are not those
-// that a call with its answer gets.
+// of a call with its answer.
 func (l *hookLog) returned(r *history.Call) {
 	if l == nil {
 		return
@@ -182,7 +182,7 @@ func (l *hookLog) expected(r *history.Call) []string {
 	return []string{""}
 }
 
-// atRest notes what is wrong with the hooks when all of them have returned.
+// atRest notes missing and wrong hooks when all of them have returned.
 func (l *hookLog) atRest() {
 	w := l.w
 	l.over = true
@@ -205,8 +205,8 @@ func (l *hookLog) atRest() {
 }
 
 // TestExplore_Hooks: the hooks of each call are called in order, and exactly those that
-// its answer calls for, though calls leave while their flights finish, are promoted, and
-// are refused by a Shutdown.
+// match its answer, while calls leave as their flights finish, are promoted, and are
+// refused by a Shutdown.
 func TestExplore_Hooks(t *testing.T) {
 	sum := exploring(t)
 	all := steps("Do", "Do/panic", "DoContext/ends", "DoContext/Goexit", "DoFresh/ends", "DoChan/ends", "DoMulti/ends")

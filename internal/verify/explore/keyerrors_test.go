@@ -12,9 +12,9 @@ import (
 // This file explores the batches of a DoMulti whose fn gives single keys errors of their
 // own.
 
-// TestExplore_KeyErrors: a DoMulti with a key that fails and one that does not, while other
-// calls join one of them, lead it alone, and leave, and while what succeeds begins to
-// linger. Each gets what its own key has ended with.
+// TestExplore_KeyErrors: a DoMulti with a key that fails and one that does not, while
+// other calls join one of them, lead it alone, and leave, and while the value begins to
+// linger. Each call gets the result of its own key.
 func TestExplore_KeyErrors(t *testing.T) {
 	sum := exploring(t)
 	lingering := func(g *tokens) { g.Linger = coalesce.Forever }

@@ -13,8 +13,8 @@ import (
 
 // This file explores MaxAge and MaxWaiters.
 
-// TestExplore_MaxAge: a flight that reaches its age is taken over from by a call,
-// or by a successor's timer.
+// TestExplore_MaxAge: a call, or the timer of a successor, takes over from a flight that
+// reaches its age.
 func TestExplore_MaxAge(t *testing.T) {
 	sum := exploring(t)
 	aged := func(g *tokens) { g.MaxAge = time.Second }
@@ -29,8 +29,8 @@ func TestExplore_MaxAge(t *testing.T) {
 	sum.log(t)
 }
 
-// TestExplore_MaxWaiters: no flight ever has more waiters than it may, and where
-// there cannot be as many, no call is refused.
+// TestExplore_MaxWaiters: no flight ever has more waiters than allowed, and in programs
+// that cannot have as many, no call is refused.
 func TestExplore_MaxWaiters(t *testing.T) {
 	sum := exploring(t)
 	limited := func(g *tokens) { g.MaxWaiters = 1 }
@@ -74,7 +74,7 @@ func TestExplore_MaxWaiters(t *testing.T) {
 		}
 	}
 	if refused == 0 {
-		t.Error("no call was ever refused")
+		t.Error("got no call that was refused, want some")
 	}
 	t.Logf("%d calls were refused", refused)
 	sum.log(t)

@@ -32,7 +32,7 @@ func TestExplore_Linger(t *testing.T) {
 
 // lingerFor is the LingerFor of the programs that have lives.
 func (w *world) lingerFor(v history.Token, err error) time.Duration {
-	of := tokenOf(0, v, err) // that of a batch's error has no key, and is zero
+	of := tokenOf(0, v, err) // the token of a batch's error has no key, and is zero
 	life, now := w.lives(of, err), sched.Now()
 	w.asked[of]++
 	switch {
@@ -45,8 +45,8 @@ func (w *world) lingerFor(v history.Token, err error) time.Duration {
 	return life
 }
 
-// checkLives notes answers by what had expired, executions that what lingers should have
-// held off, and executions for which LingerFor was not asked once.
+// checkLives notes answers by expired outcomes, executions that a lingering outcome
+// should have held off, and executions for which LingerFor was not called exactly once.
 func (w *world) checkLives() {
 	had := map[history.Token]history.Stamp{} // when a call first had the outcome
 	w.calls(func(c *history.Call) {
@@ -85,8 +85,8 @@ func (w *world) checkLives() {
 	}
 }
 
-// expireAll lets the time pass until all that lingers has expired but what does for ever,
-// and notes what has not been freed by then.
+// expireAll lets time pass until all lingering outcomes have expired, except those that
+// linger forever, and notes any that has not been freed by then.
 func (w *world) expireAll() {
 	forever := uint64(0)
 	for _, end := range w.ends {
@@ -138,8 +138,8 @@ func TestExplore_LingerFor(t *testing.T) {
 	sum.log(t)
 }
 
-// TestExplore_LingerMax: at no moment do more outcomes linger than may, though several
-// begin to at once, in different shards, and others expire.
+// TestExplore_LingerMax: at no moment do more outcomes linger than allowed, even if
+// several begin to at once, in different shards, and others expire.
 func TestExplore_LingerMax(t *testing.T) {
 	sum := exploring(t)
 	evicted := uint64(0)
@@ -167,8 +167,8 @@ func TestExplore_LingerMax(t *testing.T) {
 		}
 	}
 	if evicted == 0 {
-		t.Error("no outcome was ever dropped because of LingerMax")
+		t.Error("got no outcome evicted, want some")
 	}
-	t.Logf("%d outcomes were dropped because of LingerMax", evicted)
+	t.Logf("%d outcomes were evicted", evicted)
 	sum.log(t)
 }

@@ -21,7 +21,7 @@ func TestExplore_Random(t *testing.T) {
 	const programs = 200
 	sum := exploring(t)
 	if *exploreRuns < programs || *exploreRuns > 1_000_000_000 {
-		t.Fatalf("-explore.random is %d (want %d to 1e9)", *exploreRuns, programs)
+		t.Fatalf("-explore.random: got %d, want %d to 1e9", *exploreRuns, programs)
 	}
 	rng := rand.New(rand.NewPCG(uint64(*exploreSeed), 2))
 	for range programs {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
-// This file holds the calls that FuzzGroup makes, and what they call.
+// This file holds the calls that FuzzGroup makes, and the functions that they call.
 
 // A fuzzBox is the value of the fuzzed group.
 type fuzzBox struct {
@@ -22,19 +22,19 @@ type fuzzBox struct {
 // A fuzzGroup is the group that FuzzGroup drives.
 type fuzzGroup = coalesce.Group[float64, *fuzzBox]
 
-// A fuzzCall is a call of the Group, beside its counterpart in the model. A
-// DoMulti is a fuzzCall for each of its keys.
+// A fuzzCall is a call of the Group, beside its counterpart in the model. A DoMulti is a
+// fuzzCall for each of its keys.
 type fuzzCall struct {
 	model.Call
 	id      int
-	all     []*fuzzCall // those of the same DoMulti; of another form, it alone
-	keys    []float64   // what DoMulti is given
+	all     []*fuzzCall // the calls of the same DoMulti; of another form, it alone
+	keys    []float64   // the argument of DoMulti
 	asks    bool        // there is a LingerFor
 	began   int         // number of the batch
 	beganAt time.Time
 
-	ctx      context.Context // what the call is given
-	plain    context.Context // it, or what is behind the slow one
+	ctx      context.Context // the argument of the call
+	plain    context.Context // ctx, or the context behind the slow one
 	slow     *slowContext
 	cancel   func(error)   // nil if there is none, or another of all has it
 	released chan struct{} // closed when all fns are to end
@@ -44,27 +44,27 @@ type fuzzCall struct {
 
 	// Written by the goroutines of the call and of fn, read after Wait.
 	replies  int
-	exited   bool // the goroutine that called did
+	exited   bool // the goroutine of the call exited
 	panicked any
 	ch       <-chan coalesce.Result[*fuzzBox]
 	got      coalesce.Result[*fuzzBox]
 	starts   int
 	run      *fuzzRun // that it leads
-	box      *fuzzBox // what its fn returned
-	asked    int      // how often LingerFor was asked about box
+	box      *fuzzBox // the value of its fn
+	asked    int      // the number of calls of LingerFor about box
 }
 
-// A slowContext takes its time to say whether it has ended. That holds a call
-// where it has been woken from a queue and has not gone on, or has left and has
-// not returned: it makes states last that usually pass at once.
+// A slowContext takes its time to report whether it has ended. That holds a call that has
+// been woken from a queue and has not gone on, or that has left and has not returned:
+// states last that usually pass at once.
 type slowContext struct {
 	context.Context
 	armed  atomic.Bool // set once the call has begun
 	resume chan struct{}
 }
 
-// The keys of what FuzzGroup puts into contexts: the call whose context it is, and the
-// FlightID of the event with which Start was called.
+// The keys of the values that FuzzGroup puts into contexts: the call whose context it is,
+// and the FlightID of the event with which Start was called.
 type (
 	fuzzCallKey  struct{}
 	fuzzStartKey struct{}
@@ -77,8 +77,8 @@ func (c *slowContext) Err() error {
 	return c.Context.Err()
 }
 
-// Value is slow, too: before Go 1.26, context.Cause calls no other method. It is not for
-// the recorder of events.
+// Value is slow as well: before Go 1.26, context.Cause calls no other method. It is not
+// for the recorder of events.
 func (c *slowContext) Value(key any) any {
 	switch key.(type) {
 	case fuzzCallKey, fuzzStartKey:
@@ -90,9 +90,9 @@ func (c *slowContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// ask makes c a DoMulti for the given keys; if that is wanted, the map of its fn lacks
-// the odd ones. It lacks NaN, which cannot be found there, in any case. Each key counts
-// once, but NaN as often as it is given.
+// ask makes c a DoMulti for the given keys. If absent is set, the map of its fn lacks the
+// odd ones. It lacks NaN, which cannot be found there, in any case. Each key counts once,
+// but NaN as often as it is given.
 func (c *fuzzCall) ask(keys []int, absent bool) {
 	first := *c
 	c.all = nil
@@ -158,19 +158,19 @@ func (c *fuzzCall) do(g *fuzzGroup) {
 		r.Val, r.Shared, r.Err = g.DoFresh(c.ctx, key, c.fn)
 	case model.DoMulti:
 		c.spread(g.DoMulti(c.ctx, c.keys, c.multi))
-		c.replies-- // or it would be counted twice
+		c.replies-- // or it would count twice
 	case model.TryDo:
 		r.Val, r.Err = g.TryDo(key, fn)
 	}
 	returned = true
 }
 
-// spread gives the calls of the DoMulti that c is the first of their results.
+// spread distributes the results of a DoMulti to its calls, of which c is the first.
 func (c *fuzzCall) spread(all map[float64]coalesce.Result[*fuzzBox]) {
 	if len(all) != len(c.all) {
 		panic(fmt.Sprintf("DoMulti returned %d results for %d keys", len(all), len(c.all)))
 	}
-	var unequal []coalesce.Result[*fuzzBox] // those of NaN
+	var unequal []coalesce.Result[*fuzzBox] // the results of NaN
 	for key, r := range all {
 		if key != key {
 			unequal = append(unequal, r)

@@ -8,9 +8,9 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
-// This file holds what FuzzGroup checks when everything has come to rest.
+// This file holds the checks of FuzzGroup when everything has come to rest.
 
-// checkReplies checks by itself what each call has got.
+// checkReplies checks the answer of each call by itself.
 func (d *driver) checkReplies() {
 	clones := map[*fuzzBox]bool{}
 	for _, c := range d.calls {
@@ -34,8 +34,8 @@ func (d *driver) checkReplies() {
 }
 
 // untangle gives c, if it is for NaN and its fn ran, the result of another call of its
-// DoMulti, which did not come to that, if a Shutdown seems to have refused c. The results
-// for NaN have nothing that says which is whose.
+// DoMulti whose fn did not run, if a Shutdown seems to have refused c. The results for
+// NaN do not show which call they belong to.
 func (c *fuzzCall) untangle() {
 	if c.Key != model.NaN || c.starts == 0 || c.got.Err != coalesce.ErrClosed {
 		return
@@ -48,8 +48,8 @@ func (c *fuzzCall) untangle() {
 	}
 }
 
-// checkCounts checks what must be true of the group in whatever order the steps
-// of a batch took effect.
+// checkCounts checks the rules that hold for the group in every order of the effects of a
+// batch's steps.
 func (d *driver) checkCounts() {
 	var want coalesce.Stats
 	var left uint64
@@ -116,7 +116,7 @@ func (d *driver) checkCounts() {
 }
 
 // checkHolds checks that a context of a flight that was held, and runs, has not ended
-// because callers left, and that one that could not be held has.
+// because callers left, and that one that could not be held has ended.
 func (d *driver) checkHolds() {
 	for _, r := range d.runs {
 		if r.ended || d.outOfTime {
@@ -129,13 +129,13 @@ func (d *driver) checkHolds() {
 	}
 }
 
-// checkFlights checks that the flights are what the calls and the executions
-// add up to, and keep to the limits.
+// checkFlights checks that the flights match the calls and the executions, and keep to
+// the limits.
 func (d *driver) checkFlights() {
 	pending := 0              // calls that do not lead
-	multi := 0                // of them, those of DoMultis, which may have their results
+	multi := 0                // of them, the calls of DoMultis, which may have their results
 	live := map[int]int{}     // by key, executions
-	canceled := map[int]int{} // of them, those whose context has ended
+	canceled := map[int]int{} // of them, the ones whose context has ended
 	for _, c := range d.calls {
 		if c.replies == 0 && c.starts == 0 {
 			pending++
@@ -151,8 +151,8 @@ func (d *driver) checkFlights() {
 		}
 	}
 	registered, queued := map[int]int{}, map[int]int{} // by key, flights
-	ages := map[int]time.Duration{}                    // of the registered
-	n := 0                                             // how many these are
+	ages := map[int]time.Duration{}                    // of the registered flights
+	n := 0                                             // their number
 	for f := range d.g.Flights() {
 		key := modelKey(f.Key)
 		d.flights = append(d.flights, &fuzzFlight{id: f.ID, last: d.batch})
@@ -197,7 +197,7 @@ func (d *driver) checkFlights() {
 	}
 }
 
-// legal checks that c may have got what it got.
+// legal checks that c may have got its answer.
 func (d *driver) legal(c *fuzzCall) error {
 	of, how, err := source(c)
 	switch {
@@ -238,22 +238,23 @@ func (d *driver) legal(c *fuzzCall) error {
 	return fmt.Errorf("there is no reason for it")
 }
 
-// source returns the call whose fn made what c got, nil if it does not say.
+// source returns the call whose fn made the answer of c, nil if the answer does not show
+// it.
 func source(c *fuzzCall) (of *fuzzCall, how model.Exit, err error) {
 	p := c.panicked
 	if pe, ok := c.got.Err.(*coalesce.PanicError); ok && p == nil && (c.Form == model.DoChan || c.Form == model.DoMulti) {
 		p = pe
 	} else if p != nil && c.Form == model.DoMulti {
-		return nil, 0, fmt.Errorf("a panic that is not in its Result")
+		return nil, 0, fmt.Errorf("got a panic outside of its Result, want it inside")
 	}
 	if p != nil {
 		pe, ok := p.(*coalesce.PanicError)
 		if !ok {
-			return nil, 0, fmt.Errorf("a panic with a %T", p)
+			return nil, 0, fmt.Errorf("got a panic with a %T, want a *PanicError", p)
 		}
 		fp, ok := pe.Value.(fuzzPanic)
 		if !ok {
-			return nil, 0, fmt.Errorf("a panic that is not fn's: %w", pe)
+			return nil, 0, fmt.Errorf("got a panic that is not fn's, want fn's: %w", pe)
 		}
 		return fp.of.call(c), model.Panic, nil
 	}
@@ -263,7 +264,7 @@ func source(c *fuzzCall) (of *fuzzCall, how model.Exit, err error) {
 	}
 	if of != nil {
 		if v := c.got.Val; (v == nil) != of.Absent || v != nil && v.of != of {
-			return nil, 0, fmt.Errorf("fn's error without its value")
+			return nil, 0, fmt.Errorf("got fn's error without its value, want both")
 		}
 		return of, model.Error, nil
 	}
@@ -271,15 +272,15 @@ func source(c *fuzzCall) (of *fuzzCall, how model.Exit, err error) {
 		return nil, 0, nil
 	}
 	if c.got.Val == nil {
-		return nil, 0, fmt.Errorf("neither a value nor an error")
+		return nil, 0, fmt.Errorf("got neither a value nor an error, want one")
 	}
 	return c.got.Val.of, model.Return, nil
 }
 
-// sourceOfError returns the call whose fn returned the error that c got, nil if that is
-// not such an error. A key of a DoMulti that has an error of its own gets no other.
+// sourceOfError returns the call whose fn returned the error of c, nil if that is not
+// such an error. A key of a DoMulti that has an error of its own gets no other.
 func sourceOfError(c *fuzzCall) (of *fuzzCall, err error) {
-	own, whole := false, false // it is the error of one key, a KeyErrors
+	own, whole := false, false // the error of one key; a KeyErrors
 	switch e := c.got.Err.(type) {
 	case *fuzzError:
 		of = e.of.call(c)
@@ -288,7 +289,7 @@ func sourceOfError(c *fuzzCall) (of *fuzzCall, err error) {
 	case coalesce.KeyErrors[float64]:
 		other, ok := e[otherKey].(*fuzzKeyError)
 		if !ok {
-			return nil, fmt.Errorf("a KeyErrors of no fn")
+			return nil, fmt.Errorf("got a KeyErrors of no fn, want that of one")
 		}
 		of, whole = other.of.run.call(c), true
 	default:
@@ -296,19 +297,19 @@ func sourceOfError(c *fuzzCall) (of *fuzzCall, err error) {
 	}
 	multi, end := of.run.multi(), of.run.end
 	if own != (multi && end.fails(of.Key)) || whole != (!multi && end.keyErrors && end.arg&argWrapped == 0) {
-		return nil, fmt.Errorf("fn of %d has returned another error for its key", of.id)
+		return nil, fmt.Errorf("got another error than fn of %d returned for its key, want that", of.id)
 	}
 	return of, nil
 }
 
-// legalResult checks that c may have got what the fn of the call of ended with.
+// legalResult checks that c may have got the result of the fn of the call of.
 func (d *driver) legalResult(c, of *fuzzCall, how model.Exit) error {
 	r := of.run
 	switch {
 	case of.Key != c.Key:
-		return fmt.Errorf("the result is of key %d", of.Key)
+		return fmt.Errorf("got a result of key %d, want its own key", of.Key)
 	case r == nil || !r.ended || r.exitOf(of) != how:
-		return fmt.Errorf("fn of %d did not end like that", of.id)
+		return fmt.Errorf("got another end than that of fn of %d, want that", of.id)
 	case (c.starts > 0 || c.Key == model.NaN) && c.run != r:
 		return fmt.Errorf("it is alone, or its fn ran, and the result is of %d", of.id)
 	case r.finish < c.began && !d.mayLinger(c, of):
@@ -323,8 +324,8 @@ func (d *driver) legalResult(c, of *fuzzCall, how model.Exit) error {
 	return nil
 }
 
-// mayLinger reports whether what the fn of the call of had ended with before c began may
-// answer c.
+// mayLinger reports whether the outcome of the fn of the call of, which had ended before
+// c began, may answer c.
 func (d *driver) mayLinger(c, of *fuzzCall) bool {
 	r, life := of.run, 0
 	how := r.exitOf(of)

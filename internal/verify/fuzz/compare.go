@@ -12,7 +12,7 @@ import (
 // This file holds the comparison of the Group that FuzzGroup drives with the
 // model.
 
-// compare compares all that can be seen with the model.
+// compare compares all visible state with the model.
 func (d *driver) compare() {
 	answers := map[*model.Flight]any{}
 	for _, c := range d.calls {
@@ -61,12 +61,12 @@ func (d *driver) compare() {
 	d.compareShutdown()
 }
 
-// compareReply compares what c got with the model. answers holds what the
-// callers of each flight got before.
+// compareReply compares the answer of c with the model. answers holds the earlier answers
+// of the callers of each flight.
 func (d *driver) compareReply(c *fuzzCall, answers map[*model.Flight]any) error {
 	blind := c.Form == model.TryDo || c.panicked != nil || c.exited
 	if c.replies > 0 && !blind && c.got.Shared != c.Shared {
-		return fmt.Errorf("shared is %t", c.got.Shared)
+		return fmt.Errorf("got shared %t, want %t", c.got.Shared, c.Shared)
 	}
 	switch c.Reply() {
 	case model.Left:
@@ -115,7 +115,7 @@ func (d *driver) compareResult(c *fuzzCall, answers map[*model.Flight]any) error
 		same = c.panicked
 	}
 	if first, ok := answers[f]; ok && first != same {
-		return fmt.Errorf("others of the flight got %v", first)
+		return fmt.Errorf("got another answer than others of the flight, want %v", first)
 	}
 	answers[f] = same
 	if f.Exit == model.Panic || f.Leader.Absent {
@@ -123,7 +123,7 @@ func (d *driver) compareResult(c *fuzzCall, answers map[*model.Flight]any) error
 	}
 	cloned := d.is(fuzzClone) && (f.Joined || f.Kept)
 	if c.got.Val.cloned != cloned || !cloned && c.got.Val != of.box {
-		return fmt.Errorf("cloned is %t, want %t", c.got.Val.cloned, cloned)
+		return fmt.Errorf("got cloned %t, want %t", c.got.Val.cloned, cloned)
 	}
 	return nil
 }
@@ -169,8 +169,8 @@ func (d *driver) compareRun(c *fuzzCall) {
 	}
 }
 
-// compareFlights compares what Flights reports with the model. A flight that has been
-// reported before must have the ID that it had then.
+// compareFlights compares the flights that Flights reports with the model. A flight that
+// has been reported before must have the same ID as then.
 func (d *driver) compareFlights() {
 	got := map[uint64]coalesce.Flight[float64]{}
 	for f := range d.g.Flights() {
@@ -216,19 +216,20 @@ func (d *driver) compareFlights() {
 	}
 }
 
-// same reports whether Flights may describe f, but for its ID, as it has described g.
+// same reports whether f, apart from its ID, is a flight that Flights may have described
+// as g.
 func (d *driver) same(g coalesce.Flight[float64], f *model.Flight) bool {
 	return modelKey(g.Key) == f.Key && g.Age == duration(d.m.Age(f)) && g.Waiters == f.Waiters() &&
 		g.State == stateOf[f.State] && g.Forgotten == f.Forgotten && g.AtLeast == d.atLeast(f)
 }
 
-// atLeast reports whether the age of f is only a lower bound. That of a flight which began
-// at once on its leader's goroutine is.
+// atLeast reports whether the age of f is only a lower bound: that of a flight which
+// began at once on its leader's goroutine.
 func (d *driver) atLeast(f *model.Flight) bool {
 	return f.Leader != nil && !f.Leader.Own() && !f.Leader.Follows && !d.is(fuzzAge|fuzzHooks)
 }
 
-// stateOf is how Flights reports the states of the model.
+// stateOf holds the states in Flights for the states of the model.
 var stateOf = map[model.State]coalesce.FlightState{
 	model.Running:   coalesce.StateRunning,
 	model.Abandoned: coalesce.StateAbandoned,

@@ -26,7 +26,7 @@ func (d *driver) from(r *fuzzRun, forget func()) {
 	synctest.Wait()
 }
 
-// forget forgets a key, from inside an fn if that is wanted.
+// forget forgets a key, from inside an fn if arg says so.
 func (d *driver) forget(op, arg byte) {
 	var r *fuzzRun
 	if arg&argInside != 0 && d.m != nil {
@@ -57,7 +57,7 @@ func (d *driver) forget(op, arg byte) {
 	}
 }
 
-// forgetFunc forgets a set of keys, from inside an fn if that is wanted.
+// forgetFunc forgets a set of keys, from inside an fn if arg says so.
 func (d *driver) forgetFunc(arg byte) {
 	var r *fuzzRun
 	if arg&argMatchInside != 0 && d.m != nil {
@@ -70,7 +70,7 @@ func (d *driver) forgetFunc(arg byte) {
 	d.from(r, func() {
 		got = d.g.ForgetFunc(func(key float64) bool {
 			asked[modelKey(key)]++
-			d.g.Len() // a lock that was held would be locked twice
+			d.g.Len() // if a lock were held, this would lock it twice
 			return matches(modelKey(key))
 		})
 	})
@@ -86,7 +86,7 @@ func (d *driver) forgetFunc(arg byte) {
 	if n, _ := d.m.Lingering(); n > 0 && got > d.m.Len() {
 		d.reach("ForgetFunc drops", nil)
 	}
-	has := map[int]int{} // how many flights and outcomes
+	has := map[int]int{} // the number of flights and outcomes
 	want := d.m.ForgetFunc(func(key int) bool {
 		has[key]++
 		return matches(key)
@@ -95,7 +95,7 @@ func (d *driver) forgetFunc(arg byte) {
 		d.errorf("ForgetFunc returned %d, want %d", got, want)
 	}
 	for key := model.NaN; key <= argKey; key++ {
-		// What has expired and is not freed may be asked for, too.
+		// match may also be called for outcomes that have expired and are not freed.
 		if n := asked[key]; n > 2 && key != model.NaN || has[key] > 0 && n == 0 || key == model.NaN && n != has[key] {
 			d.errorf("match was called %d times for key %d, which had %d flights and outcomes", n, key, has[key])
 		}
@@ -113,7 +113,7 @@ func (d *driver) forgetFlight(arg byte) {
 	}
 	f := &fuzzFlight{} // with the ID 0
 	if arg&argZero == 0 {
-		among = append(among, &fuzzFlight{id: 1<<40 + uint64(arg)}) // which no flight has
+		among = append(among, &fuzzFlight{id: 1<<40 + uint64(arg)}) // the ID of no flight
 		f = among[int(arg&argFlight)%len(among)]
 	}
 	id, of := f.id, f.model

@@ -14,15 +14,14 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// Group checks that a Group does what the sequential model does. The input
-// is a program: a configuration and steps, each a call, the end of an fn or of a
-// context, a Hold, a Forget, a Shutdown, or some time that passes. Everything that
-// follows from a step happens before the next, and then all that can be seen of
-// the Group is compared with the model.
+// Group checks that a Group behaves like the sequential model. The input is a program: a
+// configuration and steps, each a call, the end of an fn or of a context, a Hold, a
+// Forget, a Shutdown, or some time that passes. All effects of a step happen before the
+// next one, and then all visible state of the Group is compared with the model.
 //
-// If the configuration says batch, that happens only at certain steps, and what
-// lies between two of them happens at once, in any order. Then what is checked
-// is what must be true of all orders.
+// If the configuration has batches, that happens only at certain steps, and the steps
+// between two of them happen at once, in any order. Then the check covers the rules that
+// hold for all orders.
 func Group(f *testing.F) {
 	storm.SilenceLog(f)
 	for _, program := range fuzzPrograms() {
@@ -33,8 +32,8 @@ func Group(f *testing.F) {
 	})
 }
 
-// fuzzPrograms returns the programs that FuzzGroup starts from: each with the configuration
-// that it is meant for, and with others.
+// fuzzPrograms returns the programs that FuzzGroup starts from: each with the
+// configuration that it is meant for, and with others.
 func fuzzPrograms() (programs [][]byte) {
 	for _, seeds := range fuzzSeeds {
 		for _, more := range []int{
@@ -61,11 +60,11 @@ type driver struct {
 	reached map[string]bool // see reach; nil in fuzzing
 
 	calls     []*fuzzCall
-	runs      []*fuzzRun    // those that it has seen
-	flights   []*fuzzFlight // those that Flights has reported
+	runs      []*fuzzRun    // the executions that it has seen
+	flights   []*fuzzFlight // the flights that Flights has reported
 	batch     int           // number of the current one
-	forgotten int           // how much was forgotten for certain
-	maybe     int           // how many ForgetUnshareds have returned true
+	forgotten int           // the number of keys that were certainly forgotten
+	maybe     int           // the number of ForgetUnshareds that have returned true
 	shutdown  *fuzzShutdown
 	outOfTime bool
 	released  chan struct{}
@@ -78,8 +77,8 @@ type fuzzShutdown struct {
 	err      error
 }
 
-// runProgram runs a program in a bubble and reports the first difference. What the program
-// comes to is added to reached, which may be nil.
+// runProgram runs a program in a bubble and reports the first difference. It adds the
+// states that the program reaches to reached, which may be nil.
 func runProgram(t *testing.T, program []byte, reached map[string]bool) {
 	if len(program) < 2 {
 		return
@@ -163,8 +162,8 @@ func (d *driver) step(op, arg byte) {
 	}
 }
 
-// wait lets ticks pass, after all that was begun in a batch. What a batch begins
-// next happens at the same time as what was due by then.
+// wait lets ticks pass, after everything that was begun in a batch. Steps that a batch
+// begins next happen at the same time as the events that were due by then.
 func (d *driver) wait(ticks int) {
 	d.tracef("%d ticks", ticks)
 	if d.m == nil {
@@ -256,7 +255,7 @@ func (d *driver) finish(r *fuzzRun, end fuzzEnd) {
 	d.reachKept(r)
 }
 
-// hold calls Hold with a context of an fn's, or with one that is derived from it.
+// hold calls Hold with the context of an fn, or with one that is derived from it.
 func (d *driver) hold(arg byte) {
 	runs := d.running()
 	if arg&argPast != 0 {
@@ -296,8 +295,8 @@ func (d *driver) hold(arg byte) {
 	}
 }
 
-// running returns the executions that ran when the driver last looked and have
-// no command to end.
+// running returns the executions that ran when the driver last looked and have no command
+// to end.
 func (d *driver) running() (rs []*fuzzRun) {
 	for _, r := range d.runs {
 		if r.finish == 0 && !r.ending {
@@ -335,8 +334,7 @@ func pick[T any](of []*T, arg byte) *T {
 	return of[int(arg)%len(of)]
 }
 
-// settle lets everything happen that follows from the steps so far, and checks
-// it.
+// settle lets all effects of the steps so far happen, and checks them.
 func (d *driver) settle() {
 	synctest.Wait()
 	for _, c := range d.calls {
@@ -351,7 +349,7 @@ func (d *driver) settle() {
 		}
 	}
 	d.checkReplies()
-	if d.is(fuzzHooks) && len(d.slow()) == 0 { // else some hooks may have to wait
+	if d.is(fuzzHooks) && len(d.slow()) == 0 { // otherwise some hooks may have to wait
 		d.checkEvents()
 	}
 	if d.m == nil {
@@ -362,8 +360,8 @@ func (d *driver) settle() {
 	d.batch++
 }
 
-// drain ends all that runs, until nothing does, and checks that all calls have
-// been answered.
+// drain ends all executions, until none runs, and checks that all calls have been
+// answered.
 func (d *driver) drain() {
 	for d.settle(); !d.t.Failed(); d.settle() {
 		rs, slow := d.running(), d.slow()

@@ -22,7 +22,7 @@ type fuzzRecorder struct {
 	unnamed  fuzzEvents                         // of Do and TryDo, which have no context
 	started  map[uint64]bool                    // by FlightID: whether Start has returned a context
 	finished map[uint64]coalesce.Event[float64] // by FlightID
-	seqs     map[uint64]bool                    // of all events but those of Receive
+	seqs     map[uint64]bool                    // of all events except Receives
 	err      error                              // the first that was found
 }
 
@@ -42,7 +42,7 @@ func (h *fuzzRecorder) of() coalesce.Hooks[float64] {
 	}
 }
 
-// failf records the first thing that is wrong. h.mu must be held.
+// failf records the first error. h.mu must be held.
 func (h *fuzzRecorder) failf(format string, args ...any) {
 	if h.err == nil {
 		h.err = fmt.Errorf(format, args...)
@@ -89,7 +89,7 @@ func (h *fuzzRecorder) finish(ctx context.Context, e coalesce.Event[float64]) {
 		h.failf("flight %d has finished twice", e.FlightID)
 	}
 	h.finished[e.FlightID] = e
-	// Of a batch, one flight has started for all.
+	// of a batch, one flight has started for all
 	id, given := ctx.Value(fuzzStartKey{}).(uint64)
 	if gave, known := h.started[e.FlightID]; known && gave != given || known && given && id != e.FlightID || given && !h.started[id] {
 		h.failf("Finish of flight %d got the context that Start returned for flight %d", e.FlightID, id)
@@ -122,7 +122,7 @@ func (h *fuzzRecorder) record(ctx context.Context, e coalesce.Event[float64], wh
 	return c
 }
 
-// recipient returns the call of the same DoMulti as c that e is about. If there are
+// recipient returns the call of the same DoMulti as c that e belongs to. If there are
 // several, because they are for NaN, it is one that has no such event yet.
 func (c *fuzzCall) recipient(e coalesce.Event[float64], which func(*fuzzEvents) *int) *fuzzCall {
 	var of *fuzzCall
@@ -134,7 +134,7 @@ func (c *fuzzCall) recipient(e coalesce.Event[float64], which func(*fuzzEvents) 
 	return of
 }
 
-// named reports whether the hooks of c get a context that says whose it is.
+// named reports whether the hooks of c get a context that shows its call.
 func (c *fuzzCall) named() bool { return c.Form != model.Do && c.Form != model.TryDo }
 
 // checkEvents checks that the events are in order: each Join is followed by exactly one
@@ -169,7 +169,7 @@ func (d *driver) checkEvents() {
 			d.checkReceived(c)
 		}
 	}
-	// All that can be said of calls without a context is how many they are.
+	// Of calls without a context only their number is known.
 	n := h.unnamed
 	if later := n.joins - n.receives - waiting; later < 0 || later > led || n.starts != led || n.leaves > 0 {
 		d.errorf("calls of Do and TryDo have %+v, %d wait, %d have led", n, waiting, led)
@@ -202,7 +202,7 @@ func (d *driver) compareEvents() {
 		var want fuzzEvents
 		f := c.Flight
 		leads := f != nil && f.Leader == &c.Call
-		if f != nil && f.State == model.Finished && len(f.Callers)+len(f.Batch) > 0 { // else it has evaporated
+		if f != nil && f.State == model.Finished && len(f.Callers)+len(f.Batch) > 0 { // otherwise it has evaporated
 			over[f] = true
 		}
 		if leads && f.Batch[0] == f {

@@ -16,7 +16,7 @@ type fuzzKey struct {
 	X any // may hold what cannot be compared
 }
 
-// keyOf returns a key of one of the dynamic types that == tells apart.
+// keyOf returns a key of one of the dynamic types that == distinguishes.
 func keyOf(kind byte, s string, bits uint64) any {
 	f := math.Float64frombits(bits)
 	switch kind % 12 {
@@ -46,9 +46,9 @@ func keyOf(kind byte, s string, bits uint64) any {
 	return [2]any{f, []byte(s)}
 }
 
-// Keys checks that == decides whether two calls share a flight, for keys of
-// any type and wherever their hashes put them, and that a key that cannot be
-// compared panics and leaves the group as it was.
+// Keys checks that == decides whether two calls share a flight, for keys of any type and
+// independent of their hashes, and that a key that cannot be compared panics and leaves
+// the group as it was.
 func Keys(f *testing.F) {
 	nan, negZero := math.Float64bits(math.NaN()), math.Float64bits(math.Copysign(0, -1))
 	for kind := range byte(12) {
@@ -99,40 +99,40 @@ func testKeys[K comparable](t *testing.T, a, b K, constant bool) {
 	}
 	v, shared, err := g.Do(a, func() (int, error) {
 		if n := g.Len(); n != 1 {
-			t.Errorf("Len() = %d with key %#v in flight", n, a)
+			t.Errorf("got Len %d with key %#v in flight, want 1", n, a)
 		}
 		v, err := g.TryDo(b, func() (int, error) {
 			if n := g.Len(); n != other || same {
-				t.Errorf("keys %#v and %#v share: %t; Len() = %d beside each other", a, b, same, n)
+				t.Errorf("keys %#v and %#v, equal %t: got Len %d beside each other, want %d", a, b, same, n, other)
 			}
 			return 2, nil
 		})
 		if same && err != coalesce.ErrInFlight || !same && (v != 2 || err != nil) {
-			t.Errorf("keys %#v and %#v share: %t; TryDo = %d, %v", a, b, same, v, err)
+			t.Errorf("keys %#v and %#v, equal %t: TryDo: got %d, %v, want 2, nil or %v", a, b, same, v, err, coalesce.ErrInFlight)
 		}
-		// Shared or not, the key is as before; and b can be forgotten if it
-		// is that key.
+		// Shared or not, the key is as before; and b can be forgotten if it equals that
+		// key.
 		if got := g.Forget(b); got != same {
-			t.Errorf("keys %#v and %#v share: %t; Forget = %t", a, b, same, got)
+			t.Errorf("keys %#v and %#v: Forget: got %t, want %t", a, b, got, same)
 		}
 		if n, want := g.Len(), other-1; n != want {
-			t.Errorf("keys %#v and %#v share: %t; Len() = %d after Forget, want %d", a, b, same, n, want)
+			t.Errorf("keys %#v and %#v, equal %t: got Len %d after Forget, want %d", a, b, same, n, want)
 		}
 		return 1, nil
 	})
 	if v != 1 || shared || err != nil {
-		t.Errorf("Do = %d, %t, %v", v, shared, err)
+		t.Errorf("Do: got %d, %t, %v, want 1, false, nil", v, shared, err)
 	}
 	if n := g.Len(); n != 0 {
-		t.Errorf("Len() = %d after keys %#v and %#v", n, a, b)
+		t.Errorf("got Len %d after keys %#v and %#v, want 0", n, a, b)
 	}
 	for fl := range g.Flights() {
-		t.Errorf("%+v is left", fl)
+		t.Errorf("got %+v, want no flight", fl)
 	}
 }
 
-// wantUnusable checks that g panics whatever is called with a key that cannot be
-// hashed, and is left alone by that.
+// wantUnusable checks that g panics in every call with a key that cannot be hashed, and
+// stays as it was.
 func wantUnusable[K comparable](t *testing.T, g *coalesce.Group[K, int], k K) {
 	ctx := context.Background()
 	fn := func() (int, error) { return 1, nil }
@@ -147,15 +147,15 @@ func wantUnusable[K comparable](t *testing.T, g *coalesce.Group[K, int], k K) {
 		"ForgetUnshared": func() { g.ForgetUnshared(k) },
 	} {
 		if panicOf(call) == nil {
-			t.Errorf("%s of %#v did not panic", name, k)
+			t.Errorf("%s of %#v: got no panic, want one", name, k)
 		}
 		if n := g.Len(); n != 0 {
-			t.Errorf("Len() = %d after %s of %#v", n, name, k)
+			t.Errorf("got Len %d after %s of %#v, want 0", n, name, k)
 		}
 	}
 }
 
-// panicOf returns what fn panics with.
+// panicOf returns the value that fn panics with.
 func panicOf(fn func()) (r any) {
 	defer func() { r = recover() }()
 	fn()

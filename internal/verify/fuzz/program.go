@@ -139,7 +139,7 @@ var waitTicks = [...]int{0, 1, fuzzMaxAge - 1, fuzzLife - fuzzMaxAge}
 // maxSteps bounds a program, as long ones find nothing that short ones do not.
 const maxSteps = 64
 
-// modelKey returns what the model has for a key of the group.
+// modelKey returns the model's key for a key of the group.
 func modelKey(key float64) int {
 	if key != key {
 		return model.NaN
@@ -147,7 +147,7 @@ func modelKey(key float64) int {
 	return int(key)
 }
 
-// groupKey returns the key of the group that the model has as key.
+// groupKey returns the group's key for a key of the model.
 func groupKey(key int) float64 {
 	if key == model.NaN {
 		return math.NaN()

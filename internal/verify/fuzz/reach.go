@@ -4,11 +4,10 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/model"
 )
 
-// This file holds what a program has come to, for the test that asks whether programs come
-// to what they are meant for.
+// This file holds the states that a program reaches, for the test that checks that
+// programs reach the states that they are meant for.
 
-// reach notes that a program has come to something, and in which state f is, which may be
-// nil.
+// reach notes that a program has reached something, and the state of f, which may be nil.
 func (d *driver) reach(what string, f *model.Flight) {
 	if d.reached == nil || d.m == nil {
 		return
@@ -84,7 +83,7 @@ func (d *driver) reachKept(r *fuzzRun) {
 	}
 }
 
-// reachEvents notes which events c is to have by now, but not Join and Leave.
+// reachEvents notes the events that c must have by now, except Join and Leave.
 func (d *driver) reachEvents(c *fuzzCall, want fuzzEvents) {
 	if want.joins > 0 && want.starts > 0 {
 		d.reach("Start after Join", c.Flight)
@@ -98,7 +97,7 @@ func (d *driver) reachEvents(c *fuzzCall, want fuzzEvents) {
 	}
 }
 
-// exitNames are what the names of reachable say of the ends of an fn.
+// exitNames are the names of the ends of an fn in reachable.
 var exitNames = map[model.Exit]string{
 	model.Return: "return", model.Error: "error", model.Panic: "panic", model.Goexit: "exit",
 }

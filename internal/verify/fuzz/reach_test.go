@@ -11,11 +11,12 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// This file holds the check that the programs that each go test runs, which are FuzzGroup's
-// seeds and testdata, come to what they are meant for. They would still pass if an op or
-// an argument got another meaning, and find nothing.
+// This file holds the check that the programs that each go test runs, which are
+// FuzzGroup's seeds and testdata, reach the states that they are meant for. If an op or
+// an argument got another meaning, they would still pass, and find nothing.
 
-// reachable is what the programs come to, and in which states.
+// reachable are the situations that the programs must reach, and the states of the flight
+// in them.
 var reachable = map[string]string{
 	"Hold is true":  "batch forgotten held deserted succeeded turned NaN closed overdue hooks clone lingers",
 	"Hold is false": "batch abandoned finished forgotten turned NaN closed",
@@ -51,7 +52,7 @@ var reachable = map[string]string{
 	"Start after Join":     "turned",
 }
 
-// TestFuzz_SeedsReach checks that the programs come to all that is reachable.
+// TestFuzz_SeedsReach checks that the programs reach everything that is reachable.
 func TestFuzz_SeedsReach(t *testing.T) {
 	storm.SilenceLog(t)
 	reached := map[string]bool{}
@@ -60,12 +61,12 @@ func TestFuzz_SeedsReach(t *testing.T) {
 	}
 	for what, tags := range reachable {
 		if !reached[what] {
-			t.Errorf("no program comes to %q", what)
+			t.Errorf("got no program that reaches %q, want one", what)
 			continue
 		}
 		for _, tag := range strings.Fields(tags) {
 			if !reached[what+": "+tag] {
-				t.Errorf("no program comes to %q with a flight that is %q", what, tag)
+				t.Errorf("got no program that reaches %q with a flight that is %q, want one", what, tag)
 			}
 		}
 	}
@@ -75,7 +76,7 @@ func TestFuzz_SeedsReach(t *testing.T) {
 func committedPrograms(t *testing.T) (programs [][]byte) {
 	names, err := filepath.Glob(filepath.Join("..", "..", "..", "testdata", "fuzz", "FuzzGroup", "*"))
 	if err != nil || len(names) == 0 {
-		t.Fatalf("got %d files, %v; want the committed inputs", len(names), err)
+		t.Fatalf("got %d files, %v, want the committed inputs", len(names), err)
 	}
 	for _, name := range names {
 		text, err := os.ReadFile(name)
@@ -85,7 +86,7 @@ func committedPrograms(t *testing.T) (programs [][]byte) {
 		_, quoted, _ := strings.Cut(string(text), "[]byte(")
 		program, err := strconv.Unquote(strings.TrimSuffix(strings.TrimSpace(quoted), ")"))
 		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatalf("%s: got %v, want a program", name, err)
 		}
 		programs = append(programs, []byte(program))
 	}

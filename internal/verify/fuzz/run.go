@@ -27,7 +27,7 @@ type fuzzRun struct {
 	ended   bool
 	endedAt time.Time
 	end     fuzzEnd
-	exit    model.Exit // what end comes to
+	exit    model.Exit // the exit that end means
 
 	// Written by the driver.
 	ending          bool // it has a command to end
@@ -48,8 +48,8 @@ type fuzzEnd struct {
 	arg       byte
 }
 
-// What fns return as errors, and panic with. A fuzzKeyError is the error of one key. A
-// fuzzError may wrap a KeyErrors.
+// The errors that fns return, and the values that they panic with. A fuzzKeyError is the
+// error of one key. A fuzzError may wrap a KeyErrors.
 type (
 	fuzzError struct {
 		of    *fuzzRun
@@ -76,10 +76,10 @@ var hiddenErrors = func() error {
 	return errs
 }()
 
-// otherKey is a key that no call asks for.
+// otherKey is a key that no call uses.
 const otherKey = 99
 
-// identity returns what is equal only for the same error.
+// identity returns a value that is equal only for the same error.
 func identity(err error) any {
 	if errs, ok := err.(coalesce.KeyErrors[float64]); ok {
 		return reflect.ValueOf(errs).Pointer()
@@ -118,11 +118,10 @@ func (r *fuzzRun) call(c *fuzzCall) *fuzzCall {
 			return o
 		}
 	}
-	return r.calls[0] // of another key, which the check of the result finds
+	return r.calls[0] // of another key; the check of the result reports it
 }
 
-// await runs until r gets the command to end, and ends like that. What it returns is
-// fn's error.
+// await runs until r gets the command to end, and ends as it says. It returns fn's error.
 func (r *fuzzRun) await() error {
 	var done <-chan struct{}
 	if r.calls[0].Honors {
@@ -158,7 +157,7 @@ func (r *fuzzRun) await() error {
 	return nil
 }
 
-// unwind panics or exits if r ends like that.
+// unwind panics or exits if r ends that way.
 func (r *fuzzRun) unwind() {
 	switch r.exit {
 	case model.Panic:
@@ -182,7 +181,7 @@ func (e fuzzEnd) of(r *fuzzRun) model.Exit {
 	case !e.keyErrors:
 		return e.exit
 	case !r.multi(), e.arg&argWrapped != 0 && e.arg&argKeys == argNone:
-		return model.Error // it is not looked at
+		return model.Error // its value is not read
 	}
 	return model.Return
 }
@@ -205,8 +204,8 @@ func (e fuzzEnd) fails(key int) bool {
 
 // errors returns the error of r, which has, or is, a KeyErrors. It holds nil for the keys
 // that do not fail and, unless it is to be empty, errors for keys that cannot be found or
-// were not asked for. If fn is not that of a DoMulti, it is never empty, as it must say
-// whose it is.
+// were not passed to fn. If fn is not that of a DoMulti, it is never empty, as it must
+// show its fn.
 func (e fuzzEnd) errors(r *fuzzRun) error {
 	errs := coalesce.KeyErrors[float64]{}
 	empty := e.arg&argKeys == argNone && r.multi()
@@ -226,15 +225,15 @@ func (e fuzzEnd) errors(r *fuzzRun) error {
 	return errs
 }
 
-// late reports whether not fn panics or exits, but LingerFor, which can only if it gets a
-// value: it must know whose it is.
+// late reports whether LingerFor panics or exits, and not fn. It can only if it gets a
+// value: it must know the call.
 func (e fuzzEnd) late(r *fuzzRun) bool {
 	return (e.exit == model.Panic || e.exit == model.Goexit) && e.arg&argAsked != 0 && r.calls[0].asks &&
 		slices.ContainsFunc(r.calls, func(c *fuzzCall) bool { return !c.Absent })
 }
 
-// life returns how long, in ticks, the outcome of c, one of the calls of r, is to linger
-// if there is a LingerFor.
+// life returns the number of ticks for which the outcome of c, one of the calls of r, is
+// to linger if there is a LingerFor.
 func (e fuzzEnd) life(r *fuzzRun, c *fuzzCall) int {
 	if c.Absent {
 		return fuzzAbsence

@@ -59,7 +59,7 @@ var tableSeeds = []fuzzSeed{
 		{opDo, 0, opForget, argInside, opDo, 0, opForgetUnshared, argInside, opTry, 0, opReturn, 0},
 		// The replacement outlives the forgotten flight.
 		{opDo, 0, opForget, 0, opContext, 0, opReturn, 0, opDo, 0, opTry, 0, opFail, 0},
-		// ForgetUnshared: alone, joined, joined and left, abandoned, nothing there.
+		// ForgetUnshared: alone, joined, joined and left, abandoned, no flight.
 		{opForgetUnshared, 0, opDo, 0, opForgetUnshared, 0, opDo, 0, opReturn, 0, opReturn, 0},
 		{opContext, argCancel, opDo, 0, opForgetUnshared, 0, opReturn, 0},
 		{opContext, argCancel, opContext, argCancel, opCancel, 1, opForgetUnshared, 0, opCancel, 0, opForgetUnshared, 0, opReturn, 0},
@@ -90,7 +90,8 @@ var tableSeeds = []fuzzSeed{
 		{opMulti, argDown | argAbsent, opDo, 1, opChan, 2, opFail, 0, opMulti, argTwo, opExit, 0},
 		{opMulti, argAll, opDo, 1, opChan, 2, opMulti, argDown, opPanic, 0, opMulti, argTwo, opContext, 1, opExit, 0},
 		{opMulti, argTwo, opMulti, argDown, opFresh, 0, opFresh, 1, opReturn, 1, opReturn, 0, opReturn, 0, opReturn, 0},
-		// It leaves: it gets what has finished; the flights of others go on.
+		// It leaves: it gets the results of finished flights; the flights of others go
+		// on.
 		{opDo, 1, opMulti, argCancel | argTwo, opReturn, 1, opCancel, 0, opReturn, 0},
 		{opMulti, argCancel | argTwo, opContext, argCancel | 1, opCancel, 0, opTry, 0, opDo, 0, opChan, 1, opPanic, 0},
 		{opMulti, argCancel | argTwo, opContext, argCancel | 1, opCancel, 0, opForgetUnshared, 0, opForgetUnshared, 1, opCancel, 0, opTry, 1, opReturn, 0},
@@ -109,7 +110,7 @@ var tableSeeds = []fuzzSeed{
 		{opMulti, argAll | argHonors, opForget, 1, opMulti, argTwo, opShutdown, 0, opOutOfTime, 0, opReturn, 0},
 		{opMulti, argTimeout | argAll, opMulti, argTimeout | argDown, opWait, 0, opChan, 2, opWait, argTick, opMulti, argTwo, opDo, 2, opWait, 0, opReturn, 0, opReturn, 0},
 		{opMulti, argCancel | argAll, opChan, argCancel | 2, opWait, 0, opReturn, 0, opCancel, 0, opDo, 0, opMulti, argDown, opForget, 1, opWait, 0, opPanic, 0, opShutdown, 0},
-		// Batches: what lies between two waits happens at once.
+		// Batches: the steps between two waits happen at once.
 		{opContext, argTimeout, opChan, argTimeout, opFresh, argTimeout, opDo, 0, opWait, 0, opWait, 1, opReturn, 0, opContext, 0, opWait, 0, opReturn, 0},
 		{opContext, argCancel, opWait, 0, opReturn, 0, opCancel, 0, opDo, 0, opFresh, 0, opForget, 0, opWait, 0, opDo, 0, opExit, 0, opPanic, 0},
 		{opChan, argCancel, opFresh, argCancel, opFresh, 0, opWait, 0, opCancel, 1, opReturn, 0, opChan, 0, opShutdown, 0, opWait, 0, opReturn, 0},
@@ -127,14 +128,14 @@ var tableSeeds = []fuzzSeed{
 		{opContext, argEnded, opDo, 0, opDo, 0, opDo, 0, opContext, argEnded, opShutdown, 0, opDo, 0, opReturn, 0},
 	}},
 	{fuzzAge, [][]byte{
-		// A call takes over, in all forms, and others join what it leads.
+		// A call takes over, in all forms, and others join its flight.
 		{opDo, 0, opWait, argTick, opDo, 0, opWait, argTicks, opDo, 0, opContext, 0, opTry, 0, opReturn, 1, opReturn, 0},
 		{opContext, argCancel, opWait, argTicks, opTry, 0, opWait, argTick, opTry, 0, opDo, 0, opCancel, 0, opReturn, 0, opReturn, 0},
 		{opChan, 0, opWait, argLong, opChan, 0, opWait, argLong, opContext, argCancel, opWait, argTicks, opDo, 0, opPanic, 0, opFail, 0, opReturn, 0},
-		// The timer takes over for a queue; a newcomer joins what that started.
+		// The timer takes over for a queue; a newcomer joins the flight that it started.
 		{opDo, 0, opFresh, 0, opWait, argTicks, opFresh, 0, opWait, argTick, opDo, 0, opReturn, 1, opReturn, 0},
 		{opDo, 0, opFresh, argCancel, opWait, argTick, opFresh, 0, opCancel, 0, opWait, argTicks, opReturn, 0, opWait, argLong, opDo, 0, opReturn, 0},
-		// A queue behind a flight that is overdue starts at once.
+		// A queue behind a flight that is past MaxAge starts at once.
 		{opDo, 0, opWait, argLong, opFresh, argCancel | argSlow, opFresh, 0, opResume, 0, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opWait, argLong, opFresh, argCancel | argSlow, opReturn, 1, opContext, argCancel | argSlow, opCancel, 1, opReturn, 0},
 		// A queue that has evaporated; one whose flight finished, or was forgotten.
@@ -148,7 +149,7 @@ var tableSeeds = []fuzzSeed{
 		{opDo, 0, opFresh, argCancel | argSlow, opReturn, 0, opWait, argTick, opFresh, 0, opWait, argTicks, opResume, 0, opWait, argTicks, opTry, 0, opWait, argTick, opReturn, 1, opReturn, 0},
 		{opDo, 0, opFresh, argCancel | argSlow, opFresh, 0, opWait, argLong, opCancel, 0, opFresh, 0, opWait, argLong, opResume, 0, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opFresh, argCancel | argSlow, opReturn, 0, opWait, argLong, opDo, 0, opTry, 0, opResume, 0, opReturn, 0},
-		// Forgotten flights grow old, too; Shutdown rejects the queue.
+		// Forgotten flights grow old as well; Shutdown rejects the queue.
 		{opDo, 0, opForget, 0, opDo, 0, opWait, argLong, opDo, 0, opForget, 0, opDo, 0, opReturn, 3, opReturn, 2, opReturn, 1, opReturn, 0},
 		{opDo, 0, opFresh, 0, opShutdown, 0, opWait, argLong, opDo, 0, opReturn, 0},
 		{opContext, argCancel, opFresh, argCancel, opWait, argTicks, opWait, argTick, opTry, 0, opDo, 0, opChan, 0, opReturn, 0, opWait, argLong, opDo, 0, opWait, 0, opReturn, 0, opReturn, 0},
@@ -173,7 +174,7 @@ var tableSeeds = []fuzzSeed{
 		{opDo, 0, opReturn, 0, opFresh, 0, opForget, 0, opDo, 0, opReturn, 0, opDo, 0, opReturn, 0, opDo, 0},
 		{opDo, 0, opReturn, 0, opFresh, 0, opWait, argLong, opForgetUnshared, 0, opFresh, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opReturn, 0, opWait, argLong, opFresh, 0, opWait, argTicks, opWait, argTick, opDo, 0, opForgetUnshared, 0, opReturn, 0, opForgetUnshared, 0},
-		// What has expired is not forgotten, nor joined.
+		// An expired outcome is not forgotten, nor does it answer.
 		{opDo, 0, opReturn, 0, opWait, argTick, opDo, 1, opReturn, 0, opWait, argTicks, opWait, argLong, opWait, argTick, opForget, 1, opForget, 0, opDo, 1, opReturn, 0},
 		{opDo, 0, opReturn, 0, opWait, argTick, opDo, 1, opReturn, 0, opWait, argTicks, opWait, argLong, opWait, argTick, opDo, 1, opReturn, 0},
 		{opDo, 0, opReturn, 0, opWait, argTick, opDo, 1, opReturn, 0, opWait, argTicks, opWait, argLong, opDo, 1, opDo, 0, opReturn, 0},
@@ -181,7 +182,7 @@ var tableSeeds = []fuzzSeed{
 		// Values that do not linger: forgotten, abandoned, with a queue.
 		{opDo, 0, opForget, 0, opReturn, 0, opDo, 0, opFresh, 0, opReturn, 0, opDo, 0, opReturn, 0, opDo, 0},
 		{opContext, argCancel, opCancel, 0, opReturn, 0, opDo, 0, opReturn, 0},
-		// What a DoMulti has loaded lingers by key, what it has not does not.
+		// The keys that a DoMulti has loaded linger one by one, the others do not.
 		{opMulti, argTwo | argAbsent, opReturn, 0, opDo, 0, opDo, 1, opMulti, argAll, opReturn, 1, opReturn, 0, opMulti, argAll},
 		{opMulti, argCancel | argTwo, opContext, argCancel | 1, opCancel, 0, opReturn, 0, opDo, 0, opDo, 1},
 		{opMulti, argCancel | argTwo, opCancel, 0, opReturn, 0, opMulti, argTwo, opForget, 0, opFail, 0, opMulti, argTwo, opExit, 0},
@@ -191,7 +192,7 @@ var tableSeeds = []fuzzSeed{
 		{opDo, 0, opContext, 0, opWait, 0, opReturn, 0, opDo, 0, opFresh, 0, opWait, 0, opReturn, 0, opFresh, 0, opForget, 0, opDo, 0, opWait, argLong, opDo, 0, opWait, argTicks, opDo, 0, opReturn, 0},
 	}},
 	{fuzzLinger | fuzzMax, [][]byte{
-		// The third drops the oldest; what has expired does not count.
+		// The third evicts the oldest; expired outcomes do not count.
 		{opDo, 0, opDo, 1, opDo, 2, opReturn, 1, opReturn, 0, opReturn, 0, opDo, 1, opReturn, 0, opDo, 0, opReturn, 0, opDo, 2, opReturn, 0},
 		{opDo, 0, opReturn, 0, opWait, argTick, opDo, 1, opReturn, 0, opWait, argTicks, opWait, argLong, opWait, argTick, opDo, 2, opReturn, 0, opDo, 3, opReturn, 0, opDo, 2, opDo, 1, opReturn, 0},
 		{opMulti, argAll, opReturn, 0, opMulti, argTwo, opMulti, argDown, opReturn, 0, opPanic, 0},
@@ -203,10 +204,10 @@ var tableSeeds = []fuzzSeed{
 		{opDo, 0, opReturn, 0, opFresh, 0, opReturn, 0, opFresh, 1, opReturn, 0, opForget, 0, opDo, 2, opReturn, 0, opDo, 1, opShutdown, 0, opDo, 1},
 	}},
 	{fuzzWaiters | fuzzAge | fuzzLinger, [][]byte{
-		// What lingers answers beside a flight that is overdue, or full.
+		// A lingering outcome answers beside a flight that is past MaxAge, or full.
 		{opDo, 0, opReturn, 0, opFresh, 0, opWait, argLong, opDo, 0, opWait, argTicks, opTry, 0, opWait, argTick, opTry, 0, opReturn, 1, opReturn, 0},
 		{opDo, 0, opReturn, 0, opFresh, 0, opFresh, 0, opFresh, 0, opFresh, 0, opFresh, 0, opDo, 0, opWait, argTicks, opWait, argTick, opDo, 0, opReturn, 1, opDo, 0, opReturn, 0},
-		// What was taken over from does not linger.
+		// The outcome of a flight that was taken over does not linger.
 		{opDo, 0, opWait, argLong, opDo, 0, opReturn, 0, opDo, 0, opReturn, 0, opDo, 0},
 		{opDo, 0, opFresh, 0, opWait, argTicks, opWait, argTick, opReturn, 1, opDo, 0, opReturn, 0, opDo, 0},
 	}},

@@ -1,17 +1,19 @@
 package fuzz
 
-// forgetSeeds are programs that forget flights by themselves, or keys by what they are, and
+// forgetSeeds are programs that forget single flights, or keys by a condition, and
 // programs with NaN, for which there is no other way.
 var forgetSeeds = []fuzzSeed{
 	{0, [][]byte{
-		// ForgetFunc: some keys, all, none; from inside fn; what it promotes stays.
+		// ForgetFunc: some keys, all, none; from inside fn; a flight that it promotes
+		// stays.
 		{opForgetFunc, 15, opDo, 0, opDo, 1, opChan, 2, opForgetFunc, 3, opDo, 0, opDo, 2, opForgetFunc, 0, opReturn, 0, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opDo, 1, opForgetFunc, argMatchInside | 15, opDo, 0, opForgetFunc, argMatchInside | 2, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opFresh, 0, opFresh, 0, opDo, 1, opForgetFunc, 1, opDo, 0, opForgetFunc, 3, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opContext, argCancel, opCancel, 0, opDo, 0, opForgetFunc, 1, opDo, 0, opReturn, 0, opReturn, 0},
 		{opMulti, argCancel | argAll, opForgetFunc, 5, opMulti, argAll, opCancel, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opShutdown, 0, opForgetFunc, 15, opForgetFunc, 15, opReturn, 0},
-		// ForgetFlight: one that runs, is queued, is forgotten, has finished, is not there.
+		// ForgetFlight: one that runs, is queued, is forgotten, has finished, is not
+		// there.
 		{opDo, 0, opForgetFlight, 0, opDo, 0, opForgetFlight, 0, opForgetFlight, 1, opDo, 0, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opFresh, 0, opForgetFlight, 1, opForgetFlight, 0, opForgetFlight, 1, opDo, 0, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opReturn, 0, opDo, 0, opForgetFlight, argPast, opDo, 0, opForgetFlight, argPast | 1, opReturn, 0, opForgetFlight, argPast | 1},
@@ -34,8 +36,8 @@ var forgetSeeds = []fuzzSeed{
 		{opDo, 0, opWait, argLong, opForgetFunc, 1, opDo, 0, opFresh, 0, opWait, argLong, opForgetFlight, argPast | 2, opReturn, 0, opReturn, 0, opReturn, 0},
 	}},
 	{fuzzLinger, [][]byte{
-		// ForgetFunc drops what lingers, beside a flight or not; what has expired is not
-		// counted. ForgetFlight leaves it.
+		// ForgetFunc drops lingering outcomes, beside a flight or not; expired ones are
+		// not counted. ForgetFlight leaves them.
 		{opDo, 0, opReturn, 0, opDo, 1, opReturn, 0, opDo, 2, opReturn, 0, opFresh, 0, opForgetFunc, 3, opDo, 1, opDo, 2, opDo, 0, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opReturn, 0, opFresh, 0, opFresh, 0, opForgetFunc, 15, opDo, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opReturn, 0, opWait, argLong, opDo, 1, opReturn, 0, opWait, argTicks, opWait, argTick, opForgetFunc, 15, opForgetFunc, 15, opDo, 0, opReturn, 0},

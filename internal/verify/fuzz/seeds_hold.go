@@ -12,8 +12,8 @@ var holdSeeds = []fuzzSeed{
 		{opFresh, argCancel, opHold, argDerived, opCancel, 0, opFail, 0, opContext, argCancel, opHold, argDerived, opReturn, 0},
 		{opChan, argCancel, opHold, 0, opCancel, 0, opPanic, 0, opChan, argCancel, opHold, 0, opCancel, 0, opExit, 0},
 		{opChan, argCancel, opHold, 0, opPanic, 0, opChan, argCancel, opHold, 0, opDo, 0, opCancel, 0, opPanic, 0},
-		// In vain: by a detached context, in an fn that has no context of its own, or
-		// when all callers have left, or fn has returned.
+		// Without effect: by a detached context, in an fn that has no context of its own,
+		// or when all callers have left, or fn has returned.
 		{opChan, argCancel, opHold, argDetached, opCancel, 0, opHold, 0, opHold, argUncanceled, opDo, 0, opReturn, 0, opReturn, 0},
 		{opDo, 0, opHold, 0, opContext, 1, opHold, 1, opTry, 2, opHold, 2 | argDerived, opReturn, 0, opReturn, 0, opReturn, 0},
 		{opContext, argCancel, opReturn, 0, opHold, argPast, opContext, argCancel, opHold, 0, opReturn, 0, opHold, argPast | 1, opHold, argPast},
@@ -60,13 +60,13 @@ var holdSeeds = []fuzzSeed{
 		{opMulti, argCancel | argTwo | 2, opHold, 0, opCancel, 0, opDo, 2, opDo, 3, opForgetFlight, 1, opReturn, 0, opReturn, 0},
 	}},
 	{fuzzWaiters, [][]byte{
-		// A hold is not one of those that wait.
+		// A hold is not one of the waiters.
 		{opContext, argCancel, opHold, 0, opDo, 0, opDo, 0, opDo, 0, opCancel, 0, opDo, 0, opReturn, 0},
 		{opContext, argCancel, opHold, 0, opCancel, 0, opDo, 0, opDo, 0, opDo, 0, opReturn, 0},
 	}},
 	{fuzzAge, [][]byte{
 		{opContext, argCancel, opWait, argLong, opHold, 0, opCancel, 0, opTry, 0, opReturn, 0, opReturn, 0},
-		// Past MaxAge it is taken over from, by a call or by the timer.
+		// Past MaxAge it is taken over, by a call or by the timer.
 		{opContext, argCancel, opHold, 0, opCancel, 0, opWait, argLong, opDo, 0, opReturn, 0, opReturn, 0},
 		{opContext, argCancel, opHold, 0, opCancel, 0, opWait, argTicks, opDo, 0, opFresh, 0, opWait, argTick, opTry, 0, opReturn, 1, opReturn, 0},
 		{opMulti, argCancel | argTwo, opHold, 0, opCancel, 0, opFresh, 1, opWait, argTicks, opWait, argTick, opDo, 0, opReturn, 0, opReturn, 0, opReturn, 0},

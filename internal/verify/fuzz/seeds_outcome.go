@@ -54,8 +54,8 @@ var outcomeSeeds = []fuzzSeed{
 		{opMulti, argTwo | argAbsent, opReturn, 0, opDo, 1, opChan, 1, opTry, 1, opWait, argTick, opMulti, argTwo, opWait, argTick, opDo, 1, opReturn, 0},
 		{opMulti, argTwo | argAbsent, opFail, 2 * argLife, opMulti, argTwo, opWait, argTicks, opMulti, argTwo | argAbsent, opKeyErrors, argOdd | argWrapped, opMulti, argTwo},
 		{opContext, argCancel | 1, opCancel, 0, opMulti, argTwo | argAbsent, opReturn, 1, opReturn, 0, opReturn, 0, opDo, 1, opWait, argTicks, opDo, 1, opReturn, 0},
-		// What does not linger, but is asked for: forgotten, abandoned, with a queue, or when
-		// the group is closed.
+		// Outcomes that do not linger, but for which LingerFor is called: forgotten,
+		// abandoned, with a queue, or when the group is closed.
 		{opDo, 0, opForget, 0, opReturn, 3 * argLife, opDo, 0, opFresh, 0, opFail, 3 * argLife, opDo, 0, opForgetFlight, 0, opReturn, 0, opDo, 0, opReturn, 0},
 		{opContext, argCancel | argHonors, opCancel, 0, opContext, argCancel, opCancel, 0, opFail, 3 * argLife, opDo, 0, opShutdown, 0, opReturn, 0},
 		// Forget drops an error; Shutdown does.
@@ -65,16 +65,17 @@ var outcomeSeeds = []fuzzSeed{
 		{opMulti, argAll, opWait, 0, opKeyErrors, argOdd | 2*argLife, opDo, 1, opMulti, argDown, opWait, argTick, opDo, 1, opDo, 3, opWait, argLong, opMulti, argAll, opWait, 0, opPanic, argAsked},
 	}},
 	{fuzzLingerFor | fuzzMax, [][]byte{
-		// The one with the least time left goes, of equals the oldest.
+		// The one with the least time left is evicted, of equals the oldest.
 		{opDo, 0, opReturn, 0, opDo, 1, opReturn, 2 * argLife, opDo, 2, opReturn, 3 * argLife, opDo, 1, opFail, 2 * argLife, opTry, 0, opReturn, 0, opDo, 2, opDo, 1},
 		{opDo, 0, opReturn, 3 * argLife, opDo, 1, opFail, 3 * argLife, opDo, 2, opReturn, 3 * argLife, opDo, 1, opDo, 2, opDo, 0, opReturn, 0, opDo, 3, opFail, 0, opDo, 2},
 		{opDo, 0, opReturn, 0, opWait, argTick, opDo, 1, opReturn, 0, opFresh, 0, opReturn, 0, opDo, 2, opReturn, 2 * argLife, opDo, 1, opReturn, 0, opDo, 0, opDo, 2},
-		// What has expired does not count.
+		// Expired outcomes do not count.
 		{opDo, 0, opReturn, 2 * argLife, opDo, 1, opReturn, 3 * argLife, opWait, argTicks, opDo, 2, opFail, 0, opDo, 1, opDo, 0, opReturn, 0, opDo, 1},
 		{opMulti, argAll, opReturn, 0, opMulti, argAll, opKeyErrors, argEach | 2*argLife, opMulti, argAll | argAbsent, opReturn, 3 * argLife},
 	}},
 	{fuzzLingerFor | fuzzLinger | fuzzAge, [][]byte{
-		// LingerFor decides alone. What was taken over from does not linger.
+		// LingerFor decides alone. The outcome of a flight that was taken over does not
+		// linger.
 		{opDo, 0, opReturn, argLife, opDo, 0, opWait, argLong, opDo, 0, opFail, 3 * argLife, opDo, 0, opFail, 3 * argLife, opDo, 0},
 		{opDo, 0, opFail, 3 * argLife, opFresh, 0, opFresh, 0, opWait, argTicks, opTry, 0, opWait, argTick, opDo, 0, opReturn, 1, opReturn, 0, opDo, 0},
 	}},
