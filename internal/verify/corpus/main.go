@@ -43,7 +43,7 @@ func main() {
 	}
 }
 
-// check reports what is wrong with the arguments and flags.
+// check returns an error for wrong arguments and flags.
 func check(args []string, parallel int) error {
 	const most = 256
 	switch {
@@ -55,7 +55,7 @@ func check(args []string, parallel int) error {
 	return nil
 }
 
-// An input is a file of the fuzzer's, and what it reaches.
+// An input is a file of the fuzzer's, with the features that it reaches.
 type input struct {
 	name string
 	text []byte
@@ -65,7 +65,7 @@ type input struct {
 	err     error
 }
 
-// A feature is a block of the package and how often it ran, as the bit length of
+// A feature is a block of the package and the number of its runs, as the bit length of
 // that number.
 type feature struct {
 	block string
@@ -150,7 +150,7 @@ func read(committed, cached string) ([]*input, error) {
 	return slices.SortedFunc(maps.Values(all), func(a, b *input) int { return cmp.Compare(a.name, b.name) }), nil
 }
 
-// measure runs the target on each of the inputs, and enters what they reach.
+// measure runs the target on each of the inputs, and enters the features that they reach.
 func measure(inputs []*input, target, binary, temp string, parallel int) {
 	var wg sync.WaitGroup
 	queue := make(chan *input)
@@ -178,7 +178,7 @@ func measure(inputs []*input, target, binary, temp string, parallel int) {
 	wg.Wait()
 }
 
-// features returns what a coverage profile says.
+// features returns the features in a coverage profile.
 func features(profile string) (map[feature]bool, error) {
 	text, err := os.ReadFile(profile)
 	if err != nil {
@@ -196,15 +196,15 @@ func features(profile string) (map[feature]bool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", profile, err)
 		}
-		for n := bits.Len64(times); n > 0; n-- { // what runs more often has run as often, too
+		for n := bits.Len64(times); n > 0; n-- { // a block that runs more often has run as often as well
 			reached[feature{fields[0], n}] = true
 		}
 	}
 	return reached, nil
 }
 
-// choose returns the inputs that are kept anyway, and then, again and again, the one
-// that reaches most of what is missing, the shortest if there are several. Those that
+// choose returns the inputs that are kept anyway, and then, again and again, the one that
+// reaches most of the missing features, the shortest if there are several. Inputs that
 // fail come first.
 func choose(inputs []*input) []*input {
 	var chosen, rest []*input

@@ -27,7 +27,7 @@ func TestChoose(t *testing.T) {
 		names = append(names, in.name)
 	}
 	if want := []string{"kept", "short", "the rest"}; !slices.Equal(names, want) {
-		t.Errorf("chose %q, want %q", names, want)
+		t.Errorf("got %q, want %q", names, want)
 	}
 }
 
@@ -39,17 +39,17 @@ func TestFeatures(t *testing.T) {
 	}
 	got, err := features(profile)
 	if err != nil || len(got) != 3 {
-		t.Errorf("got %v, %v", got, err)
+		t.Errorf("got %v, %v, want three features, nil", got, err)
 	}
 	for n := 1; n <= 3; n++ { // 5 is three bits long
 		if !got[feature{"f.go:3.1,4.2", n}] {
-			t.Errorf("no run of length %d in %v", n, got)
+			t.Errorf("got %v, want a run of length %d", got, n)
 		}
 	}
 	if err := os.WriteFile(profile, []byte("mode: count\nnonsense\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := features(profile); err == nil {
-		t.Errorf("nonsense is read as %v", got)
+		t.Errorf("nonsense: got %v, want an error", got)
 	}
 }

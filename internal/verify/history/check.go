@@ -9,7 +9,7 @@ import (
 
 // This file holds the checker of histories; see history.go for the rules.
 
-// A Violation is a rule that is broken, and how.
+// A Violation is a broken rule, and how it is broken.
 type Violation struct {
 	Rule int
 	Text string
@@ -18,8 +18,8 @@ type Violation struct {
 // Error implements error.
 func (v *Violation) Error() string { return fmt.Sprintf("rule %d: %s", v.Rule, v.Text) }
 
-// findings keeps, of the violations that are found, one of the lowest rule: the
-// others tend to follow from it.
+// findings keeps, of the violations that are found, one of the lowest rule: the others
+// tend to follow from it.
 type findings struct {
 	first *Violation
 }
@@ -35,7 +35,7 @@ func (f *findings) refuse(rule int, format string, args ...any) {
 func (h *History) Check() error {
 	var found findings
 	keys := map[int]*keyHistory{}
-	shut := Never // when a call had ErrClosed
+	shut := Never // the first time at which a call had ErrClosed
 	of := func(key int) *keyHistory {
 		if keys[key] == nil {
 			keys[key] = &keyHistory{findings: &found, closing: h.Closing, lingering: h.Lingering, aging: h.Aging, runs: map[Token]*run{}}
@@ -83,7 +83,7 @@ func (h *History) Check() error {
 		}
 	}
 	if found.first != nil {
-		return found.first // the rest builds on it
+		return found.first // the other checks build on it
 	}
 	needed := neededBatches(keys)
 	for _, k := range keys {
@@ -105,19 +105,19 @@ func (h *History) Check() error {
 	return nil
 }
 
-// A run is an execution as those who received it saw it.
+// A run is an execution as its receivers saw it.
 type run struct {
 	*Call // the leader's
 
 	receivers      int
-	sharing        int // of them, those that got that they share it
-	mute           int // of them, those whose form of answer cannot say so
+	sharing        int // of them, those that report that they share it
+	mute           int // of them, those whose form of answer cannot report it
 	maxInv, minRet Stamp
 	until          Stamp // the last instant at which it can have been registered
 	life           Stamp // how long it may linger
 }
 
-// life returns how long the outcome of the execution of c may linger.
+// life returns the time for which the outcome of the execution of c may linger.
 func (h *History) life(c *Call) Stamp {
 	switch c.Exec.How {
 	case ExitReturn:
@@ -147,7 +147,7 @@ func (r *run) after(at Stamp) Stamp {
 	return at + r.life
 }
 
-// nameless reports whether what the receivers of r get does not name it, so that some may
+// nameless reports whether the answers of r's receivers do not name it, so that some may
 // not be counted.
 func (r *run) nameless() bool { return r.Exec.How == ExitGoexit || r.Exec.How == ExitAbsent }
 
@@ -155,8 +155,8 @@ func (r *run) nameless() bool { return r.Exec.How == ExitGoexit || r.Exec.How ==
 // received the outcome, or may yet, as it lingers.
 func (r *run) needed() bool { return r.receivers > 0 || r.nameless() || r.life > 0 }
 
-// neededBatches returns the batches whose context may be needed, as it is for one of the
-// keys.
+// neededBatches returns the batches whose context may be needed, because that of one of
+// the keys is.
 func neededBatches(keys map[int]*keyHistory) map[Token]bool {
 	needed := map[Token]bool{}
 	for _, k := range keys {
@@ -177,16 +177,16 @@ type keyHistory struct {
 	calls     []*Call
 	runs      map[Token]*run
 	forgets   []*Forget
-	left      []*Call // got their own context's end
+	left      []*Call // got the end of their own context
 	closed    []*Call // got ErrClosed
-	followers []*Call // of left, those whose fn did not run: they led nothing
+	followers []*Call // of left, the calls whose fn did not run: they led no flight
 	closing   Stamp
 
 	lingering bool
 	aging     bool
 }
 
-// attribute checks what c got by itself and adds it to the run that it got.
+// attribute checks the answer of c by itself and adds c to the run that it comes from.
 func (k *keyHistory) attribute(c *Call) {
 	if c.Exec.Runs > 1 {
 		k.refuse(1, "fn of %v ran %d times", c.Token, c.Exec.Runs)
@@ -261,8 +261,8 @@ func namelessExit(got Reply) Exit {
 	return ExitGoexit
 }
 
-// checkRun checks an execution against its receivers. A flight that may have been
-// detached by one of forgotten is another matter where outcomes linger.
+// checkRun checks an execution against its receivers. Where outcomes linger, other rules
+// hold for a flight that one of forgotten may have detached.
 func (k *keyHistory) checkRun(r *run, forgotten spans) {
 	if r.Exec.Start < r.Inv {
 		k.refuse(2, "fn of %v started before its call began", r.Token)
@@ -303,9 +303,9 @@ func (k *keyHistory) checkContext(r *run, needed map[Token]bool) {
 	}
 }
 
-// checkLife checks rule 3 for r, which lingers: it answers no call when its time has come.
-// That time counts from before the first call had it. A call that began earlier than that
-// may have followed in the flight, however short the time is.
+// checkLife checks rule 3 for r, which lingers: it answers no call after its time is
+// over. That time counts from before the first call had it. A call that began earlier
+// than that may have followed in the flight, however short the time is.
 func (k *keyHistory) checkLife(r *run) {
 	if end := r.after(r.minRet); r.maxInv > r.minRet && r.maxInv >= end {
 		k.refuse(3, "the result of %v was had at %d, lingered until %d at most, and was given to a call that began at %d",
@@ -313,11 +313,11 @@ func (k *keyHistory) checkLife(r *run) {
 	}
 }
 
-// checkNewest checks rule 3 for r, which lingers: no call gets it that began after another
-// had a later one, as that has dropped it, unless the later one had been forgotten.
+// checkNewest checks rule 3 for r, which lingers: no call gets it that began after
+// another had a later one, which has dropped it, unless the later one had been forgotten.
 func (k *keyHistory) checkNewest(r *run, forgotten spans) {
 	if k.aging {
-		return // the later one may have been taken over from
+		return // the later one may have been taken over
 	}
 	for _, o := range k.runs {
 		if o != r && o.Exec.Start >= r.Exec.End && o.minRet < r.maxInv && !forgotten.overlap(o.Inv, o.minRet) {
@@ -342,10 +342,10 @@ func (k *keyHistory) checkOverlaps(forgotten spans) {
 		runs = append(runs, r)
 	}
 	slices.SortFunc(runs, func(a, b *run) int {
-		// Of those that start in one instant, the first has finished in it.
+		// of those that start in one instant, the first has finished in it
 		return cmp.Or(cmp.Compare(a.Exec.Start, b.Exec.Start), cmp.Compare(a.finish(), b.finish()))
 	})
-	var open []*run // those that a Forget lets be followed before they end
+	var open []*run // runs that a Forget lets others follow before they end
 	for _, r := range runs {
 		open = slices.DeleteFunc(open, func(o *run) bool { return o.finish() <= r.Exec.Start })
 		for _, o := range open {
@@ -366,7 +366,8 @@ func (k *keyHistory) checkOverlaps(forgotten spans) {
 
 // checkForgets checks rule 5.
 func (k *keyHistory) checkForgets() {
-	// After the first, the key had nothing from before, and after the second no flight.
+	// After the first Forget, the key had nothing from before, and after the second no
+	// flight.
 	var nothing, noFlight []*Forget
 	for _, f := range k.forgets {
 		switch {
@@ -388,8 +389,8 @@ func (k *keyHistory) checkForgets() {
 	}
 }
 
-// checkNameless checks the answers that name no execution: there must be one
-// that they can come from.
+// checkNameless checks the answers that name no execution: there must be one that they
+// can come from.
 func (k *keyHistory) checkNameless() {
 	for _, c := range k.calls {
 		switch {
@@ -407,8 +408,8 @@ func (k *keyHistory) checkNameless() {
 	}
 }
 
-// inFlight reports whether something can have been in flight during c. That may
-// never have run: all left it, or it was rejected.
+// inFlight reports whether a flight can have been in flight during c. It may never have
+// run, because all callers left it, or it was rejected.
 func (k *keyHistory) inFlight(c *Call) bool {
 	return anyOverlaps(k.left, c.Inv, c.Ret) || anyOverlaps(k.closed, c.Inv, c.Ret) ||
 		k.anyRun(func(r *run) bool { return r.Inv <= c.Ret && c.Inv <= r.until })
@@ -423,10 +424,10 @@ func (k *keyHistory) anyRun(ok func(*run) bool) bool {
 	return false
 }
 
-// barriers answers whether a whole Forget lies between two instants.
+// barriers reports whether a whole Forget lies between two instants.
 type barriers struct {
 	fs     []*Forget // by inv
-	minRet []Stamp   // over those from i on
+	minRet []Stamp   // over the Forgets from i on
 }
 
 func newBarriers(fs []*Forget) barriers {
@@ -444,10 +445,10 @@ func (b barriers) between(from, to Stamp) bool {
 	return b.minRet[i] < to
 }
 
-// spans answers which intervals a successful Forget overlaps.
+// spans reports which intervals a successful Forget overlaps.
 type spans struct {
 	fs     []*Forget // by inv
-	maxRet []Stamp   // over those up to i
+	maxRet []Stamp   // over the Forgets up to i
 }
 
 func newSpans(forgets []*Forget) spans {

@@ -41,8 +41,8 @@ func exitByGoexit(r *Call) {
 	r.Got, r.From, r.Exec.How = GotGoexit, Token{}, ExitGoexit
 }
 
-// TestHistory checks that the checker accepts histories that a group can
-// produce and refuses, by the rule in question, those that it cannot.
+// TestHistory checks that the checker accepts histories that a group can produce, and
+// refuses those that it cannot, by the rule in question.
 func TestHistory(t *testing.T) {
 	lead := ran(plantedA, 10, 12, 20, 30)
 	leadShared := lead.with(setShared)
@@ -111,7 +111,7 @@ func TestHistory(t *testing.T) {
 		{"ErrClosed", 0, []Call{{Token: plantedB, Inv: 15, Ret: 16, Got: GotClosed}}, nil, 16},
 		{"ErrSaturated and no call there", 9, []Call{{Token: plantedB, Inv: 15, Ret: 16, Got: GotFull}}, nil, Never},
 		{"ErrSaturated after all was over", 9, []Call{lead, {Token: plantedB, Inv: 31, Ret: 32, Got: GotFull}}, nil, Never},
-		{"ErrSaturated by those who left", 0, []Call{
+		{"ErrSaturated by calls that left", 0, []Call{
 			{Token: plantedA, Inv: 14, Ret: 17, Got: GotOwnEnd}, {Token: plantedB, Inv: 15, Ret: 16, Got: GotFull},
 		}, nil, Never},
 		{"ErrSaturated", 0, []Call{lead, {Token: plantedB, Inv: 15, Ret: 16, Got: GotFull}}, nil, Never},
@@ -137,7 +137,7 @@ func wantRule(t *testing.T, rule int, h History) {
 	err := h.Check()
 	var v *Violation
 	if rule == 0 && err != nil || rule != 0 && (!errors.As(err, &v) || v.Rule != rule) {
-		t.Errorf("Check() = %v, want rule %d", err, rule)
+		t.Errorf("got %v, want rule %d", err, rule)
 	}
 }
 
@@ -148,7 +148,7 @@ func TestHistory_SameInstant(t *testing.T) {
 	for range 64 { // the order is that of a map
 		h := History{Calls: [][]Call{calls}, Closing: Never}
 		if err := h.Check(); err != nil {
-			t.Fatalf("Check() = %v, want nil", err)
+			t.Fatalf("got %v, want nil", err)
 		}
 	}
 }

@@ -4,7 +4,7 @@ import "testing"
 
 // This file holds planted histories about ForgetFunc and ForgetFlight.
 
-// TestHistory_ForgetFunc: after a ForgetFunc that matched a key, whatever it returned, no
+// TestHistory_ForgetFunc: after a ForgetFunc that matched a key, with any result, no
 // execution begun before it answers a call for that key.
 func TestHistory_ForgetFunc(t *testing.T) {
 	lead := ran(plantedA, 10, 12, 20, 30)
@@ -31,9 +31,9 @@ func TestHistory_ForgetFunc(t *testing.T) {
 	}
 }
 
-// TestHistory_ForgetFlight: after a ForgetFlight that returned true, no execution begun
-// before it is joined; one that returned false has done nothing; and no flight is forgotten
-// twice.
+// TestHistory_ForgetFlight: after a ForgetFlight that returned true, no call joins an
+// execution begun before it; one that returned false has no effect; and no flight is
+// forgotten twice.
 func TestHistory_ForgetFlight(t *testing.T) {
 	lead := ran(plantedA, 10, 12, 20, 30)
 	leadShared := lead.with(setShared)
@@ -52,7 +52,7 @@ func TestHistory_ForgetFlight(t *testing.T) {
 		{"twice", 11, []Call{lead}, []Forget{
 			{Key: 1, Flight: 9, Inv: 13, Ret: 14, Done: true}, {Key: 1, Flight: 9, Inv: 13, Ret: 15, Done: true},
 		}},
-		{"once, and once in vain", 0, []Call{lead}, []Forget{
+		{"once, and once without effect", 0, []Call{lead}, []Forget{
 			{Key: 1, Flight: 9, Inv: 13, Ret: 14, Done: true}, {Key: 1, Flight: 9, Inv: 13, Ret: 15},
 		}},
 		{"two flights", 0, []Call{lead}, []Forget{

@@ -1,5 +1,5 @@
-// Package history holds the oracle of the stress tests: a history, which is what
-// every call and every fn saw of the time, and a checker that decides whether a
+// Package history holds the oracle of the stress tests: a history, which is the
+// record of every call and every fn with its times, and a checker that decides whether a
 // group that keeps its contract can have produced it.
 //
 // An execution E can be joined in an interval [L, C], from its registration
@@ -7,7 +7,7 @@
 // beginning of the call that leads and the start of fn, and C is not before
 // the end of fn, not before the beginning of any call that received E, and not
 // after the return of any. As each result names the execution that it is from, these
-// bounds decide the matter:
+// bounds decide whether a history is possible:
 //
 //	rule 1  a result belongs to one execution, of the call's own key; a call
 //	        whose fn ran gets that result or leaves; no fn runs twice
@@ -16,7 +16,7 @@
 //	rule 3  all receivers have an instant in common: no call gets a result
 //	        that another had before the call began (never stale)
 //	rule 4  executions of a key do not overlap, unless a Forget of any form was
-//	        there to detach the first; that all callers have left it is no excuse
+//	        there to detach the first, even if all callers have left that
 //	rule 5  a call that begins after a Forget returned, of any form for its key,
 //	        gets no execution that started before that Forget began; after a
 //	        ForgetFlight, none that does not linger
@@ -25,17 +25,17 @@
 //	        held, never if the outcome lingers; the exception is a group that is
 //	        shut down before the flight finishes
 //	rule 7  all receivers get that they share the result if there are several, and
-//	        a lone one only if its leader left, or another call may have whose fn
-//	        did not run
+//	        a lone one only if its leader left, or if another call may have left whose
+//	        fn did not run
 //	rule 8  a DoFresh gets an execution that started after the call began
-//	rule 9  what is not a result has its reason: a call's own context has
-//	        ended, the key was in flight, the group was shut down; no call leads
-//	        that begins after another had ErrClosed
-//	rule 10 what Flights, Len, Stats and ForgetFunc report is possible
+//	rule 9  an answer that is no result has a reason: the call's own context has
+//	        ended, the key was in flight, or the group was shut down; no call that begins
+//	        after another had ErrClosed leads
+//	rule 10 the reports of Flights, Len, Stats and ForgetFunc are possible
 //	rule 11 a ForgetFlight forgets that very flight, so only one for each ID
 //
-// Where outcomes linger, rule 3 holds for those that do not linger. Those that do
-// answer calls until their time has come, and a call gets the newest of the key:
+// Where outcomes linger, rule 3 holds for those that do not linger. The others
+// answer calls until their time is over, and a call gets the newest of the key:
 // each later execution drops it, whether its own outcome lingers or not. Rule 7 does
 // not apply then, as the calls of a flight do not know of the later ones.
 //
@@ -62,11 +62,12 @@ const Never Stamp = math.MaxInt64
 
 var epoch = time.Now()
 
-// Now reads the clock. It is a variable so that time can be something else where it stands still.
+// Now reads the clock. It is a variable so that another clock can replace it where time
+// stands still.
 var Now = func() Stamp { return Stamp(time.Since(epoch)) }
 
-// A Token names an execution, by the call whose fn it is. fn returns its own,
-// so that each result says where it comes from. The zero Token names none.
+// A Token names an execution, by the call whose fn it is. fn returns its own, so that
+// each result names its origin. The zero Token names none.
 type Token struct {
 	Key, Client, Call int
 }
@@ -83,7 +84,8 @@ const (
 	ExitAbsent // the fn of a DoMulti returned nothing for the key
 )
 
-// These are what an fn fails or panics with, with the name of the execution.
+// The errors that an fn returns and the values that it panics with, with the name of the
+// execution.
 type (
 	FnError    struct{ Of Token }         // returned by an fn
 	FnPanic    struct{ Of Token }         // the value of its panic
@@ -97,7 +99,7 @@ func (e *FnError) Error() string { return fmt.Sprintf("fn of %v failed", e.Of) }
 // Error implements error.
 func (e *BatchError) Error() string { return fmt.Sprintf("fn of %v failed", e.Of) }
 
-// A Reply is the kind of what a call got.
+// A Reply is the kind of a call's answer.
 type Reply uint8
 
 // The kinds.
@@ -110,17 +112,17 @@ const (
 	GotInFlight // ErrInFlight
 	GotClosed   // ErrClosed
 	GotFull     // ErrSaturated
-	GotNonsense // what no call may get
+	GotNonsense // an answer that no call may get
 )
 
-// An Execution is what an fn saw of its own run. Only fn's goroutine writes it.
+// An Execution is the record of an fn about its own run. Only fn's goroutine writes it.
 type Execution struct {
 	Runs       int
 	Start, End Stamp
 	How        Exit
 	Canceled   bool  // its context had ended when fn was about to
 	Held       bool  // Hold has reported that the flight is held
-	Batch      Token // names all that one fn of DoMulti did
+	Batch      Token // the name of the execution, common to all keys of one fn of DoMulti
 
 	// Life is how long the outcome may linger after fn has returned: 0 if it may not,
 	// Never if it does not expire.
@@ -131,8 +133,8 @@ type Execution struct {
 	Ctx context.Context
 }
 
-// A Call is what one call saw. Only the goroutine of the client that made
-// it writes it, but for Exec.
+// A Call is the record of one call. Only the goroutine of the client that made it writes
+// it, except for Exec.
 type Call struct {
 	Token    // names the call, and its fn's execution if there is one
 	Fresh    bool
@@ -140,8 +142,8 @@ type Call struct {
 	Inv, Ret Stamp
 
 	Got    Reply
-	From   Token // whose result, if it is one that names an execution
-	How    Exit  // in what form it came
+	From   Token // the execution of the result, if that names one
+	How    Exit  // the form in which it came
 	Shared bool
 	Mute   bool   // the form of the answer has no place for shared
 	Note   string // about nonsense
@@ -149,36 +151,36 @@ type Call struct {
 	Exec Execution
 }
 
-// A Forget is what one Forget of any form saw. A ForgetFunc has one for each key that it
-// matched.
+// A Forget is the record of one Forget of any form. A ForgetFunc has one for each key
+// that it matched.
 type Forget struct {
 	Key      int
 	Inv, Ret Stamp
 	Unshared bool
 	Func     bool   // a ForgetFunc
-	Flight   uint64 // what a ForgetFlight was given; 0 for the other forms
-	Done     bool   // what it returned; of a ForgetFunc, whether it forgot any key
-	Count    int    // in the first one of a ForgetFunc, how many keys it forgot
+	Flight   uint64 // the argument of a ForgetFlight; 0 for the other forms
+	Done     bool   // the result; of a ForgetFunc, whether it forgot any key
+	Count    int    // in the first one of a ForgetFunc, the number of keys that it forgot
 }
 
-// A History is what all clients of a storm saw. Each of them appends to slices
-// of its own, so that recording orders nothing.
+// A History is the record of all clients of a storm. Each of them appends to slices of
+// its own, so that recording orders nothing.
 type History struct {
 	Calls   [][]Call
 	Forgets [][]Forget
 	Notes   []string
 	Closing Stamp // when Shutdown was called, or Never
 
-	// Lingering says that successes linger forever, whatever their Life: they answer
-	// calls that begin later, until a Forget or a later execution.
+	// If Lingering is set, successes linger forever, for every Life: they answer calls
+	// that begin later, until a Forget or a later execution.
 	Lingering bool
 
-	// Aging says that flights reach MaxAge, and others start beside them: rule 4
-	// says nothing.
+	// If Aging is set, flights reach MaxAge, and others start beside them: rule 4 does
+	// not apply.
 	Aging bool
 }
 
-// Record records what a call returned, and when if that is not known.
+// Record records the result of a call, and its time if that is not known.
 func (r *Call) Record(ctx context.Context, v Token, err error) {
 	if r.Ret == 0 {
 		r.Ret = Now()
@@ -212,7 +214,7 @@ func (r *Call) Record(ctx context.Context, v Token, err error) {
 	}
 }
 
-// RecordPanic records what a call panicked with.
+// RecordPanic records the value that a call panicked with.
 func (r *Call) RecordPanic(p any) {
 	r.Ret = max(r.Ret, Now())
 	r.Got, r.Note = GotNonsense, fmt.Sprint(p)

@@ -9,7 +9,7 @@ import (
 
 // This file holds planted histories about batches whose keys end in different ways.
 
-// lacks makes a call one for a key that fn had nothing for.
+// lacks makes a call one for a key that fn had no value for.
 func lacks(r *Call) { r.Got, r.From, r.Exec.How = GotAbsent, Token{}, ExitAbsent }
 
 // gotAbsent returns the record of a call that got ErrAbsent in [inv, ret], and whose fn did
@@ -18,7 +18,7 @@ func gotAbsent(of Token, inv, ret Stamp) Call {
 	return Call{Token: of, Inv: inv, Ret: ret, Got: GotAbsent, Shared: true}
 }
 
-// TestHistory_KeyErrors: a key of a batch gets its own outcome, be it a value, an error, or
+// TestHistory_KeyErrors: a key of a batch gets its own outcome, a value, an error, or
 // absence, and not that of another key.
 func TestHistory_KeyErrors(t *testing.T) {
 	fails := func(r *Call) { r.How, r.Exec.How = ExitError, ExitError }

@@ -34,9 +34,9 @@ func TestHistory_Linger(t *testing.T) {
 	}
 }
 
-// TestHistory_Lives: an outcome, an error or absence, too, answers later calls while it
-// lingers, and none that begins at or after its time. That counts from when it was had first
-// at the latest.
+// TestHistory_Lives: an outcome, even an error or absence, answers later calls while it
+// lingers, and none that begins at or after its end. Its life counts from the moment at
+// which a call first had it, at the latest.
 func TestHistory_Lives(t *testing.T) {
 	lives := func(life Stamp) func(*Call) { return func(r *Call) { r.Exec.Life = life } }
 	fails := func(r *Call) { r.How = ExitError }
@@ -57,7 +57,7 @@ func TestHistory_Lives(t *testing.T) {
 		{"a value that does not expire", 0, []Call{lead.with(lives(Never)), got(plantedB, plantedA, 1000, 1001)}, nil},
 		{"an error, in its time", 0, []Call{lead.with(failed).with(lives(5)), got(plantedB, plantedA, 34, 38).with(fails)}, nil},
 		{"an error, at its time", 3, []Call{lead.with(failed).with(lives(5)), got(plantedB, plantedA, 35, 38).with(fails)}, nil},
-		{"a panic, whatever its life", 3, []Call{
+		{"a panic, with any life", 3, []Call{
 			lead.with(panicked).with(setShared).with(lives(5)), got(plantedB, plantedA, 31, 38).with(func(r *Call) { r.How = ExitPanic }),
 		}, nil},
 		{"a value, followed after a shorter life than the finish took", 0, []Call{lead.with(lives(1)), got(plantedB, plantedA, 29, 38)}, nil},

@@ -1,3 +1,4 @@
-// Package kit is what the tests of several packages have in common: the forms of call with their differences evened
-// out, functions that run until they are released, and looks at what is in flight.
+// Package kit holds the common parts of the tests of several packages: the forms of call
+// behind one signature, functions that run until they are released, and helpers that look
+// at flights.
 package kit

@@ -13,7 +13,7 @@ var Forgets = map[string]func(g *Group, key string) bool{
 	"ForgetFlight": func(g *Group, key string) bool {
 		for f := range g.Flights() {
 			if f.Key == key && g.ForgetFlight(f.ID) {
-				return true // what was queued behind it stays
+				return true // a flight that was queued behind it stays
 			}
 		}
 		return false

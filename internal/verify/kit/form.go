@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// Answer is what one call got.
+// Answer is the answer of one call.
 type Answer struct {
 	V      int
 	Shared bool
 	Err    error
-	Panic  any       // what it panicked with
+	Panic  any       // the value that it panicked with
 	At     time.Time // when it ended
 }
 
-// Form is one way to call, with its differences evened out.
+// Form is one way to call, with the signature of all.
 type Form struct {
 	Name string
 	Call func(ctx context.Context, g *Group, key string, fn func(context.Context) (int, error)) Answer

@@ -21,7 +21,7 @@ func Hold() *Held {
 	return &Held{Started: make(chan struct{}, 16), Release: make(chan struct{})}
 }
 
-// Fn returns a fn for Do that yields v once h is released.
+// Fn returns an fn for Do that yields v once h is released.
 func (h *Held) Fn(v int) func() (int, error) {
 	return func() (int, error) {
 		h.Runs.Add(1)
@@ -31,7 +31,7 @@ func (h *Held) Fn(v int) func() (int, error) {
 	}
 }
 
-// CtxFn is fn for the forms that give a context, which it ignores.
+// CtxFn is Fn for the forms that give a context, which it ignores.
 func (h *Held) CtxFn(v int) func(context.Context) (int, error) {
 	fn := h.Fn(v)
 	return func(context.Context) (int, error) { return fn() }
@@ -48,13 +48,13 @@ func Abandon(t *testing.T, g *Group, key string) *Held {
 	cancel()
 	<-done
 	if a.Err != context.Canceled {
-		t.Fatalf("abandoning call: %+v", *a)
+		t.Fatalf("abandoning call: got %+v, want %v", *a, context.Canceled)
 	}
 	return h
 }
 
-// HoldAlone makes a call lead a flight of "k" whose fn holds it, and leave. fn runs until
-// it is released, and then returns 1. HoldAlone returns fn's context, too.
+// HoldAlone makes a call that leads a flight of "k" whose fn holds it, and that leaves.
+// fn runs until it is released, and then returns 1. HoldAlone also returns fn's context.
 func HoldAlone(t *testing.T, g *Group, f Form) (*Held, context.Context) {
 	t.Helper()
 	return HoldAloneTo(t, g, f, func() (int, error) { return 1, nil })
@@ -69,7 +69,7 @@ func HoldAloneTo(t *testing.T, g *Group, f Form, end func() (int, error)) (*Held
 	a, done := Go(ctx, f, g, "k", func(ctx context.Context) (int, error) {
 		given = ctx
 		if !coalesce.Hold(ctx) {
-			t.Errorf("%s: got false from Hold, want true", f.Name)
+			t.Errorf("%s: Hold: got false, want true", f.Name)
 		}
 		_, _ = h.Fn(0)()
 		return end()

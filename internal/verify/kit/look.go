@@ -6,7 +6,7 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// WaitersOf returns how many calls wait in the registered flight of key.
+// WaitersOf returns the number of calls that wait in the registered flight of key.
 func WaitersOf(g *Group, key string) int {
 	for f := range g.Flights() {
 		if f.Key == key && !f.Forgotten {
@@ -24,11 +24,11 @@ func IDOf[K comparable, V any](t *testing.T, g *coalesce.Group[K, V], key K) uin
 			return f.ID
 		}
 	}
-	t.Fatalf("no flight runs for %v", key)
+	t.Fatalf("got no flight that runs for %v, want one", key)
 	return 0
 }
 
-// Waiting returns how many calls wait in flights of g, queued ones included.
+// Waiting returns the number of calls that wait in flights of g, including queued ones.
 func Waiting[K comparable, V any](g *coalesce.Group[K, V]) (n int) {
 	for f := range g.Flights() {
 		n += f.Waiters
@@ -36,7 +36,7 @@ func Waiting[K comparable, V any](g *coalesce.Group[K, V]) (n int) {
 	return n
 }
 
-// CountState returns how many flights of g are in state s.
+// CountState returns the number of flights of g in state s.
 func CountState(g *Group, s coalesce.FlightState) (n int) {
 	for f := range g.Flights() {
 		if f.State == s {

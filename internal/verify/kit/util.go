@@ -25,7 +25,7 @@ func Await(t *testing.T, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !cond(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			t.Fatal("it never came to that")
+			t.Fatal("got a condition that does not hold, want it to")
 		}
 	}
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds the scenarios of flights that go on when their callers have left, and of
-// what outlasts flights: outcomes that linger, contexts.
+// This file holds the scenarios of flights that go on when their callers have left, and
+// of objects that outlive flights: outcomes that linger, contexts.
 
 type valueKey struct{}
 
-// watched returns a context derived from ctx that is never canceled by itself. A goroutine
-// waits for the end of ctx, as there is a context in between of which package context knows
-// nothing.
+// watched returns a context derived from ctx that is never canceled by itself. A
+// goroutine waits for the end of ctx, because between the two is a context that package
+// context does not know.
 func watched(ctx context.Context, cancels *cancels) context.Context {
 	child, cancel := context.WithCancel(context.WithValue(ctx, valueKey{}, 1))
 	cancels.keep(cancel)
@@ -37,9 +37,10 @@ func (c *cancels) keep(cancel context.CancelFunc) {
 	c.all = append(c.all, cancel)
 }
 
-// heldFlights: all callers leave flights that are held, some after another call has joined,
-// some of which are forgotten. fns return what they have derived from their contexts without
-// an end of its own: those contexts end, as no call gets a value.
+// heldFlights: all callers leave flights that are held, some after another call has
+// joined, and some of which are forgotten. fns return contexts that they have derived
+// from theirs and that are never canceled by themselves: those contexts end, as no call
+// gets a value.
 func heldFlights(t *testing.T) {
 	var g coalesce.Group[int, context.Context]
 	var kept cancels
@@ -49,7 +50,7 @@ func heldFlights(t *testing.T) {
 	started.Add(calls)
 	fn := func(ctx context.Context) (context.Context, error) {
 		if !coalesce.Hold(ctx) {
-			t.Error("a flight is not held")
+			t.Error("Hold: got false, want true")
 		}
 		child := watched(ctx, &kept)
 		started.Done()
@@ -59,7 +60,7 @@ func heldFlights(t *testing.T) {
 	for key := range calls {
 		left.Go(func() {
 			if _, _, err := g.DoContext(ctx, key, fn); !errors.Is(err, context.Canceled) {
-				t.Errorf("key %d: %v, want context.Canceled", key, err)
+				t.Errorf("key %d: got %v, want %v", key, err, context.Canceled)
 			}
 		})
 	}
@@ -68,28 +69,28 @@ func heldFlights(t *testing.T) {
 		ch := g.DoChan(ctx, key, fn)
 		left.Go(func() {
 			if r := <-ch; !errors.Is(r.Err, context.Canceled) {
-				t.Errorf("key %d: %+v, want context.Canceled", key, r)
+				t.Errorf("key %d: got %+v, want %v", key, r, context.Canceled)
 			}
 		})
 	}
 	leave()
 	left.Wait()
 	if n := g.ForgetFunc(func(key int) bool { return key%4 == 0 }); n != calls/4 {
-		t.Errorf("%d flights were forgotten, want %d", n, calls/4)
+		t.Errorf("got %d flights forgotten, want %d", n, calls/4)
 	}
 	for f := range g.Flights() {
 		if f.Key%4 == 1 && !g.ForgetFlight(f.ID) {
-			t.Errorf("flight %d was not forgotten", f.ID)
+			t.Errorf("flight %d: got false, want it forgotten", f.ID)
 		}
 	}
 	close(release)
 	if err := g.Shutdown(context.Background()); err != nil { // waits for the fns
-		t.Errorf("Shutdown() = %v", err)
+		t.Errorf("Shutdown: got %v, want nil", err)
 	}
 }
 
-// lingeringOutcomes: outcomes linger, each for a time of its own, are displaced, forgotten,
-// and left behind in a group to which nothing refers any more.
+// lingeringOutcomes: outcomes linger, each for a time of its own, and are evicted,
+// forgotten, or left behind in a group that nothing refers to any more.
 func lingeringOutcomes(t *testing.T) {
 	failed := errors.New("failed")
 	g := &coalesce.Group[int, int]{LingerMax: calls / 2, LingerFor: func(v int, err error) time.Duration {
@@ -108,15 +109,15 @@ func lingeringOutcomes(t *testing.T) {
 	}
 	st := g.Stats()
 	if st.Lingering != calls/2 || st.Evicted == 0 {
-		t.Errorf("%+v, want %d outcomes that linger, and others displaced", st, calls/2)
+		t.Errorf("got %+v, want %d outcomes that linger, and others evicted", st, calls/2)
 	}
 	if n := g.ForgetFunc(func(key int) bool { return key < calls*3/4 }); n == 0 {
-		t.Error("no outcome was forgotten")
+		t.Error("got no outcome forgotten, want some")
 	}
 }
 
-// keyErrors: batches fail for some of their keys, whose callers and followers leave, stay, or
-// never receive.
+// keyErrors: batches fail for some of their keys, whose callers and followers leave,
+// stay, or never receive.
 func keyErrors(t *testing.T) {
 	var g coalesce.Group[int, int]
 	failed := errors.New("failed")
@@ -143,13 +144,13 @@ func keyErrors(t *testing.T) {
 		done.Go(func() {
 			r := g.DoMulti(ctx, []int{4 * i, 4*i + 1, 4*i + 2}, fn)
 			if r[4*i].Err != nil || r[4*i+1].Err != failed || r[4*i+2].Err != coalesce.ErrAbsent {
-				t.Errorf("got %+v", r)
+				t.Errorf("got %+v, want a value, an error and an absent key", r)
 			}
 		})
 	}
 	started.Wait()
 	other := func(context.Context) (int, error) {
-		t.Error("a second execution")
+		t.Error("got a second execution, want one")
 		return 0, nil
 	}
 	leaving, end := context.WithCancel(ctx)
@@ -204,11 +205,11 @@ func startContexts(t *testing.T) {
 	left.Wait()
 	close(release)
 	if err := g.Shutdown(context.Background()); err != nil {
-		t.Errorf("Shutdown() = %v", err)
+		t.Errorf("Shutdown: got %v, want nil", err)
 	}
 	for deadline := time.Now().Add(10 * time.Second); open.Load() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d flights have a Start and no Finish", open.Load())
+			t.Fatalf("got %d flights with a Start and no Finish, want none", open.Load())
 		}
 	}
 }

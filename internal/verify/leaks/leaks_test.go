@@ -11,8 +11,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// This file holds those who look for goroutines, each with a planted leak that it
-// must find.
+// This file holds the detectors of goroutines, each with a planted leak that it must
+// find.
 
 // TestGoleak: no goroutine is left after a scenario.
 func TestGoleak(t *testing.T) {
@@ -28,26 +28,26 @@ func TestGoleak(t *testing.T) {
 		held := make(chan struct{})
 		go func() { <-held }()
 		if err := goleak.Find(before); err == nil {
-			t.Error("a goroutine that is left was not found")
+			t.Error("got no error for a goroutine that is left, want one")
 		}
 		close(held)
 		goleak.VerifyNone(t, before)
 	})
 }
 
-// TestLeakProfile: no goroutine is blocked for ever after a scenario. The planted
-// leak comes last, as it cannot be taken back.
+// TestLeakProfile: no goroutine is blocked forever after a scenario. The planted leak
+// comes last, as it cannot be undone.
 func TestLeakProfile(t *testing.T) {
 	if pprof.Lookup("goroutineleak") == nil {
 		if strings.Contains(os.Getenv("GOEXPERIMENT"), "goroutineleakprofile") {
-			t.Fatal("GOEXPERIMENT=goroutineleakprofile is set, but there is no such profile")
+			t.Fatal("got no leak profile under GOEXPERIMENT=goroutineleakprofile, want one")
 		}
 		t.Skip("NOT RUN: there is no leak profile without GOEXPERIMENT=goroutineleakprofile")
 	}
 	for _, s := range scenarios {
 		s.run(t)
 		if n, text := leaked(t); n > 0 {
-			t.Errorf("%s: %d goroutines are blocked for ever:\n%s", s.name, n, text)
+			t.Errorf("%s: got %d goroutines blocked forever, want none:\n%s", s.name, n, text)
 		}
 	}
 	if t.Failed() {
@@ -60,13 +60,13 @@ func TestLeakProfile(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("found %d goroutines of %d that are blocked for ever:\n%s", n, calls+1, text)
+			t.Fatalf("got %d goroutines blocked forever, want %d:\n%s", n, calls+1, text)
 		}
 	}
 }
 
-// leaked returns how many goroutines are blocked for ever, and their stacks. It is
-// WriteTo that looks for them; Count returns how many the last one has found.
+// leaked returns the number of goroutines that are blocked forever, and their stacks.
+// WriteTo looks for them; Count returns the number that the last WriteTo has found.
 func leaked(t *testing.T) (n int, text string) {
 	t.Helper()
 	p := pprof.Lookup("goroutineleak")

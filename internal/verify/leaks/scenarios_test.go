@@ -10,9 +10,9 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds what is done to groups before the tests look for goroutines.
+// This file holds the scenarios: calls of groups before the tests look for goroutines.
 
-// calls is how many calls or flights each scenario has.
+// calls is the number of calls or flights of each scenario.
 const calls = 100
 
 // scenarios leave no goroutine behind.
@@ -29,8 +29,8 @@ var scenarios = []struct {
 	{"contexts of Start", startContexts},
 }
 
-// receiversAfterGoexit: fn calls Goexit, one half of those who called DoChan
-// receive, and the other never do.
+// receiversAfterGoexit: fn calls Goexit; half of the callers of DoChan receive, and the
+// others never do.
 func receiversAfterGoexit(t *testing.T) {
 	var g coalesce.Group[string, int]
 	started, release := make(chan struct{}), make(chan struct{})
@@ -44,14 +44,14 @@ func receiversAfterGoexit(t *testing.T) {
 	channels := []<-chan coalesce.Result[int]{lead}
 	for range calls - 1 {
 		channels = append(channels, g.DoChan(t.Context(), "k", func(context.Context) (int, error) {
-			t.Error("a second execution")
+			t.Error("got a second execution, want one")
 			return 0, nil
 		}))
 	}
 	close(release)
 	for _, ch := range channels[:calls/2] {
 		if r := <-ch; r.Err != coalesce.ErrGoexit {
-			t.Errorf("%+v, want ErrGoexit", r)
+			t.Errorf("got %+v, want %v", r, coalesce.ErrGoexit)
 		}
 	}
 }
@@ -64,11 +64,11 @@ func abandonedFlights(t *testing.T) {
 		return 0, ctx.Err()
 	})
 	if err := g.Shutdown(context.Background()); err != nil { // waits for the fns
-		t.Errorf("Shutdown() = %v", err)
+		t.Errorf("Shutdown: got %v, want nil", err)
 	}
 }
 
-// droppedGroup is abandonedFlights in a group to which nothing refers any more when fns
+// droppedGroup is abandonedFlights in a group that nothing refers to any more when fns
 // return, with a successor queued behind each flight.
 func droppedGroup(t *testing.T) {
 	var ended sync.WaitGroup
@@ -105,7 +105,7 @@ func abandon(t *testing.T, g *coalesce.Group[int, int], fn func(context.Context)
 	for key := range calls {
 		left.Go(func() {
 			if _, _, err := g.DoContext(ctx, key, leading); !errors.Is(err, context.Canceled) {
-				t.Errorf("key %d: %v, want context.Canceled", key, err)
+				t.Errorf("key %d: got %v, want %v", key, err, context.Canceled)
 			}
 		})
 	}
@@ -114,7 +114,7 @@ func abandon(t *testing.T, g *coalesce.Group[int, int], fn func(context.Context)
 		ch := g.DoChan(ctx, key, leading)
 		left.Go(func() {
 			if r := <-ch; !errors.Is(r.Err, context.Canceled) {
-				t.Errorf("key %d: %+v, want context.Canceled", key, r)
+				t.Errorf("key %d: got %+v, want %v", key, r, context.Canceled)
 			}
 		})
 	}
@@ -122,8 +122,8 @@ func abandon(t *testing.T, g *coalesce.Group[int, int], fn func(context.Context)
 	left.Wait()
 }
 
-// stuckGroup is what no library can help: fn never returns. Its caller and those
-// who have joined are blocked on what no goroutine can reach.
+// stuckGroup is a case that no library can help: fn never returns. Its caller and those
+// that have joined are blocked on a channel that no goroutine can reach.
 func stuckGroup() {
 	var g coalesce.Group[string, int]
 	started := make(chan struct{})

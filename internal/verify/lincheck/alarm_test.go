@@ -18,15 +18,15 @@ import (
 
 var callsFlag = flag.Int("calls", 1_000_000, "number of calls that TestNoFalseAlarm records of the reference, and as many of groups")
 
-// A mode is a load and what it is let loose on.
+// A mode is a load and its target.
 type mode struct {
 	name string
-	part int // one in so many of the calls
+	part int // the load has one in so many of the calls
 	load storm.Storm
 	on   func() (storm.Subject, func() bool) // with a function that reports whether it is idle
 }
 
-// A group is what all of this is about.
+// A group is the target of the storms.
 type group = coalesce.Group[int, history.Token]
 
 // idle reports whether no fn runs in g, forgotten flights included.
@@ -37,7 +37,7 @@ func idle(g *group) bool {
 	return true
 }
 
-// run lets s loose and returns what was seen, when all fns have ended.
+// run runs s and returns its history, when all fns have ended.
 func run(s storm.Storm, on storm.Subject, idle func() bool) *history.History {
 	before := runtime.NumGoroutine()
 	h := s.Start(on)()
@@ -52,7 +52,7 @@ func onReference() (storm.Subject, func() bool) {
 	return g, g.Idle
 }
 
-// onGroup returns what makes Groups with a configuration.
+// onGroup returns a function that makes Groups with a configuration.
 func onGroup(configure func(*group)) func() (storm.Subject, func() bool) {
 	return func() (storm.Subject, func() bool) {
 		g := new(group)
@@ -88,19 +88,19 @@ func modes() []mode {
 	}
 }
 
-// silenceLog discards what is logged until the test is over: a panic that no blocking
-// call receives is logged.
+// silenceLog discards the log until the test is over: a panic that no blocking call
+// receives is logged.
 func silenceLog(t *testing.T) {
 	l := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	t.Cleanup(func() { slog.SetDefault(l) })
 }
 
-// TestNoFalseAlarm checks that what coalescers that are right do is accepted.
+// TestNoFalseAlarm checks that the checker accepts the histories of correct coalescers.
 func TestNoFalseAlarm(t *testing.T) {
 	silenceLog(t)
 	if *callsFlag < 1 || *callsFlag > 1_000_000_000 {
-		t.Fatalf("-calls is %d (want 1 to 1e9)", *callsFlag)
+		t.Fatalf("-calls: got %d, want 1 to 1e9", *callsFlag)
 	}
 	recorded, shared := 0, 0
 	for _, m := range modes() {
@@ -127,6 +127,6 @@ func TestNoFalseAlarm(t *testing.T) {
 	}
 	t.Logf("%d calls, %d of them with the result of another", recorded, shared)
 	if shared < recorded/20 {
-		t.Error("hardly any call joined another: the histories show nothing")
+		t.Errorf("got %d of %d calls that shared, want a twentieth: the histories show nothing", shared, recorded)
 	}
 }

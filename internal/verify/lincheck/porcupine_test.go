@@ -8,8 +8,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/history"
 )
 
-// This file holds the proof that the checker is exact: on random histories, good
-// and bad ones, it decides as porcupine does, which searches for an order.
+// This file holds the proof that the checker is exact: on random histories, good and bad
+// ones, it decides like porcupine, which searches for an order.
 
 // An op is a step of the sequential coalescer that porcupine knows. run is the
 // number of an execution, from 1.
@@ -97,7 +97,7 @@ func randomHistory(rng *rand.Rand) []history.Call {
 	return calls
 }
 
-// perturb changes a few of the instants, or whose result a follower got.
+// perturb changes a few of the instants, or the execution whose result a follower got.
 func perturb(rng *rand.Rand, calls []history.Call) {
 	for range 2 + rng.IntN(8) {
 		c := &calls[rng.IntN(len(calls))]
@@ -120,9 +120,9 @@ func perturb(rng *rand.Rand, calls []history.Call) {
 	}
 }
 
-// mend makes most histories that were perturbed keep rule 2, which is the easiest
-// to break, so that the other rules have something to decide.
-func mend(calls []history.Call) {
+// repair makes most histories that were perturbed keep rule 2, which is the easiest to
+// break, so that the other rules have something to decide.
+func repair(calls []history.Call) {
 	firstRet := firstReturns(calls)
 	for i := range calls {
 		if c := &calls[i]; c.Exec.Runs > 0 {
@@ -133,7 +133,7 @@ func mend(calls []history.Call) {
 	}
 }
 
-// firstReturns returns when each execution's first receiver returned.
+// firstReturns returns the time at which each execution's first receiver returned.
 func firstReturns(calls []history.Call) map[history.Token]history.Stamp {
 	first := map[history.Token]history.Stamp{}
 	for _, c := range calls {
@@ -144,7 +144,7 @@ func firstReturns(calls []history.Call) map[history.Token]history.Stamp {
 	return first
 }
 
-// setShared makes the shared of the calls fit what they got.
+// setShared makes the shared results of the calls consistent.
 func setShared(calls []history.Call) {
 	receivers := map[history.Token]int{}
 	for _, c := range calls {
@@ -166,17 +166,17 @@ func TestPorcupine(t *testing.T) {
 		if perturbed {
 			perturb(rng, calls)
 			if rng.IntN(8) != 0 {
-				mend(calls)
+				repair(calls)
 			}
 		}
 		setShared(calls)
 		h := history.History{Calls: [][]history.Call{calls}, Closing: history.Never}
 		err, want := h.Check(), linearizable(calls)
 		if (err == nil) != want {
-			t.Fatalf("history %d: Check() = %v, porcupine: %v\n%+v", i, err, want, calls)
+			t.Fatalf("history %d: got %v, want the answer of porcupine, %v\n%+v", i, err, want, calls)
 		}
 		if !want && !perturbed {
-			t.Fatalf("history %d is good by construction, and both refuse it: %v\n%+v", i, err, calls)
+			t.Fatalf("history %d: got %v from both, want nil by construction\n%+v", i, err, calls)
 		}
 		if want {
 			good++
@@ -186,11 +186,11 @@ func TestPorcupine(t *testing.T) {
 	}
 	t.Logf("%d histories: %d good, %d bad, refused by rule: %v", n, good, n-good, refusedBy)
 	if good < n/5 || n-good < n/5 {
-		t.Errorf("%d of %d histories are good, want at least a fifth of either kind", good, n)
+		t.Errorf("got %d good of %d histories, want at least a fifth of either kind", good, n)
 	}
 	for rule := 2; rule <= 4; rule++ {
 		if refusedBy[rule] < n/50 {
-			t.Errorf("%d histories were refused by rule %d, want more", refusedBy[rule], rule)
+			t.Errorf("got %d histories refused by rule %d, want more", refusedBy[rule], rule)
 		}
 	}
 }

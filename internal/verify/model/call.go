@@ -19,7 +19,7 @@ const (
 	DoFresh
 	DoMulti // one key of it: a DoMulti is a call for each
 	TryDo
-	Forms // how many there are
+	Forms // the number of forms
 )
 
 // An Exit is how an fn ends.
@@ -31,7 +31,7 @@ const (
 	Error
 	Panic
 	Goexit
-	Exits // how many there are
+	Exits // the number of exits
 )
 
 // A Reply is the kind of answer that a call got.
@@ -40,14 +40,15 @@ type Reply uint8
 // The replies.
 const (
 	Pending   Reply = iota // no answer yet
-	Result                 // what Call.Flight ended with
+	Result                 // the outcome of Call.Flight
 	Left                   // its context's error
 	Closed                 // ErrClosed
 	InFlight               // ErrInFlight
 	Saturated              // ErrSaturated
 )
 
-// ErrClosed stands for the Group's, as a cause, and ErrCanceled for that of package context.
+// ErrClosed stands for the Group's, as a cause, and ErrCanceled for that of package
+// context.
 var (
 	ErrClosed   = errors.New("closed")
 	ErrCanceled = errors.New("canceled")
@@ -59,24 +60,24 @@ type Call struct {
 	Form   Form
 	Cause  error // of its context's end; nil if that can never end, or Form has none
 	Ended  bool  // its context has ended
-	Slow   bool  // its context, once asked whether it has ended, does not say so before Resume
+	Slow   bool  // its context, once asked whether it has ended, does not answer before Resume
 	Honors bool  // its fn returns an error when its context ends
 	Absent bool  // the map that its fn returns lacks Key
 	Fails  bool  // if its fn returns, Key gets an error of its own
-	Life   int   // how long the outcome of its fn lingers, if Group.LingerFor is set
+	Life   int   // the time for which the outcome of its fn lingers, if Group.LingerFor is set
 
-	Flight  *Flight // what it takes, or took, part in, or what lingered for it
+	Flight  *Flight // the flight that it takes, or took, part in, or whose outcome lingered for it
 	Follows bool    // it has joined Flight, or was queued in it
-	Shared  bool    // what it gets beside its result
+	Shared  bool    // whether its result is shared
 	with    []*Call // the calls of the same DoMulti; of another form, it alone
 	reply   Reply
 	queued  bool // it waits for its turn, and must ask its context when it is woken
-	slowed  bool // it has its answer, and returns with it when its context has said why
-	last    bool // it abandoned Flight, whose context ends when its own has said why
+	slowed  bool // it has its answer, and returns it when its context has answered
+	last    bool // it abandoned Flight, whose context ends when its own has answered
 }
 
-// Reply returns what c has been answered so far. A DoMulti returns when all its
-// keys have been answered.
+// Reply returns the answer of c so far. A DoMulti returns when all its keys have been
+// answered.
 func (c *Call) Reply() Reply {
 	for _, o := range c.with {
 		if o.slowed || o.reply == Pending {
@@ -117,8 +118,8 @@ const (
 	Finished
 )
 
-// A Flight is one execution with its callers, or what a DoMulti that leads
-// several keys has of it for one.
+// A Flight is one execution with its callers, or the part of it for one key of a DoMulti
+// that leads several.
 type Flight struct {
 	Key       int
 	State     State
@@ -136,7 +137,7 @@ type Flight struct {
 	Cause     error     // of its context's end, nil if that has not ended
 }
 
-// Waiters returns how many calls wait for f, its leader not among them.
+// Waiters returns the number of calls that wait for f, excluding its leader.
 func (f *Flight) Waiters() int {
 	n := len(f.Callers)
 	if slices.Contains(f.Callers, f.Leader) {
@@ -150,8 +151,7 @@ func (f *Flight) kept() bool {
 	return slices.ContainsFunc(f.Batch, func(f *Flight) bool { return f.Kept })
 }
 
-// panics reports whether a call that blocks is there to panic with f's execution, if
-// that panics.
+// panics reports whether a call that blocks is there to panic if f's execution panics.
 func (f *Flight) panics() bool {
 	for _, f := range f.Batch {
 		for _, c := range f.Callers {

@@ -2,7 +2,7 @@ package model
 
 import "slices"
 
-// Forget forgets the flight of key and drops what lingers for it.
+// Forget forgets the flight of key and drops the lingering outcome for it.
 func (g *Group) Forget(key int) bool {
 	f := g.lookup(key)
 	if !g.drop(key) && f == nil {
@@ -15,7 +15,8 @@ func (g *Group) Forget(key int) bool {
 	return true
 }
 
-// ForgetFlight forgets f if it is registered, and leaves what lingers for its key.
+// ForgetFlight forgets f if it is registered, and leaves the lingering outcome for its
+// key.
 func (g *Group) ForgetFlight(f *Flight) bool {
 	if !slices.Contains(g.registered, f) {
 		return false
@@ -25,8 +26,8 @@ func (g *Group) ForgetFlight(f *Flight) bool {
 	return true
 }
 
-// ForgetFunc does what Forget does for each key that matches, NaN included, and returns
-// for how many.
+// ForgetFunc does the same as Forget for each key that matches, including NaN, and
+// returns the number of keys.
 func (g *Group) ForgetFunc(match func(key int) bool) (n int) {
 	for _, f := range slices.Clone(g.registered) {
 		if match(f.Key) && (f.Key == NaN && g.ForgetFlight(f) || g.Forget(f.Key)) {
@@ -49,7 +50,7 @@ func (g *Group) detach(f *Flight) {
 	g.forgotten = append(g.forgotten, f)
 }
 
-// ForgetUnshared is Forget unless a call has joined the flight of key, which is not
+// ForgetUnshared is Forget unless a call has joined the flight of key and that is not
 // abandoned.
 func (g *Group) ForgetUnshared(key int) bool {
 	f := g.lookup(key)

@@ -2,8 +2,8 @@ package model
 
 import "slices"
 
-// full reports whether a call that wants to take part in f, nil if that is still
-// to be made, finds MaxWaiters before it.
+// full reports whether MaxWaiters refuses a call that is to take part in f, which is nil
+// if it is still to be made.
 func (g *Group) full(f *Flight) bool {
 	if g.MaxWaiters == 0 || f == nil {
 		return false
@@ -20,8 +20,8 @@ func (g *Group) overdue(f *Flight) bool {
 	return g.MaxAge > 0 && f.Leader != nil && g.Age(f) >= g.MaxAge
 }
 
-// takeOver lets another flight start beside f, which is overdue, and drops what
-// lingers for its key.
+// takeOver lets another flight start beside f, which is overdue, and drops the lingering
+// outcome for its key.
 func (g *Group) takeOver(f *Flight) {
 	g.Stats.TakenOver++
 	g.drop(f.Key)

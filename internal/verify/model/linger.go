@@ -11,10 +11,10 @@ const Forever = math.MaxInt
 // An outcome is a flight whose value or error lingers.
 type outcome struct {
 	flight *Flight
-	end    int // when it does so no longer; or Forever
+	end    int // when it stops lingering; or Forever
 }
 
-// life returns how long the outcome of f, which ends like that, may linger.
+// life returns the time for which the outcome of f, which ends with how, may linger.
 func (g *Group) life(f *Flight, how Exit) int {
 	switch {
 	case how != Return && how != Error:
@@ -28,7 +28,7 @@ func (g *Group) life(f *Flight, how Exit) int {
 }
 
 // keep makes the outcome of f linger. If that is one too many, the one with the least
-// time left goes, of several the one that has lingered longest.
+// time left is evicted, of several the one that has lingered longest.
 func (g *Group) keep(f *Flight, life int) {
 	f.Kept = true
 	if g.LingerMax > 0 && len(g.lingering) == g.LingerMax {
@@ -60,8 +60,8 @@ func (g *Group) age() {
 	g.ended = slices.DeleteFunc(g.ended, func(end int) bool { return end+g.Slack <= g.now })
 }
 
-// Lingering returns how many outcomes linger, and how many more the Group may keep,
-// because they have expired and it need not have freed them.
+// Lingering returns the number of outcomes that linger, and the number that the Group may
+// keep in addition, because they have expired and it need not have freed them.
 func (g *Group) Lingering() (n, more int) { return len(g.lingering), len(g.ended) }
 
 // lingers returns the flight whose outcome lingers for key, or nil.
@@ -74,7 +74,7 @@ func (g *Group) lingers(key int) *Flight {
 	return nil
 }
 
-// drop makes what lingers for key linger no longer, and reports whether anything did.
+// drop ends the lingering outcome for key, and reports whether there was one.
 func (g *Group) drop(key int) bool {
 	n := len(g.lingering)
 	g.lingering = slices.DeleteFunc(g.lingering, func(o outcome) bool { return o.flight.Key == key })

@@ -2,7 +2,7 @@ package model
 
 import "testing"
 
-// TestGroup_Linger checks what begins to linger, and what ends that.
+// TestGroup_Linger checks which outcomes begin to linger, and which events end that.
 func TestGroup_Linger(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -51,12 +51,13 @@ func TestGroup_Linger(t *testing.T) {
 		g.Finish(begin(&g, Do).Flight, Return)
 		test.do(&g)
 		if lasts := g.lingers(0) != nil; lasts != test.lasts {
-			t.Errorf("after %s the outcome lingers: %t, want %t", test.name, lasts, test.lasts)
+			t.Errorf("after %s: got lingering %t, want %t", test.name, lasts, test.lasts)
 		}
 	}
 }
 
-// end makes a call of the key and ends its fn. Its outcome is to linger for that time.
+// end makes a call of the key and ends its fn. Its outcome is to linger for the time
+// life.
 func end(g *Group, form Form, key int, how Exit, life int) *Call {
 	c := begin(g, form, key)
 	c.Life = life
@@ -95,19 +96,19 @@ func TestGroup_LingerFor(t *testing.T) {
 			g.Tick()
 		}
 		if got != test.want {
-			t.Errorf("%s lingers for %d ticks, want %d", test.name, got, test.want)
+			t.Errorf("%s: got %d ticks of lingering, want %d", test.name, got, test.want)
 		}
 		for i, want := range []int{min(1, got), min(1, got), 0} { // it is freed after two ticks
 			if n, more := g.Lingering(); n != 0 || more != want {
-				t.Errorf("%d ticks after the life of %s: got %d and %d kept, want 0 and %d", i, test.name, n, more, want)
+				t.Errorf("%d ticks after the life of %s: got %d lingering and %d kept, want 0 and %d", i, test.name, n, more, want)
 			}
 			g.Tick()
 		}
 	}
 }
 
-// TestGroup_LingerMax checks which outcome goes when there is one too many: the one with
-// the least time left, and of several the one that has lingered longest.
+// TestGroup_LingerMax checks which outcome is evicted when there is one too many: the one
+// with the least time left, and of several the one that has lingered longest.
 func TestGroup_LingerMax(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -130,7 +131,7 @@ func TestGroup_LingerMax(t *testing.T) {
 		}
 		for key := range test.lives {
 			if lingers := g.lingers(key) != nil; lingers == (key == test.gone) {
-				t.Errorf("%s: key %d lingers: %t, want key %d to be gone", test.name, key, lingers, test.gone)
+				t.Errorf("%s: key %d: got lingering %t, want only key %d gone", test.name, key, lingers, test.gone)
 			}
 		}
 		if g.Stats.Evicted != 1 {

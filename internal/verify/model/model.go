@@ -1,10 +1,9 @@
-// Package model is a sequential model of a coalesce.Group: the state table of
-// its contract as a program that does one thing at a time and lets everything
-// that follows from it happen before the next. It knows nothing of locks,
-// channels or goroutines, so that it can be read, and believed.
+// Package model is a sequential model of a coalesce.Group: the state table of its
+// contract as a program that does one thing at a time and lets all effects happen before
+// the next. It has no locks, channels or goroutines, so that it can be read, and
+// believed.
 //
-// Tests drive a Group and a model with the same steps and compare them after
-// each.
+// Tests drive a Group and a model with the same steps and compare them after each.
 package model
 
 import "slices"
@@ -27,10 +26,10 @@ type Group struct {
 	Closed bool
 
 	now        int
-	registered []*Flight // one for each key, but for NaN
+	registered []*Flight // one for each key, except for NaN
 	forgotten  []*Flight
 	lingering  []outcome // in the order in which they began to
-	ended      []int     // the ends of those that have lingered until lately
+	ended      []int     // the ends of those that have expired recently
 }
 
 // Len returns the number of flights that are registered.
@@ -59,7 +58,7 @@ func (g *Group) Flights() []*Flight {
 	return all
 }
 
-// Age returns how long f, which is unfinished, has run or, before that, been
+// Age returns the time for which f, which is unfinished, has run or, before that, been
 // queued.
 func (g *Group) Age(f *Flight) int { return g.now - f.Since }
 
@@ -112,7 +111,7 @@ func (g *Group) admit(c *Call) {
 		g.reject(c, InFlight)
 		return
 	}
-	to := f // what c is to take part in
+	to := f // the flight that c is to take part in
 	if f.State == Abandoned || fresh {
 		to = f.Queue
 	}
@@ -139,7 +138,7 @@ func (g *Group) join(f *Flight, c *Call) {
 	f.Callers = append(f.Callers, c)
 	c.Flight, c.Follows = f, true
 	if f.State == Running {
-		g.Stats.Joined++ // else it is counted when f starts, or when it leaves
+		g.Stats.Joined++ // otherwise it is counted when f starts, or when it leaves
 	}
 }
 
@@ -171,7 +170,7 @@ func (g *Group) wake(c *Call) {
 	}
 }
 
-// Resume makes the context of c say whether it has ended, now and henceforth.
+// Resume makes the context of c answer whether it has ended, from now on.
 func (g *Group) Resume(c *Call) {
 	c.Slow, c.slowed = false, false
 	if c.last {
@@ -219,8 +218,8 @@ func (g *Group) finish(f *Flight, how Exit) {
 	g.remove(f)
 }
 
-// remove takes f, which is finished or being forgotten, from where it is and
-// promotes its successor.
+// remove removes f, which is finished or being forgotten, from its place and promotes its
+// successor.
 func (g *Group) remove(f *Flight) {
 	if i := slices.Index(g.forgotten, f); i >= 0 {
 		g.forgotten = slices.Delete(g.forgotten, i, i+1)

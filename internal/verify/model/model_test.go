@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The states that a key can be in, each with how it gets there.
+// The states that a key can be in, each with the steps that lead there.
 var states = []struct {
 	name  string
 	enter func(g *Group)
@@ -84,7 +84,7 @@ func newCall(form Form, key int) *Call {
 	return c
 }
 
-// became describes what became of c.
+// became describes the state of c.
 func became(g *Group, c *Call) string {
 	switch c.Reply() {
 	case Closed:
@@ -143,7 +143,7 @@ func TestGroup_StateTable(t *testing.T) {
 				got = became(&g, begin(&g, form))
 			}
 			if got != w {
-				t.Errorf("%s, column %d: %s, want %s", s.name, i, got, w)
+				t.Errorf("%s, column %d: got %s, want %s", s.name, i, got, w)
 			}
 		}
 	}
@@ -169,12 +169,12 @@ func TestGroup_Queue(t *testing.T) {
 			f := g.lookup(0)
 			if leavers == len(queue) {
 				if f != nil {
-					t.Errorf("a successor that all have left is there: %+v", f)
+					t.Errorf("got %+v, want no successor after all have left", f)
 				}
 				continue
 			}
 			if f == nil || f.State != Running || f.Leader != queue[leavers] || f.Waiters() != len(queue)-leavers-1 {
-				t.Errorf("forget %t, %d leavers: the key has %+v", forget, leavers, f)
+				t.Errorf("forget %t, %d leavers: got %+v, want it led by the first that stays", forget, leavers, f)
 			}
 		}
 	}
@@ -191,7 +191,7 @@ func TestGroup_Slow(t *testing.T) {
 		next := begin(&g, DoFresh)
 		g.Finish(first.Flight, Return)
 		if f := g.lookup(0); f.State != Promoted || f.Picked != slow {
-			t.Errorf("the key has %+v, want it promoted", f)
+			t.Errorf("got %+v, want it promoted", f)
 		}
 		want := slow
 		if leave {
@@ -200,10 +200,10 @@ func TestGroup_Slow(t *testing.T) {
 		}
 		g.Resume(slow)
 		if f := g.lookup(0); f.State != Running || f.Leader != want {
-			t.Errorf("leave %t: the key has %+v", leave, f)
+			t.Errorf("leave %t: got %+v, want it running", leave, f)
 		}
 		if left := slow.Reply() == Left; left != leave {
-			t.Errorf("leave %t: the slow call has reply %d", leave, slow.Reply())
+			t.Errorf("leave %t: the slow call: got reply %d, want Left only if it leaves", leave, slow.Reply())
 		}
 	}
 }
@@ -219,19 +219,19 @@ func TestGroup_Limits(t *testing.T) {
 	}
 	// One that is to lead, one that waits for it.
 	if queue[1].Reply() != Pending || queue[2].Reply() != Saturated {
-		t.Errorf("the queue's replies are %d and %d", queue[1].Reply(), queue[2].Reply())
+		t.Errorf("got replies %d and %d in the queue, want %d and %d", queue[1].Reply(), queue[2].Reply(), Pending, Saturated)
 	}
 	if g.lookup(0) != old.Flight {
-		t.Errorf("the key has %+v", g.lookup(0))
+		t.Errorf("got %+v, want the old flight", g.lookup(0))
 	}
 	g.Tick()
 	if f := g.lookup(0); f.Leader != queue[0] || f.Since != 2 || !old.Flight.Forgotten || g.Stats.TakenOver != 1 {
-		t.Errorf("at MaxAge the key has %+v", f)
+		t.Errorf("at MaxAge: got %+v, want the flight of the queue", f)
 	}
 	g.Tick()
 	g.Tick()
 	if f := begin(&g, DoFresh).Flight; f.State != Running || f.Since != 4 {
-		t.Errorf("what is queued behind an overdue flight is %+v", f)
+		t.Errorf("behind an overdue flight: got %+v, want it running", f)
 	}
 }
 
@@ -245,20 +245,20 @@ func TestGroup_Multi(t *testing.T) {
 	cs := []*Call{newCall(DoMulti, 0), newCall(DoMulti, 1), newCall(DoMulti, 2), newCall(DoMulti, 3)}
 	g.Begin(cs...)
 	if batch := cs[0].Flight.Batch; len(batch) != 2 || batch[1] != cs[3].Flight {
-		t.Errorf("the batch is %+v", batch)
+		t.Errorf("got %+v, want the batch of keys 0 and 3", batch)
 	}
 	g.Finish(cs[3].Flight, Return)
 	g.Finish(abandoned.Flight, Return)
 	if f := cs[2].Flight; cs[0].Flight.State != Finished || f.Leader != cs[2] || len(f.Batch) != 1 {
-		t.Errorf("the key that was queued has %+v", f)
+		t.Errorf("the queued key: got %+v, want it led alone", f)
 	}
 	g.Finish(cs[2].Flight, Error)
 	if cs[0].Reply() != Pending {
-		t.Error("a DoMulti has returned before all its keys are there")
+		t.Error("got a DoMulti that returns before all its keys are there, want it to wait")
 	}
 	g.Cancel(cs[0])
 	if cs[0].Reply() != Result || cs[1].Reply() != Left || cs[2].Reply() != Result || running.Reply() != Pending {
-		t.Errorf("replies %d, %d, %d, %d", cs[0].Reply(), cs[1].Reply(), cs[2].Reply(), running.Reply())
+		t.Errorf("got replies %d, %d, %d, %d, want %d, %d, %d, %d", cs[0].Reply(), cs[1].Reply(), cs[2].Reply(), running.Reply(), Result, Left, Result, Pending)
 	}
 }
 
@@ -284,23 +284,23 @@ func TestGroup_Hold(t *testing.T) {
 		var g Group
 		cs := beginMulti(&g)
 		if !g.Hold(cs[1].Flight) {
-			t.Errorf("%s: a flight that runs is not held", test.name)
+			t.Errorf("%s: got false, want a flight that runs held", test.name)
 		}
 		g.Cancel(cs[0])
 		f := cs[0].Flight
 		if f.State != Running || f.Cause != nil || g.Stats.Abandoned != 0 {
-			t.Errorf("%s: without callers, the flight is %+v", test.name, f)
+			t.Errorf("%s: without callers: got %+v, want it running", test.name, f)
 		}
 		test.do(&g)
 		g.Finish(f, Return)
 		if f.Cause != test.want {
-			t.Errorf("%s: the context's cause is %v, want %v", test.name, f.Cause, test.want)
+			t.Errorf("%s: got the cause %v, want %v", test.name, f.Cause, test.want)
 		}
 	}
 }
 
-// TestGroup_HoldInVain checks what cannot be held.
-func TestGroup_HoldInVain(t *testing.T) {
+// TestGroup_HoldTooLate checks which flights cannot be held.
+func TestGroup_HoldTooLate(t *testing.T) {
 	var g Group
 	abandoned := begin(&g, DoContext).Flight
 	g.Cancel(abandoned.Leader)
@@ -309,7 +309,7 @@ func TestGroup_HoldInVain(t *testing.T) {
 	inline := begin(&g, Do, 2).Flight
 	for name, f := range map[string]*Flight{"abandoned": abandoned, "finished": over, "of a Do": inline} {
 		if g.Hold(f) || f.Held {
-			t.Errorf("a flight that is %s was held", name)
+			t.Errorf("a flight that is %s: got true, want false", name)
 		}
 	}
 }
@@ -321,13 +321,13 @@ func TestGroup_ForgetFlight(t *testing.T) {
 	f := begin(&g, DoFresh).Flight
 	q := begin(&g, DoFresh).Flight
 	if g.ForgetFlight(q) {
-		t.Error("a queued flight was forgotten")
+		t.Error("a queued flight: got true, want false")
 	}
 	if !g.ForgetFlight(f) || g.lingers(0) == nil || q.State != Running || g.lookup(0) != q {
 		t.Errorf("got %+v and its successor %+v, want them forgotten and running", f, q)
 	}
 	if g.ForgetFlight(f) {
-		t.Error("a flight was forgotten twice")
+		t.Error("a forgotten flight: got true, want false")
 	}
 	nan, other := begin(&g, Do, NaN).Flight, begin(&g, Do, NaN).Flight
 	if !g.ForgetFlight(nan) || !nan.Forgotten || other.Forgotten || g.Len() != 2 {
@@ -335,7 +335,7 @@ func TestGroup_ForgetFlight(t *testing.T) {
 	}
 	g.Finish(nan, Return)
 	if g.ForgetFlight(nan) {
-		t.Error("a flight that has finished was forgotten")
+		t.Error("a finished flight: got true, want false")
 	}
 	if g.Stats.Forgotten != 2 {
 		t.Errorf("got %d forgotten, want 2", g.Stats.Forgotten)
@@ -357,10 +357,10 @@ func TestGroup_ForgetFunc(t *testing.T) {
 	// 0 has a flight and an outcome, 1 an outcome.
 	n := g.ForgetFunc(func(key int) bool { return key < 2 })
 	if n != 4 || g.Stats.Forgotten != 4 {
-		t.Errorf("got %d, counted %d, want 4", n, g.Stats.Forgotten)
+		t.Errorf("got %d keys, %d counted, want 4", n, g.Stats.Forgotten)
 	}
 	if g.lookup(0) != q || g.Len() != 2 || g.lingers(0) != nil || g.lingers(1) != nil || g.lingers(2) == nil {
-		t.Errorf("got %+v for key 0 and %d flights", g.lookup(0), g.Len())
+		t.Errorf("got %+v for key 0 and %d flights, want the queued one and 2", g.lookup(0), g.Len())
 	}
 }
 
@@ -374,7 +374,7 @@ func TestGroup_NaN(t *testing.T) {
 		t.Errorf("got %d flights, want each call to lead one", g.Len())
 	}
 	if g.Forget(NaN) || !g.ForgetUnshared(NaN) {
-		t.Error("a key that cannot be looked up was forgotten")
+		t.Error("got a wrong answer for NaN, want false from Forget and true from ForgetUnshared")
 	}
 	g.Finish(a.Flight, Return)
 	if n, _ := g.Lingering(); n != 0 || g.Len() != 2 {

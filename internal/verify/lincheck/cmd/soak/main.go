@@ -1,14 +1,13 @@
-// Soak lets storms loose on groups for as long as one wants: calls of all forms for
-// few keys and many, fns that fail, panic and exit, contexts that end, Forgets, Shutdowns, with
-// each of the group's features. Every history is checked, and after each storm
-// nothing may be in flight, no goroutine left, and in the long run the heap not have
-// grown.
+// Soak runs storms on groups for as long as the user wants: calls of all forms for few
+// keys and many, fns that fail, panic and exit, contexts that end, Forgets, Shutdowns,
+// with each of the group's features. Every history is checked, and after each storm no
+// flight may be left, no goroutine, and in the long run the heap must not have grown.
 //
 //	go run ./cmd/soak -for 10m
 //
-// It prints how far it is, ends with a summary, on an interrupt too, and with exit
-// status 1 if it has found something, 2 if a flag is wrong. A finding names the seed; the schedule is the
-// machine's.
+// It prints its progress and, also after an interrupt, a summary. Its exit status is 1 if
+// it has found a violation, 2 if a flag is wrong. A finding names the seed; the schedule
+// is the machine's.
 package main
 
 import (
@@ -26,7 +25,7 @@ import (
 func main() {
 	length := flag.Duration("for", time.Minute, "how long to soak")
 	every := flag.Duration("every", 5*time.Second, "how often to say how far it is")
-	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "what the calls are drawn from")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "the source of the random calls")
 	flag.Parse()
 	if err := check(flag.Args(), *length, *every); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
@@ -56,7 +55,7 @@ func main() {
 	}
 }
 
-// check reports what is wrong with the arguments and flags.
+// check returns an error for wrong arguments and flags.
 func check(args []string, length, every time.Duration) error {
 	const least = 100 * time.Millisecond
 	switch {

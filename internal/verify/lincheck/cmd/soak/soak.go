@@ -16,19 +16,19 @@ import (
 	"github.com/seed342dcb2d/coalesce/internal/verify/storm"
 )
 
-// This file holds the soak: storms on the same groups, one after the other, and
-// what must be the same after each of them.
+// This file holds the soak: storms on the same groups, one after the other, and the
+// checks after each of them.
 
-// A group is one that is soaked.
+// A group is a group under soak.
 type group = coalesce.Group[int, history.Token]
 
-// A configuration is a group, configured, and what that means for histories.
+// A configuration is a group, configured, and the consequences for histories.
 type configuration struct {
 	name      string
 	g         *group
 	lingering bool // values answer calls that begin later
 	lives     bool // outcomes do, each for a time of its own
-	aging     bool // flights are taken over from
+	aging     bool // flights are taken over
 	closing   bool // each storm has a group of its own, and a Shutdown in the middle
 }
 
@@ -59,29 +59,29 @@ const (
 	// rounds and the last, by their medians.
 	slack = 1 << 20
 
-	// settleTime is how long what was left behind has to end.
+	// settleTime is the time in which goroutines that are left must end.
 	settleTime = 20 * time.Second
 )
 
 // A soak is one run of the command.
 type soak struct {
 	configurations []*configuration
-	wrap           func(storm.Subject) storm.Subject // what a storm is let loose on; nil: the group
+	wrap           func(storm.Subject) storm.Subject // makes the target of a storm; nil: the group
 	after          func()                            // called after each storm; may be nil
 	out            io.Writer                         // progress
-	every          time.Duration                     // how often
-	settle         time.Duration                     // how long what was left behind has to end
+	every          time.Duration                     // the time between reports
+	settle         time.Duration                     // the time in which goroutines that are left must end
 	seed           uint64
 
 	began      time.Time
 	goroutines int       // before the first storm
 	heaps      []uint64  // after each round
-	reported   time.Time // when it last was
+	reported   time.Time // the time of the last report
 
 	storms, calls, joined, lingered, left, rejected, panics, goexits uint64
 }
 
-// run soaks until ctx ends, eight rounds at least, and returns what it has found.
+// run soaks until ctx ends, eight rounds at least, and returns the first violation.
 func (s *soak) run(ctx context.Context) error {
 	s.began, s.goroutines = time.Now(), runtime.NumGoroutine()
 	s.reported = s.began
@@ -106,12 +106,12 @@ func (s *soak) run(ctx context.Context) error {
 // errInterrupted is the cause of the context's end if the user wants it to.
 var errInterrupted = errors.New("interrupted")
 
-// storm lets a storm loose on one group, and checks what it leaves.
+// storm runs a storm on one group, and checks its remains.
 func (s *soak) storm(c *configuration) error {
 	if c.closing {
 		c.g = &group{}
 	}
-	c.g.ForgetFunc(func(int) bool { return true }) // what lingers is of another history
+	c.g.ForgetFunc(func(int) bool { return true }) // lingering outcomes belong to another history
 	before := c.g.Stats()
 	load := storm.Storm{
 		Clients: clients, Calls: calls, Keys: []int{1, 4, keys}[s.storms%3],
@@ -201,7 +201,7 @@ func median(heaps []uint64) uint64 {
 	return heaps[len(heaps)/2]
 }
 
-// report prints how far it is.
+// report prints the progress.
 func (s *soak) report() {
 	fmt.Fprintf(s.out, "%8s  %d storms, %d calls: %d joined, %d lingered, %d left, %d rejected, %d panics, %d exits; heap %d KiB, %d goroutines\n",
 		time.Since(s.began).Round(time.Second), s.storms, s.calls, s.joined, s.lingered, s.left, s.rejected, s.panics, s.goexits,
@@ -211,7 +211,7 @@ func (s *soak) report() {
 // heap returns the bytes of the objects that are in use.
 func heap() uint64 {
 	runtime.GC()
-	runtime.GC() // what pools hold
+	runtime.GC() // frees the memory of pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc

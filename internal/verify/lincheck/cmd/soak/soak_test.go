@@ -28,18 +28,18 @@ func brief() context.Context {
 	return ctx
 }
 
-// TestSoak: a soak of some rounds finds nothing, and does all that it says.
+// TestSoak: a soak of some rounds finds no violation, and makes calls of all kinds.
 func TestSoak(t *testing.T) {
 	s := &soak{configurations: configurations(), out: io.Discard, every: time.Nanosecond, settle: settleTime, seed: 1}
 	if err := s.run(brief()); err != nil {
 		t.Fatal(err)
 	}
 	if min(s.calls, s.joined, s.lingered, s.left, s.rejected, s.panics, s.goexits) == 0 || len(s.heaps) != 8 {
-		t.Errorf("%+v", s)
+		t.Errorf("got %+v, want some calls of each kind and 8 rounds", s)
 	}
 }
 
-// A stale one answers with what it has answered with before.
+// A stale subject answers with its earlier results.
 type stale struct {
 	storm.Subject
 	mu   *sync.Mutex
@@ -60,7 +60,7 @@ func (s stale) Do(key int, fn func() (history.Token, error)) (history.Token, boo
 	return v, shared, err
 }
 
-// A busy one leaves a key in flight.
+// A busy subject leaves a key in flight.
 type busy struct {
 	storm.Subject
 	once  *sync.Once
@@ -100,12 +100,12 @@ func TestSoak_Finds(t *testing.T) {
 			s := &soak{configurations: configurations()[:1], out: io.Discard, every: time.Hour, settle: time.Second, seed: 1}
 			tt.plant(s)
 			if err := s.run(brief()); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v", err)
+				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
 	}
 	close(block)
 	if len(kept) == 0 {
-		t.Error("nothing was planted")
+		t.Error("got nothing planted, want a leak")
 	}
 }
