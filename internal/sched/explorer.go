@@ -182,7 +182,7 @@ func (x Explorer) execute(by strategy, program func() error, verbose bool) *run 
 			}
 		}
 	}
-	return r // after a failure, the other threads block for ever
+	return r // after a failure, the other threads block forever
 }
 
 // spawn makes a thread that runs fn. It does not start before it is picked, which may be
@@ -383,7 +383,7 @@ type priorities struct {
 // prompt is the number of daemons, most of them timers, that get a random priority in a
 // run. Later ones fall behind all other threads. Otherwise a timer that is set again and
 // again, until another thread has done something, could keep that thread from running
-// for ever.
+// forever.
 const prompt = 4
 
 // begin draws the points of a new run at which priorities change.

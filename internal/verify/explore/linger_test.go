@@ -97,7 +97,7 @@ func (w *world) expireAll() {
 	sched.Advance(int64(time.Hour))
 	sched.FireTimers()
 	if n := w.g.Stats().Lingering; w.lives != nil && n > forever {
-		w.note("%d outcomes linger, and %d may for ever", n, forever)
+		w.note("%d outcomes linger, and %d may forever", n, forever)
 	}
 	if _, err := coalesce.KeptIn(w.g); err != nil {
 		w.note("%v after an hour", err)

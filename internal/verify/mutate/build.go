@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// This file holds how one test binary with all mutants is compiled.
+// This file holds the compilation of one test binary with all mutants.
 
 // A Build is a package's test binaries with all of its mutants.
 type Build struct {
@@ -27,9 +27,8 @@ type Build struct {
 	binaries map[string]string // by what Stage.binary returns
 }
 
-// Compile finds the mutants of the package in dir and compiles its tests with
-// them, once for each flag and each package that the stages name. What it writes
-// lies in scratch.
+// Compile finds the mutants of the package in dir and compiles its tests with them, once
+// for each flag and each package that the stages name. It writes its files to scratch.
 func Compile(dir, scratch string, stages []Stage) (*Build, error) {
 	paths, pkg, err := sourceFiles(dir)
 	if err != nil {
@@ -146,10 +145,10 @@ var (
 	guardCall  = regexp.MustCompile(`mutated\((\d+)\)`)
 )
 
-// blame returns the mutant whose guard comes last before an error's place: what
-// a guard adds that does not compile comes after it. The compiler gives no column
-// where a constant overflows, but begins its message with the expression. It
-// returns 0 if there is no such mutant.
+// blame returns the mutant whose guard is the last before an error's place: the code that
+// a guard adds, and that does not compile, comes after it. The compiler gives no column
+// where a constant overflows, but begins its message with the expression. blame returns 0
+// if there is no such mutant.
 func blame(text string, line, column int, message string) int {
 	lines := strings.SplitAfter(text, "\n")
 	if line < 1 || line > len(lines) {
@@ -172,9 +171,8 @@ func blame(text string, line, column int, message string) int {
 	return id
 }
 
-// overlay writes the sources with their mutants to scratch, and the file that
-// puts them in the place of the package's own. The texts are entered in written
-// by their files' base names.
+// overlay writes the sources with their mutants to scratch, and the file that replaces
+// the package's own by them. The texts are entered in written by their files' base names.
 func overlay(sources []*source, dir, scratch, pkg string, dropped map[int]bool, written map[string]string) error {
 	replace := map[string]string{}
 	put := func(name, text string) error {
@@ -188,8 +186,8 @@ func overlay(sources []*source, dir, scratch, pkg string, dropped map[int]bool, 
 			return err
 		}
 	}
-	// The name comes first, so that what is called when the sources' own variables
-	// are initialized may be a mutant, too.
+	// The name comes first, so that a call that initializes the sources' own variables
+	// may be a mutant as well.
 	if err := put("0mutated.go", support(pkg)); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 // This file holds the list of the mutants that no test can find, or should.
 
-// A List says of mutants, by key, why each of them is no fault.
+// A List has, for mutants by key, the reason why each of them is no fault.
 type List map[string]string
 
 // entry is the form of an entry of a List: a key, as Mutant.Key returns it.
@@ -67,9 +67,9 @@ func ReadList(path string) (List, error) {
 	return list, nil
 }
 
-// Strangers returns the keys in l that are those of no mutant, sorted, each with what
-// there is in its place: another number of such mutants of its function, or none. all are
-// the mutants of the package, whether they compile or not.
+// Strangers returns the keys in l that belong to no mutant, sorted, each with the mutants
+// in its place: another number of such mutants of its function, or none. all are the
+// mutants of the package, whether they compile or not.
 func (l List) Strangers(all []*Mutant) []string {
 	known := map[string]bool{}
 	of := map[string]int{} // by function and kind

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// This file holds which mutants a source file has.
+// This file holds the mutants of a source file.
 //
-// A mutant is an edit of the range of one node. Edits of one node apply in the
-// order in which they were added, the first innermost.
+// A mutant is an edit of the range of one node. Edits of one node apply in the order in
+// which they were added, the first innermost.
 
-// A source is a parsed file and what is to be changed in it.
+// A source is a parsed file and its edits.
 type source struct {
 	name    string // base name
 	text    string
@@ -75,7 +75,7 @@ func parse(paths []string, read func(string) (string, error)) ([]*source, error)
 				ast.Inspect(fn.Body, s.visit)
 			}
 		}
-		// The walk comes to a whole list of statements before it comes to their parts.
+		// The walk visits a whole list of statements before it visits their parts.
 		slices.SortStableFunc(s.mutants, func(a, b *Mutant) int { return a.offset - b.offset })
 		all = append(all, s.mutants...)
 	}
@@ -133,7 +133,7 @@ func (s *source) visit(n ast.Node) bool {
 	return true
 }
 
-// offset returns where p is in the source text.
+// offset returns the place of p in the source text.
 func (s *source) offset(p token.Pos) int { return s.tokens.Offset(p) }
 
 // raw returns the text of n.
@@ -237,14 +237,13 @@ func simple(stmt ast.Stmt) bool {
 }
 
 // harmless are built-in functions and types: calls of them, or conversions, have no
-// effect but their result.
+// effect except their result.
 var harmless = []string{
 	"append", "cap", "len", "make", "max", "min", "new",
 	"int", "int32", "int64", "uint", "uint8", "uint32", "uint64", "string",
 }
 
-// calls reports whether something is called, sent or received in n. What
-// is harmless does not count.
+// calls reports whether n has a call, a send or a receive. Harmless calls do not count.
 func calls(n ast.Node) (found bool) {
 	ast.Inspect(n, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -290,8 +289,8 @@ func (s *source) independent(a, b ast.Stmt) bool {
 	return !both && !effective(a) && !effective(b) && !s.sets(a, b) && !s.sets(b, a)
 }
 
-// effective reports whether stmt, where it stands, has an effect beyond what it sets or
-// defers.
+// effective reports whether stmt, in its place, has an effect other than to set or defer
+// something.
 func effective(stmt ast.Stmt) bool {
 	x, ok := stmt.(*ast.DeferStmt)
 	if !ok {
@@ -301,7 +300,7 @@ func effective(stmt ast.Stmt) bool {
 	return !literal && calls(x.Call.Fun) || slices.ContainsFunc(x.Call.Args, func(arg ast.Expr) bool { return calls(arg) })
 }
 
-// sets reports whether what a sets, if it is an assignment, occurs in b.
+// sets reports whether a variable that a sets, if it is an assignment, occurs in b.
 func (s *source) sets(a, b ast.Stmt) bool {
 	var targets []ast.Expr
 	switch x := a.(type) {
@@ -345,11 +344,11 @@ func (s *source) binary(x *ast.BinaryExpr) {
 		s.edit(x.Y, id, not)
 		s.edit(x, id, not)
 	case token.EQL, token.NEQ:
-		if !s.conds[x] { // of which this is the negation
+		if !s.conds[x] { // this is its negation
 			id := s.add(x, Equality, text)
 			s.edit(x, id, func(text string) string { return "(" + guard(id) + " != (" + text + "))" })
 		}
-		if !s.named(x.X) && !s.named(x.Y) { // which are more often one of several than a number
+		if !s.named(x.X) && !s.named(x.Y) { // these are more often one of several than a number
 			s.constants(x)
 		}
 	case token.LSS, token.LEQ, token.GTR, token.GEQ:

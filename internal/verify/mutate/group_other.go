@@ -4,6 +4,6 @@ package mutate
 
 import "os/exec"
 
-// endWhole leaves it at the end of the command itself: here, no signal reaches
-// all that it has started.
+// endWhole changes nothing: here, no signal reaches all processes that the command has
+// started.
 func endWhole(*exec.Cmd) {}

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// endWhole makes the end of the command's context end what it has started, too:
-// tests start the binary again.
+// endWhole makes the end of the command's context also end the processes that it has
+// started: tests start the binary again.
 func endWhole(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

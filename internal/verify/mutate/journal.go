@@ -12,7 +12,7 @@ import (
 
 // This file holds the journal, by which a run goes on where another stopped.
 
-// A Journal is a file of results. A result is what killed a mutant, "" if it
+// A Journal is a file of results. A result is the test that killed a mutant, "" if it
 // survived.
 type Journal struct {
 	mu      sync.Mutex
@@ -20,9 +20,9 @@ type Journal struct {
 	results map[string]string // by key
 }
 
-// OpenJournal opens the journal at path for a package with the given sum. One
-// of other sources is begun anew. Mutants that were killed stay so, as tests are
-// seldom taken away; those that survived are run again.
+// OpenJournal opens the journal at path for a package with the given sum. One of other
+// sources is begun anew. Mutants that were killed stay so, as tests are seldom removed;
+// those that survived are run again.
 func OpenJournal(path, sum string) (*Journal, error) {
 	j := &Journal{results: map[string]string{}}
 	header := "# sources " + sum
@@ -38,7 +38,7 @@ func OpenJournal(path, sum string) (*Journal, error) {
 			}
 		}
 	}
-	// What was read is written again, without half a line at the end.
+	// The results that were read are written again, without half a line at the end.
 	if j.file, err = os.Create(path); err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func OpenJournal(path, sum string) (*Journal, error) {
 	return j, nil
 }
 
-// Killed returns what killed the mutant, if the journal knows.
+// Killed returns the test that killed the mutant, if the journal has it.
 func (j *Journal) Killed(m *Mutant) (by string, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// This file holds what a mutant is and how it is named.
+// This file holds mutants and their names.
 
-// A Kind says how a mutant differs from the source.
+// A Kind is the way in which a mutant differs from the source.
 type Kind string
 
 // The kinds of mutants.
@@ -36,16 +36,16 @@ var Kinds = []Kind{Delete, Undefer, Swap, Negate, True, False, Logic, Boundary, 
 
 // A Mutant is one change to the source of a package.
 type Mutant struct {
-	ID   int // what mutated is called with; from 1
+	ID   int // the argument of mutated; from 1
 	File string
 	Line int
 	Func string // Type.Method or Func
 	Kind Kind
 	Nth  int    // it is the nth of its kind in Func; from 1
-	Of   int    // how many of its kind Func has
-	Text string // what is changed, on one line
+	Of   int    // the number of mutants of its kind in Func
+	Text string // the source that is changed, on one line
 
-	offset int // of what is changed, in the file
+	offset int // of that source, in the file
 }
 
 // Key identifies the mutant by its function, its kind, and its place among those of its
@@ -56,7 +56,7 @@ func (m Mutant) Key() string {
 	return fmt.Sprintf("%s %s %d/%d", m.Func, m.Kind, m.Nth, m.Of)
 }
 
-// String returns the place of the mutant, its key, and the beginning of what it changes.
+// String returns the place of the mutant, its key, and the beginning of its source.
 func (m Mutant) String() string {
 	const most = 100
 	text := []rune(m.Text)

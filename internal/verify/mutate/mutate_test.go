@@ -13,7 +13,7 @@ import (
 
 // This file holds the tests of the mutator, on a small package.
 
-// want says what becomes of the fixture's mutants, by function, kind and text.
+// want has the fate of the fixture's mutants, by function, kind and text.
 var want = map[string]string{
 	"Box.Put delete b.mu.Lock()":                    "killed", // unlock of unlocked mutex
 	"Box.Put delete defer b.mu.Unlock()":            "killed", // deadlock
@@ -51,7 +51,7 @@ func TestFixture(t *testing.T) {
 		t.Fatal(err)
 	}
 	if by := b.Run(0, stages); by != "" {
-		t.Fatalf("without a mutant: %s", by)
+		t.Fatalf("without a mutant: got %s, want no failure", by)
 	}
 	kinds := map[Kind]bool{}
 	left := maps.Clone(want)
@@ -76,23 +76,23 @@ func TestFixture(t *testing.T) {
 		}
 	}
 	for key := range left {
-		t.Errorf("no mutant %s", key)
+		t.Errorf("got no mutant %s, want one", key)
 	}
 	for _, kind := range Kinds {
 		if !kinds[kind] {
-			t.Errorf("no mutant of kind %s", kind)
+			t.Errorf("got no mutant of kind %s, want one", kind)
 		}
 	}
 	if len(b.Dropped) != 1 || b.Dropped[0].Text != `panic("not positive")` {
-		t.Errorf("%d mutants do not compile, want one: the panic at the end of Must", len(b.Dropped))
+		t.Errorf("got %d mutants that do not compile, want one: the panic at the end of Must", len(b.Dropped))
 	}
 	if b.Skipped["return"] == 0 {
-		t.Error("skipped returns are not counted")
+		t.Error("got no count of skipped returns, want one")
 	}
 }
 
-// TestKeys: they are of the order in the source, and of nothing that has a name there
-// but the function.
+// TestKeys: keys depend on the order in the source, and of all names there only on that
+// of the function.
 func TestKeys(t *testing.T) {
 	const before = `package p
 func F(x int) {
@@ -127,7 +127,7 @@ func (b *Box[T]) G() { b.n++ }
 	}
 }
 
-// TestIndependentStatementsAreNotSwapped: no test could find that.
+// TestIndependentStatementsAreNotSwapped: no test could find such a swap.
 func TestIndependentStatementsAreNotSwapped(t *testing.T) {
 	for body, want := range map[string]int{
 		"mu.Lock(); defer mu.Unlock()":    0,
@@ -188,16 +188,16 @@ func TestReportHoldsSurvivorsAgainstTheList(t *testing.T) {
 	list := List{stale.Key(): "why", listed.Key(): "why"}
 	r := NewReport([]*Mutant{killed, stale, listed, survivor}, results, list)
 	if !slices.Equal(r.Stale, []*Mutant{stale}) || !slices.Equal(r.Unlisted, []*Mutant{survivor}) || r.OK() {
-		t.Errorf("stale %v, unlisted %v, OK %v", r.Stale, r.Unlisted, r.OK())
+		t.Errorf("got stale %v, unlisted %v, OK %v, want %v, %v, false", r.Stale, r.Unlisted, r.OK(), stale, survivor)
 	}
 	if row := "| all | 4 | 2 | 1 | 1 | 66.7 % |"; !strings.Contains(r.Summary(), row) {
-		t.Errorf("no row %q in\n%s", row, r.Summary())
+		t.Errorf("got %s, want a row %q", r.Summary(), row)
 	}
 	if line := "killed     f.go:0 F delete 1/4: killed (T)\n"; !strings.Contains(r.String(), line) {
-		t.Errorf("no line %q in\n%s", line, r)
+		t.Errorf("got %s, want a line %q", r, line)
 	}
 	if r := NewReport([]*Mutant{killed, listed}, results, list); !r.OK() {
-		t.Error("a report without wrong entries is not OK")
+		t.Error("a report without wrong entries: got false from OK, want true")
 	}
 }
 
@@ -222,13 +222,13 @@ func TestJournalGoesOn(t *testing.T) {
 	}
 	j = open("one")
 	if by, ok := j.Killed(killed); !ok || by != "T" {
-		t.Errorf("killed by %q, %v", by, ok)
+		t.Errorf("got killed by %q, %v, want T, true", by, ok)
 	}
 	if _, ok := j.Killed(survivor); ok {
-		t.Error("a survivor is not run again")
+		t.Error("a survivor: got a result, want it to run again")
 	}
 	if _, ok := open("two").Killed(killed); ok {
-		t.Error("a result of other sources is used")
+		t.Error("other sources: got a result, want none")
 	}
 }
 
@@ -293,7 +293,7 @@ func TestBlameFindsTheGuardBefore(t *testing.T) {
 		{9, 1, "beyond the end", 0},
 	} {
 		if got := blame(text, c.line, c.column, c.message); got != c.want {
-			t.Errorf("line %d, column %d, %q: %d, want %d", c.line, c.column, c.message, got, c.want)
+			t.Errorf("line %d, column %d, %q: got %d, want %d", c.line, c.column, c.message, got, c.want)
 		}
 	}
 }
@@ -307,7 +307,7 @@ func TestReasonNamesTheFirstTest(t *testing.T) {
 		"panic: boom\n--- FAIL: TestC (0.00s)\n": "TestC",
 	} {
 		if got := reason(out); got != want {
-			t.Errorf("reason(%q) = %q, want %q", out, got, want)
+			t.Errorf("reason(%q): got %q, want %q", out, got, want)
 		}
 	}
 }
@@ -317,10 +317,10 @@ func TestOutputEndsAtTheFirstFailure(t *testing.T) {
 	o := &output{end: func() { ended++ }}
 	for i, part := range []string{"=== RUN   TestA\n    a_test.go:1: wrong\n--- FA", "IL: TestA (0.00s)\n", "--- FAIL: TestB (0.00s)\n"} {
 		if _, err := o.Write([]byte(part)); err != nil || o.failed != (i > 0) || ended != min(i, 1) {
-			t.Errorf("after part %d: %v, failed %v, ended %d times", i, err, o.failed, ended)
+			t.Errorf("after part %d: got %v, failed %v, ended %d times, want nil, %v, %d", i, err, o.failed, ended, i > 0, min(i, 1))
 		}
 	}
 	if got := reason(o.text.String()); got != "TestA" {
-		t.Errorf("the reason is %q", got)
+		t.Errorf("got the reason %q, want TestA", got)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// This file holds how the source of all mutants is written.
+// This file holds the output of the source of all mutants.
 
 // Variable is the environment variable that holds the number of the mutant to
 // run; without it, or with 0, the package is as it was.
@@ -31,7 +31,7 @@ func mutated(n int) bool { return mutant == n }
 `, pkg, Variable)
 }
 
-// render returns the source with every edit but those of dropped mutants.
+// render returns the source with every edit except those of dropped mutants.
 func (s *source) render(dropped map[int]bool) string {
 	edits := slices.DeleteFunc(slices.Clone(s.edits), func(e edit) bool { return dropped[e.id] })
 	// Outer before inner; of one range, in the order in which they apply.
@@ -45,8 +45,8 @@ func (s *source) render(dropped map[int]bool) string {
 	return text
 }
 
-// renderRange returns the text of a range with the edits that lie in it, which
-// come first among edits, and how many they are.
+// renderRange returns the text of a range with its edits, which come first in edits, and
+// their number.
 func (s *source) renderRange(edits []edit, from, to int) (string, int) {
 	var b strings.Builder
 	at, i := from, 0

@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// This file holds what is told of a run.
+// This file holds the report of a run.
 
-// A Report is the results of a run, held against the list of equivalents.
+// A Report has the results of a run, compared with the list of equivalents.
 type Report struct {
 	mutants  []*Mutant
-	results  map[string]string // what killed a mutant, by key
-	list     List              // of those that are equivalent
+	results  map[string]string // the test that killed a mutant, by key
+	list     List              // the mutants that are equivalent
 	Unlisted []*Mutant         // survivors that are not listed as equivalent
 	Stale    []*Mutant         // killed, but listed
 }
 
-// NewReport returns the report of what ran.
+// NewReport returns the report of a run.
 func NewReport(mutants []*Mutant, results map[string]string, list List) *Report {
 	r := &Report{mutants: mutants, results: results, list: list}
 	for _, m := range mutants {
@@ -38,7 +38,7 @@ func NewReport(mutants []*Mutant, results map[string]string, list List) *Report 
 // OK reports whether every survivor is listed as equivalent, and no other.
 func (r *Report) OK() bool { return len(r.Unlisted) == 0 && len(r.Stale) == 0 }
 
-// String returns the result of every mutant, one a line, and what killed it.
+// String returns the result of every mutant, one a line, and the test that killed it.
 func (r *Report) String() string {
 	var b strings.Builder
 	for _, m := range r.mutants {
@@ -56,8 +56,7 @@ func (r *Report) String() string {
 // A score counts mutants.
 type score struct{ all, killed, equivalent int }
 
-// Summary returns a table of the scores by file, and the mutants that are
-// listed wrongly.
+// Summary returns a table of the scores by file, and the mutants that are listed wrongly.
 func (r *Report) Summary() string {
 	var total score
 	files := map[string]score{}

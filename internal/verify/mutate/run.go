@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// This file holds how a mutant is run.
+// This file holds the run of a mutant.
 
 // A Stage is one way to run the tests: a mutant that survives a stage meets the
 // next.
@@ -24,12 +24,12 @@ type Stage struct {
 	Stall   time.Duration // likewise of each of its tests; 0 for no such limit
 }
 
-// binary returns what the test binary of the stage is known by.
+// binary returns the name by which the test binary of the stage is known.
 func (s Stage) binary() string { return s.Package + " " + s.Flag }
 
-// Run runs mutant id through the stages, and returns what killed it: a stage's
-// name and the first test that failed, or how the run ended. It returns "" if
-// the mutant survived. The number 0 is the package as it was.
+// Run runs mutant id through the stages, and returns the cause of its death: a stage's
+// name and the first test that failed, or how the run ended. It returns "" if the mutant
+// survived. The number 0 is the package as it was.
 func (b *Build) Run(id int, stages []Stage) string {
 	for _, s := range stages {
 		if by := b.run(id, s); by != "" {
@@ -42,8 +42,8 @@ func (b *Build) Run(id int, stages []Stage) string {
 func (b *Build) run(id int, s Stage) string {
 	ctx, cancel := context.WithTimeout(context.Background(), s.Timeout)
 	defer cancel()
-	// A mutant may ask for memory without end: the shell limits it, but not with
-	// the race detector, which reserves much more than it uses.
+	// A mutant may allocate memory without end: the shell limits it, but not with the
+	// race detector, which reserves much more than it uses.
 	script := `ulimit -v 8000000; exec "$0" "$@"`
 	if s.Flag == "-race" {
 		script = `exec "$0" "$@"`
@@ -72,9 +72,9 @@ func (b *Build) run(id int, s Stage) string {
 	return ""
 }
 
-// An output keeps what a test binary prints. It puts off its end as long as it
-// prints something, as it does when a test begins or ends, and ends it when a test
-// has failed: -test.failfast runs the examples all the same.
+// An output keeps the output of a test binary. It postpones the binary's end as long as
+// it prints something, as it does when a test begins or ends, and ends it when a test has
+// failed: -test.failfast runs the examples all the same.
 type output struct {
 	text    bytes.Buffer
 	failed  bool // a test has
@@ -97,7 +97,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// failure is what a test binary prints of a test that has failed, before its name.
+// failure is the text that a test binary prints before the name of a test that has
+// failed.
 const failure = "--- FAIL: "
 
 // running returns the test that began last in a test binary's output.

@@ -6,13 +6,13 @@ import (
 	"testing/synctest"
 )
 
-// This file holds the scenarios about what the callers of one execution get.
+// This file holds the scenarios about the results of the callers of one execution.
 
 var answers = []Scenario{
 	{
 		Name: "23",
 		Requires: "shared is true for leader and follower when both get the result, and false for a call that was " +
-			"alone. (What it says when the follower has left is a matter of definition.)",
+			"alone. (Its value after the follower has left is a matter of definition.)",
 		Run: sharedFlag,
 	},
 	{
@@ -27,7 +27,7 @@ var answers = []Scenario{
 	},
 	{
 		Name:     "33",
-		Requires: "What a value points to is shared, not copied: all callers get the same pointer.",
+		Requires: "A value is not copied deeply: all callers get the same pointer.",
 		Run:      samePointer,
 	},
 }
@@ -51,11 +51,11 @@ func sharedFlag(_ *testing.T, p *Peer) error {
 	g := p.New()
 	for _, c := range together(g, value(1)) {
 		if !c.got(1) || !c.shared {
-			f.add("a caller of a shared execution is told that it was alone")
+			f.add("a caller of a shared execution gets shared false")
 		}
 	}
 	if _, shared, _ := g.Do("k", value(2)); shared {
-		f.add("a caller that was alone is told that it shared")
+		f.add("a caller that was alone gets shared true")
 	}
 	return f.err()
 }
@@ -80,12 +80,12 @@ func slowReader(_ *testing.T, p *Peer) error {
 	close(h.open)
 	for i := range n {
 		if v, _, err := g.Do(name(n+i), value(n+i)); v != n+i || err != nil {
-			f.add("a later call gets what is not its own")
+			f.add("a later call gets another result than its own")
 		}
 	}
 	for i, receive := range slow {
 		if v, _, err := receive(); v != i || err != nil {
-			f.add("a slow caller gets what is not its own")
+			f.add("a slow caller gets another result than its own")
 		}
 	}
 	return f.err()

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// This file holds what every scenario must be able to refuse.
+// This file holds peers that every scenario must be able to refuse.
 
-// A broken group does what is said of its peer in brokenPeers.
+// A broken group has the defects of its peer in brokenPeers.
 type broken struct {
 	alone, keeps, garbles, cancels, pools, locks bool
 
@@ -137,8 +137,8 @@ func (b *broken) forget(key any) {
 	delete(b.m, key)
 }
 
-// TestScenariosCanFail checks that there is none that everybody passes: if both
-// peers do, a broken one does not.
+// TestScenariosCanFail checks that no scenario passes for every group: if both peers
+// pass, a broken one does not.
 func TestScenariosCanFail(t *testing.T) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
@@ -162,7 +162,7 @@ func TestScenariosCanFail(t *testing.T) {
 				}
 				passes = append(passes, p.Name)
 			}
-			t.Errorf("%s is passed by all: %q", s.Name, passes)
+			t.Errorf("%s: got passes for all groups, %q, want a failure", s.Name, passes)
 		})
 	}
 	wg.Wait()

@@ -11,12 +11,12 @@ import (
 	"sync/atomic"
 )
 
-// This file holds what the scenarios are made of: calls, fns and faults.
+// This file holds the parts of scenarios: calls, fns and faults.
 
 var errTest = errors.New("test error")
 
-// A call is one that was made on a goroutine of its own, and what it got. It may
-// be read when it is over.
+// A call is one that was made on a goroutine of its own, with its answer. It may be read
+// when it is over.
 type call struct {
 	v      any
 	shared bool
@@ -101,8 +101,7 @@ func (h *gate) ctxThen(end func() (any, error)) func(context.Context) (any, erro
 	return func(context.Context) (any, error) { return fn() }
 }
 
-// faults are what went wrong in a scenario, each once, in the order in which it
-// was found.
+// faults are the errors of a scenario, each once, in the order in which they were found.
 type faults struct {
 	mu   sync.Mutex
 	list []string
@@ -125,14 +124,14 @@ func (f *faults) err() error {
 	return errors.New(strings.Join(f.list, "; "))
 }
 
-// usable says whether a key works: whether a call is answered by its own fn.
+// usable checks that a key works: that a call is answered by its own fn.
 func (f *faults) usable(g *Group, key any) {
 	if v, _, err := g.Do(key, value("usable")); v != "usable" || err != nil {
 		f.add("the key does not work afterwards")
 	}
 }
 
-// heap returns how much of the heap is in use.
+// heap returns the number of bytes in use on the heap.
 func heap() int {
 	var m runtime.MemStats
 	for range 3 {

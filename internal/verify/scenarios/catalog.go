@@ -2,15 +2,15 @@ package scenarios
 
 import "strings"
 
-// This file holds the catalog of bugs that libraries of this kind, the two
-// peers and others, have or had, and what keeps each of them out of this one.
+// This file holds the catalog of bugs that libraries of this kind, the two peers and
+// others, have or had, and for each of them the tests that exclude it here.
 
-// A Bug is one of them.
+// A Bug is a bug of the catalog.
 type Bug struct {
 	Name string
 	What string
 	By   string // the scenarios, and the tests of package coalesce, that show it
-	Not  string // or why it cannot be had here
+	Not  string // or the reason why this library cannot have it
 }
 
 // Scenarios returns the names of the scenarios that show b.
@@ -41,7 +41,7 @@ var Catalog = []Bug{
 		"18 TestG1_NewcomerWaitsBehindAbandoned", "",
 	},
 	{
-		"B3", "A leader gives up, and several who waited start executions.",
+		"B3", "A leader gives up, and several waiting callers start executions.",
 		"21 TestG4_LeaderLeaves TestPromoted_TakenByAnother", "",
 	},
 	{
@@ -53,7 +53,7 @@ var Catalog = []Bug{
 		"14 15 TestG15_Forget", "",
 	},
 	{
-		"B6", "Who finishes removes the entry that a newcomer has just begun to use: two executions at once.",
+		"B6", "A call that finishes removes the entry that a newcomer has just begun to use: two executions at once.",
 		"31 TestStorm TestStorm_HotKey", "",
 	},
 	{
@@ -73,7 +73,7 @@ var Catalog = []Bug{
 		"21 TestG4_LeaderLeaves", "",
 	},
 	{
-		"B11", "All callers have left, and fn is not told.",
+		"B11", "All callers have left, and fn's context does not end.",
 		"18 22 TestG7_CanceledWhenLastCallerLeaves", "",
 	},
 	{
@@ -85,11 +85,11 @@ var Catalog = []Bug{
 		"TestG4_LeaderLeaves TestG9_EveryExitCompletes FuzzGroup", "",
 	},
 	{
-		"B14", "fn's context is canceled though nobody has left.",
+		"B14", "fn's context is canceled though no caller has left.",
 		"TestG7_CanceledWhenLastCallerLeaves TestG7_NotCanceledByReturn", "",
 	},
 	{
-		"B15", "fn's context is canceled as soon as the call returns, and what is bound to it with it.",
+		"B15", "fn's context is canceled as soon as the call returns, and so are the objects that depend on it.",
 		"B15 TestG7_NotCanceledByReturn", "",
 	},
 	{
@@ -109,7 +109,7 @@ var Catalog = []Bug{
 		"20 TestG6_EndedContextStartsNothing TestG6_EndedContextLeadsNoSuccessor", "",
 	},
 	{
-		"B20", "Who waits behind many that give up fails after so many attempts, or recurses.",
+		"B20", "A call that waits behind many that give up fails after so many attempts, or recurses.",
 		"B20 TestG1_WaitBehindAbandonedIsUnderOwnContext", "",
 	},
 	{
@@ -117,7 +117,7 @@ var Catalog = []Bug{
 		"TestG9_EveryExitCompletes TestG12_NothingIsKept", "",
 	},
 	{
-		"B22", "After a panic the key is dead, and who waits hangs.",
+		"B22", "After a panic the key is dead, and waiting callers hang.",
 		"2 TestG9_EveryExitCompletes", "",
 	},
 	{
@@ -141,11 +141,11 @@ var Catalog = []Bug{
 		"B27 TestG10_ReturnedPanicErrorIsAnError", "",
 	},
 	{
-		"B28", "panic(nil), panic(error), a runtime.Error, or a panic during Goexit is told as something else.",
+		"B28", "panic(nil), panic(error), a runtime.Error, or a panic during Goexit arrives as something else.",
 		"7 TestG10_PanicValues TestG9_PanicInGoexitGoesOn TestG9_PanicNil", "",
 	},
 	{
-		"B29", "A panic is lost because nobody waits any more.",
+		"B29", "A panic is lost because no caller waits any more.",
 		"6 TestG10_UnreceivedPanicIsLogged TestDoMulti_UnreceivedPanicIsLogged TestG10_LoggedUnlessACallPanics TestG10_ExitBeforeThePanic", "",
 	},
 	{
@@ -166,7 +166,7 @@ var Catalog = []Bug{
 	},
 	{
 		"B34", "Keys that were made into strings collide.",
-		"", "keys are compared by ==, whole; one that is made of less is the caller's",
+		"", "keys are compared by ==, whole; a key that is made of a part of them is the caller's",
 	},
 	{
 		"B35", "An execution that hangs keeps the memory of all callers that have given up.",
@@ -177,7 +177,7 @@ var Catalog = []Bug{
 		"TestDoMulti_LoadsKeysWithoutFlight", "",
 	},
 	{
-		"B37", "A key that fn's answer lacks looks like a success to those who joined.",
+		"B37", "A key that fn's answer lacks looks like a success to the calls that joined.",
 		"TestDoMulti_Absent", "",
 	},
 	{
@@ -193,7 +193,7 @@ var Catalog = []Bug{
 		"32 TestG2_OneAnswer", "",
 	},
 	{
-		"B41", "Who joined gets nil where the execution failed.",
+		"B41", "A call that joined gets nil where the execution failed.",
 		"32 TestG2_OneAnswer TestStorm", "",
 	},
 	{

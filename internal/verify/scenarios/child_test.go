@@ -15,29 +15,28 @@ import (
 	"time"
 )
 
-// This file holds how one scenario is run against one library: in a process of
-// its own, as some of them hang for ever or take the process with them.
+// This file holds the run of one scenario against one library: in a process of its own,
+// as some of them hang forever or end the process with them.
 
 const (
-	// pairVar and answerVar tell the child what to run, and where to leave the
-	// answer.
+	// pairVar and answerVar are the variables by which the child finds the scenario to
+	// run, and the file for the answer.
 	pairVar   = "COALESCE_SCENARIO"
 	answerVar = "COALESCE_ANSWER"
 
 	passed = "passed"
 )
 
-// How long a child may take. The runtime finds by itself most of those that
-// hang, save in a build with the race detector. Who is expected to hang, or only
-// to fail, is waited for less.
+// The time that a child may take. The runtime finds by itself most of those that hang,
+// except in a build with the race detector. A child that is expected to hang, or only to
+// fail, gets less time.
 const (
 	patience   = 2 * time.Minute
 	impatience = 5 * time.Second
 )
 
-// runPair runs s against p in a child, which is the running test binary with
-// TestChild as its only test, for as long as limit. It returns how p failed, or
-// "".
+// runPair runs s against p in a child, which is the running test binary with TestChild as
+// its only test, for at most limit. It returns how p failed, or "".
 func runPair(dir string, s *Scenario, p *Peer, limit time.Duration) (string, error) {
 	answer, err := os.CreateTemp(dir, "answer")
 	if err != nil {
@@ -71,10 +70,10 @@ func runPair(dir string, s *Scenario, p *Peer, limit time.Duration) (string, err
 	return verdict(string(out)), nil
 }
 
-// fatal is how the runtime begins to tell of an error that nothing recovers.
+// fatal is the beginning of the runtime's report of an error that nothing recovers.
 var fatal = regexp.MustCompile(`(?m)^fatal error: .*$`)
 
-// verdict says how a child ended from what it printed.
+// verdict returns how a child ended, from its output.
 func verdict(out string) string {
 	switch {
 	case strings.Contains(out, "WARNING: DATA RACE"):
@@ -91,8 +90,8 @@ func verdict(out string) string {
 	return "the process ended: " + out
 }
 
-// child is the test that runs in the child: with what the environment names, out
-// of the given scenarios and peers. It skips where that names nothing.
+// child is the test that runs in the child: with the scenario and the peer that the
+// environment names. It is skipped if that names none.
 func child(t *testing.T, all []Scenario, peers []*Peer) {
 	name, peer, ok := strings.Cut(os.Getenv(pairVar), "/")
 	if !ok {
@@ -106,31 +105,31 @@ func child(t *testing.T, all []Scenario, peers []*Peer) {
 				} else {
 					synctest.Test(t, func(t *testing.T) { report(t, s, p) })
 				}
-				tell(passed) // nor was a goroutine left behind
+				leave(passed) // nor was a goroutine left behind
 				return
 			}
 		}
 	}
-	t.Fatalf("no scenario %s, or no peer %s", name, peer)
+	t.Fatalf("got scenario %s and peer %s, want existing ones", name, peer)
 }
 
-// report runs s and leaves the answer if p fails. Then the process ends without
-// waiting for what hangs.
+// report runs s and leaves the answer if p fails. Then the process ends without waiting
+// for calls that hang.
 func report(t *testing.T, s *Scenario, p *Peer) {
 	if err := s.Run(t, p); err != nil {
-		tell(err.Error())
+		leave(err.Error())
 		os.Exit(1)
 	}
 }
 
-func tell(answer string) {
+func leave(answer string) {
 	if err := os.WriteFile(os.Getenv(answerVar), []byte(answer), 0o600); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
 }
 
-// trials end in every way that runPair can tell from others.
+// trials end in every way that runPair distinguishes.
 var trials = []struct {
 	Scenario
 	want string
@@ -168,7 +167,7 @@ var trials = []struct {
 	}}, "the process ended: "},
 }
 
-// TestRunPair checks that what happens in a child is told as it is.
+// TestRunPair checks that runPair returns the end of a child.
 func TestRunPair(t *testing.T) {
 	dir := t.TempDir()
 	for i := range trials {
@@ -180,13 +179,13 @@ func TestRunPair(t *testing.T) {
 			}
 			got, err := runPair(dir, &trials[i].Scenario, Peers()[0], limit)
 			if err != nil || got != trials[i].want {
-				t.Errorf("%q, %v; want %q", got, err, trials[i].want)
+				t.Errorf("got %q, %v, want %q, nil", got, err, trials[i].want)
 			}
 		})
 	}
 }
 
-// TestChild is what runs in the children.
+// TestChild is the test that runs in the children.
 func TestChild(t *testing.T) {
 	all := All()
 	for _, trial := range trials {

@@ -38,7 +38,7 @@ var contexts = []Scenario{
 		Name:     "22",
 		Requires: "A caller leaves with a cause: it gets ctx.Err(), and context.Cause of fn's context is the caller's.",
 		Needs:    Contexts,
-		Run:      causeIsTold,
+		Run:      causeIsCallers,
 		Fails:    map[string]string{Resenje: "the cause of fn's context is not the caller's"},
 	},
 	{
@@ -56,8 +56,8 @@ var contexts = []Scenario{
 	},
 	{
 		Name: "B15",
-		Requires: "fn's context does not end because fn has returned: what is bound to it, as an " +
-			"http.Response.Body is, can still be used by those who got it.",
+		Requires: "fn's context does not end because fn has returned: objects that depend on it, as an " +
+			"http.Response.Body does, can still be used by their callers.",
 		Needs: Contexts,
 		Run:   contextOutlivesCall,
 		Fails: map[string]string{Resenje: "fn's context has ended when the call returns"},
@@ -112,7 +112,7 @@ func endedOnEntry(_ *testing.T, p *Peer) error {
 		v, _, err := g.DoContext(ctx, "k", fn)
 		synctest.Wait()
 		if f.err() != nil {
-			break // and what the call then returns may be a matter of chance
+			break // and the result of the call may be a matter of chance
 		}
 		if v != nil || err != context.Canceled {
 			f.add("a call that finds none running gets %v and %v", v, err)
@@ -167,7 +167,7 @@ func leaderLeaves(_ *testing.T, p *Peer) error {
 	return f.err()
 }
 
-func causeIsTold(_ *testing.T, p *Peer) error {
+func causeIsCallers(_ *testing.T, p *Peer) error {
 	var f faults
 	g := p.New()
 	ctx, cancel := context.WithCancelCause(context.Background())

@@ -8,15 +8,15 @@ import (
 
 // This file holds the scenarios about fns that wait for themselves.
 
-// waits is what becomes of a cycle where it is not found and callers give up.
+// waits is the outcome of a cycle that is not found and whose callers give up.
 const waits = "it is waited for until the deadline; no call of these keys is ever answered again"
 
 var deadlocks = []Scenario{
 	{
 		Name: "12",
 		Requires: "fn calls for its own key with the context that it has, itself or from a goroutine that it waits for: " +
-			"it is told at once, and the key works afterwards. (A call that carries no context cannot be told: " +
-			"Do waits for ever, that of coalesce too.)",
+			"it is refused at once, and the key works afterwards. (A call without a context cannot be refused: " +
+			"Do waits forever, also that of coalesce.)",
 		Run:   ownKey,
 		Fails: map[string]string{XSync: stuck, Resenje: waits},
 	},

@@ -19,13 +19,13 @@ var exits = []Scenario{
 		Name: "2",
 		Requires: "fn panics with 1,000 callers waiting: each panics with an error that wraps the value and shows " +
 			"fn's stack, and the key works afterwards.",
-		Run: panicIsTold,
+		Run: panicReachesAll,
 	},
 	{
 		Name: "3",
 		Requires: "fn calls runtime.Goexit, as t.FailNow does, with ten callers waiting: each gets an error or " +
 			"exits, and none a nil error.",
-		Run:   goexitIsTold,
+		Run:   goexitReachesAll,
 		Fails: map[string]string{Resenje: "10 of 10 callers get the zero value and a nil error"},
 	},
 	{
@@ -33,7 +33,7 @@ var exits = []Scenario{
 		Requires: "fn calls runtime.Goexit with three receivers waiting on channels: each gets an error.",
 		Needs:    Channels,
 		Run:      goexitOnChannels,
-		Fails:    map[string]string{XSync: "3 of 3 receivers wait for ever"},
+		Fails:    map[string]string{XSync: "3 of 3 receivers wait forever"},
 	},
 	{
 		Name:     "5",
@@ -46,12 +46,12 @@ var exits = []Scenario{
 		Name:     "6",
 		Requires: "fn panics when all callers have left: that is not silent.",
 		Needs:    Contexts,
-		Run:      untoldPanic,
-		Fails:    map[string]string{Resenje: "nobody is told of the panic"},
+		Run:      unreceivedPanic,
+		Fails:    map[string]string{Resenje: "the panic is silent"},
 	},
 	{
 		Name:     "7",
-		Requires: "Callers can tell panic(nil), an error and a runtime.Error by errors.Is and errors.As.",
+		Requires: "Callers can distinguish panic(nil), an error and a runtime.Error by errors.Is and errors.As.",
 		Run:      panicValues,
 	},
 	{
@@ -62,7 +62,7 @@ var exits = []Scenario{
 	},
 }
 
-func panicIsTold(_ *testing.T, p *Peer) error {
+func panicReachesAll(_ *testing.T, p *Peer) error {
 	g, h := p.New(), newGate()
 	calls := make([]*call, 1000)
 	for i := range calls {
@@ -90,7 +90,7 @@ func exit() (any, error) {
 	return "not to be seen", nil
 }
 
-func goexitIsTold(_ *testing.T, p *Peer) error {
+func goexitReachesAll(_ *testing.T, p *Peer) error {
 	g, h := p.New(), newGate()
 	calls := make([]*call, 10)
 	for i := range calls {
@@ -110,7 +110,7 @@ func goexitIsTold(_ *testing.T, p *Peer) error {
 		}
 	}
 	if hang > 0 {
-		f.add("%d of 10 callers wait for ever", hang)
+		f.add("%d of 10 callers wait forever", hang)
 	}
 	if fooled > 0 {
 		f.add("%d of 10 callers get the zero value and a nil error", fooled)
@@ -141,7 +141,7 @@ func goexitOnChannels(_ *testing.T, p *Peer) error {
 		}
 	}
 	if hang > 0 {
-		f.add("%d of 3 receivers wait for ever", hang)
+		f.add("%d of 3 receivers wait forever", hang)
 	}
 	return f.err()
 }
@@ -165,14 +165,14 @@ func panicOnChannels(_ *testing.T, p *Peer) error {
 	return f.err()
 }
 
-func untoldPanic(_ *testing.T, p *Peer) error {
+func unreceivedPanic(_ *testing.T, p *Peer) error {
 	var log bytes.Buffer
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 	g := p.New()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := g.doContext(ctx, "k", func(ctx context.Context) (any, error) {
 		<-ctx.Done()
-		panic("nobody listens")
+		panic("no caller listens")
 	})
 	synctest.Wait()
 	cancel()
@@ -181,8 +181,8 @@ func untoldPanic(_ *testing.T, p *Peer) error {
 	if !c.gave(context.Canceled) {
 		f.add("the caller gets %v", c.err)
 	}
-	if !strings.Contains(log.String(), "nobody listens") {
-		f.add("nobody is told of the panic")
+	if !strings.Contains(log.String(), "no caller listens") {
+		f.add("the panic is silent")
 	}
 	f.usable(g, "k")
 	return f.err()
@@ -190,7 +190,7 @@ func untoldPanic(_ *testing.T, p *Peer) error {
 
 func panicValues(_ *testing.T, p *Peer) error {
 	var f faults
-	told := func(fn func()) error {
+	panicOfCall := func(fn func()) error {
 		g := p.New()
 		c := g.do("k", func() (any, error) { fn(); return nil, nil })
 		<-c.done
@@ -198,13 +198,13 @@ func panicValues(_ *testing.T, p *Peer) error {
 		err, _ := c.panic.(error)
 		return err
 	}
-	if err := told(func() { panic(nil) }); !errors.As(err, new(*runtime.PanicNilError)) {
+	if err := panicOfCall(func() { panic(nil) }); !errors.As(err, new(*runtime.PanicNilError)) {
 		f.add("panic(nil) becomes %v", err)
 	}
-	if err := told(func() { panic(errTest) }); !errors.Is(err, errTest) {
+	if err := panicOfCall(func() { panic(errTest) }); !errors.Is(err, errTest) {
 		f.add("an error becomes %v", err)
 	}
-	if err := told(func() { var none []int; none[len(none)]++ }); !errors.As(err, new(runtime.Error)) {
+	if err := panicOfCall(func() { var none []int; none[len(none)]++ }); !errors.As(err, new(runtime.Error)) {
 		f.add("a runtime.Error becomes %v", err)
 	}
 	return f.err()

@@ -23,7 +23,7 @@ var forgetting = []Scenario{
 	},
 	{
 		Name:     "16",
-		Requires: "Forget from inside fn, twice, and of a key that nobody has called: nothing hangs, and the call gets its result.",
+		Requires: "Forget from inside fn, twice, and of a key without calls: nothing hangs, and the call gets its result.",
 		Run:      forgetInsideFn,
 	},
 }
@@ -90,7 +90,7 @@ func forgetInsideFn(_ *testing.T, p *Peer) error {
 	c := g.do("k", func() (any, error) {
 		g.Forget("k")
 		g.Forget("k")
-		g.Forget("nobody's")
+		g.Forget("unused")
 		return 1, nil
 	})
 	<-c.done

@@ -19,7 +19,7 @@ const stale = "calls are answered by an execution that had answered others befor
 var freshness = []Scenario{
 	{
 		Name:     "8",
-		Requires: "A call that begins after an execution has answered somebody is not answered by that execution.",
+		Requires: "A call that begins after an execution has answered another is not answered by that execution.",
 		Run:      neverStale,
 		Fails:    map[string]string{Resenje: stale},
 	},
@@ -215,8 +215,8 @@ func oneStays(_ *testing.T, p *Peer) error {
 	return nil
 }
 
-// A history is what executions and calls of some keys did. An execution returns
-// its own record, so that each call tells which one has answered it.
+// A history is the record of executions and calls of some keys. An execution returns its
+// own record, so that each call shows which execution has answered it.
 type history struct {
 	clock      atomic.Int64 // of events
 	running    map[string]*atomic.Int32
@@ -229,7 +229,7 @@ type history struct {
 // An execution is one run of an fn.
 type execution struct {
 	key   string
-	first atomic.Int64 // when it had answered somebody; 0 before
+	first atomic.Int64 // when it had answered a call; 0 before
 }
 
 func newHistory() *history {
@@ -252,7 +252,7 @@ func (h *history) fn(key string, work func()) func() (any, error) {
 	}
 }
 
-// call makes a call and judges what answered it.
+// call makes a call and judges its answer.
 func (h *history) call(key string, do func() (any, bool, error)) {
 	began := h.clock.Add(1)
 	v, _, err := do()
@@ -270,11 +270,11 @@ func (h *history) call(key string, do func() (any, bool, error)) {
 	e.first.CompareAndSwap(0, h.clock.Add(1))
 }
 
-// err tells of the worst that happened.
+// err returns the worst error.
 func (h *history) err() error {
 	switch {
 	case h.foreign.Load():
-		return errors.New("calls are answered with what is not of their key")
+		return errors.New("calls get results of another key")
 	case h.stale.Load():
 		return errors.New(stale)
 	case h.overlapped.Load() && !h.mayOverlap:

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 )
 
-// This file holds the scenarios about keys, and about arguments that are none.
+// This file holds the scenarios about keys, and about nil arguments.
 
 var keys = []Scenario{
 	{

@@ -9,7 +9,7 @@ import (
 	"weak"
 )
 
-// This file holds the scenarios about what is kept when all is over.
+// This file holds the scenarios about the memory that is kept when all calls are over.
 
 func name(i int) string { return strconv.Itoa(i) }
 
@@ -17,7 +17,7 @@ var memory = []Scenario{
 	{
 		Name: "25",
 		Requires: "Value, error, fn and the leader's context can be collected when the last caller has its answer, " +
-			"also where somebody left.",
+			"even if a caller left.",
 		Run: nothingIsKept,
 	},
 	{
@@ -35,13 +35,13 @@ var memory = []Scenario{
 	},
 }
 
-// A witness tells whether something that a group was given is still there.
+// A witness reports whether an object that a group was given is still there.
 type witness struct {
 	what  string
 	there func() bool
 }
 
-// watched returns something to give to a group, and the witness of it.
+// watched returns an object to give to a group, and the witness of it.
 func watched(what string) (*[256]byte, witness) {
 	x := new([256]byte)
 	w := weak.Make(x)
@@ -110,7 +110,7 @@ func give(g *Group, p *Peer, key string) []witness {
 func manyKeys(_ *testing.T, p *Peer) error {
 	const n = 4000 // two goroutines each must not be too many for the race detector
 	open := make(chan struct{})
-	for range 2 * n { // what goroutines take stays with the runtime
+	for range 2 * n { // the runtime keeps the memory of goroutines
 		go func() { <-open }()
 	}
 	synctest.Wait()

@@ -1,9 +1,9 @@
-// Package scenarios runs situations in which a library that coalesces calls can
-// go wrong against this one and its two best known peers. Most were found in
-// the wild, in one of the peers or in something like them.
+// Package scenarios runs situations in which a library that coalesces calls can go wrong
+// against this one and its two best known peers. Most were found in the field, in one of
+// the peers or in a similar library.
 //
-// The tests check that what is recorded here about each library, its failures
-// too, is what happens. The command in cmd/table writes it down for readers.
+// The tests check that the outcomes that are recorded here for each library, including
+// its failures, are the real ones. The command in cmd/table writes them down for readers.
 package scenarios
 
 import (
@@ -13,30 +13,30 @@ import (
 	"testing"
 )
 
-// What is recorded of a library that does not come to an answer.
+// The record for a library that does not come to an answer.
 const (
-	stuck   = "stuck for ever"
-	leaks   = "leaves goroutines that are blocked for ever"
+	stuck   = "stuck forever"
+	leaks   = "leaves goroutines that are blocked forever"
 	crashes = "the process crashes"
 )
 
-// A Scenario is one situation and what is required in it.
+// A Scenario is one situation and its requirement.
 type Scenario struct {
 	Name     string // 1 to 33; or that of a bug in the Catalog, as B15
 	Requires string
 	Needs    Feature
 	Outside  bool // run it outside of a synctest bubble
 
-	// Run returns nil if p does what is required, or else an error that says
-	// what it does instead, in the same words every time. It need not return
-	// if p hangs or crashes.
+	// Run returns nil if p meets the requirement, and otherwise an error that says what p
+	// does instead, in the same words every time. It need not return if p hangs or
+	// crashes.
 	Run func(t *testing.T, p *Peer) error
 
-	// Fails is how libraries fail, by their names. The others pass.
+	// Fails has the failures of libraries, by their names. The others pass.
 	Fails map[string]string
 }
 
-// Applies reports whether p has what the scenario is about.
+// Applies reports whether p has the features that the scenario needs.
 func (s *Scenario) Applies(p *Peer) bool { return p.Has&s.Needs == s.Needs }
 
 // All returns the scenarios in their order.

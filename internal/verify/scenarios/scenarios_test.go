@@ -25,7 +25,7 @@ func TestOutcomes(t *testing.T) {
 					limit = impatience
 				}
 				if got, err := runPair(dir, &s, p, limit); err != nil || got != want {
-					t.Errorf("%s, %s: %q, %v; want %q", s.Name, p.Name, got, err, want)
+					t.Errorf("%s, %s: got %q, %v, want %q, nil", s.Name, p.Name, got, err, want)
 				}
 			})
 		}

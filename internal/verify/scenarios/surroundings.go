@@ -5,13 +5,13 @@ import (
 	"testing/synctest"
 )
 
-// This file holds the scenario about where a group is used.
+// This file holds the scenario about the places where a group is used.
 
 var surroundings = []Scenario{{
 	Name: "30",
 	Requires: "A group in a package variable is used outside of testing/synctest bubbles, in one, in another, and " +
-		"outside again: nothing is fatal, and who waits in a bubble is durably blocked. (One execution for " +
-		"callers inside and outside is not asked for.)",
+		"outside again: nothing is fatal, and a call that waits in a bubble is durably blocked. (One execution for " +
+		"callers inside and outside is not required.)",
 	Outside: true,
 	Run:     bubbles,
 }}

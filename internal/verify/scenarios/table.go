@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// This file holds how the record is written down for readers.
+// This file holds the output of the record for readers.
 
 // The lines between which it stands.
 const (
@@ -42,7 +42,7 @@ func Markdown() string {
 	return b.String()
 }
 
-// outcome returns what is recorded of p in s.
+// outcome returns the recorded outcome of p in s.
 func (s *Scenario) outcome(p *Peer) string {
 	switch how := s.Fails[p.Name]; {
 	case !s.Applies(p):

@@ -17,7 +17,7 @@ type bug struct {
 var bugs = []bug{
 	{
 		name: "woken before unlinked",
-		what: "waiters are woken before their flight is taken out of the table: who has been answered can join it again",
+		what: "waiters are woken before their flight is taken out of the table: a caller that has been answered can join it again",
 		file: "flight.go",
 		old:  "\tnext := s.takeOut(f)\n\tf.setOutcome(how, v, err)\n",
 		new:  "\tif seeded(\"woken before unlinked\") && f.state == running && f.done != nil {\n\t\tf.outcome, f.val, f.err = how, v, err\n\t\ts.mu.Unlock()\n\t\tsched.Complete(f.done)\n\t\tsched.Yield()\n\t\ts.mu.Lock()\n\t\tf.done = nil\n\t}\n\tnext := s.takeOut(f)\n\tf.setOutcome(how, v, err)\n",
@@ -33,7 +33,7 @@ var bugs = []bug{
 	},
 	{
 		name: "unconditional delete",
-		what: "a forgotten flight that ends removes whatever its key has",
+		what: "a forgotten flight that ends removes the flight of its key",
 		file: "flight.go",
 		old:  "\tcase f.detached:\n\t\ts.detached.remove(f)\n",
 		new:  "\tcase f.detached:\n\t\tif other := s.lookup(uint64(f.hash), f.key, true); other != nil && seeded(\"unconditional delete\") {\n\t\t\ts.unregister(other)\n\t\t\tother.detached = true\n\t\t\tother.extend()\n\t\t\ts.detached.push(other)\n\t\t}\n\t\ts.detached.remove(f)\n",
@@ -41,7 +41,7 @@ var bugs = []bug{
 	},
 	{
 		name: "missed waiters",
-		what: "those who wait beyond the first block are not woken",
+		what: "waiters beyond the first block are not woken",
 		file: "flight.go",
 		old:  "\t\te.blocks, e.first = c.blocks.last, c.callers.first\n",
 		new:  "\t\te.blocks, e.first = c.blocks.last, c.callers.first\n\t\tif seeded(\"missed waiters\") {\n\t\t\te.blocks = nil\n\t\t}\n",
@@ -180,7 +180,7 @@ var bugs = []bug{
 	},
 	{
 		name: "no timer for the age",
-		what: "what is queued behind a flight that never ends is not promoted at MaxAge",
+		what: "a call that is queued behind a flight that never ends is not promoted at MaxAge",
 		file: "limits.go",
 		old:  "\tif s.group.maxAge == 0 {\n\t\treturn\n",
 		new:  "\tif s.group.maxAge == 0 || seeded(\"no timer for the age\") {\n\t\treturn\n",
@@ -204,7 +204,7 @@ var bugs = []bug{
 	},
 	{
 		name: "queued behind Shutdown",
-		what: "Shutdown does not reject what is queued",
+		what: "Shutdown does not reject queued calls",
 		file: "shutdown.go",
 		old:  "\t\tif q := f.queue(); q != nil {\n",
 		new:  "\t\tif q := f.queue(); q != nil && !seeded(\"queued behind Shutdown\") {\n",

@@ -38,10 +38,10 @@ const (
 // A detector is a part of the test suite.
 type detector struct {
 	name     string
-	packages []string // whose tests it runs
-	tags     string   // with which they are built
+	packages []string // the packages of the tests
+	tags     string   // the build tags
 	args     []string
-	limit    time.Duration // what takes longer hangs, and is found
+	limit    time.Duration // a run that takes longer hangs, and finds the bug
 }
 
 // binary returns the file in temp that has the tests of a package as d builds them.
@@ -78,7 +78,7 @@ func main() {
 	}
 }
 
-// check reports what is wrong with the arguments and flags.
+// check returns an error for wrong arguments and flags.
 func check(args []string, parallel, storms int) error {
 	const (
 		mostParallel = 256
@@ -131,7 +131,7 @@ func run(all bool, only, write string, parallel, storms int) error {
 		}
 	}
 
-	// What finds something where there is nothing finds nothing.
+	// A detector that fails without a bug finds none.
 	var jobs []*job
 	for _, d := range detectors {
 		jobs = append(jobs, &job{detector: d, must: false, bug: bug{}})
@@ -173,8 +173,8 @@ func run(all bool, only, write string, parallel, storms int) error {
 	return nil
 }
 
-// plant writes the package with all bugs in it, switched off, to temp, and returns
-// the file that puts that in the place of the package's own text.
+// plant writes the package with all bugs in it, switched off, to temp, and returns the
+// file that replaces the package's own text by it.
 func plant(temp string) (overlay string, err error) {
 	texts := map[string]string{}
 	for _, b := range bugs {
@@ -228,7 +228,7 @@ func compile(overlay, binary string, flags ...string) error {
 type job struct {
 	bug      bug
 	detector detector
-	must     bool // it has to find it
+	must     bool // it has to find the bug
 
 	found  bool
 	how    string // for the table
@@ -236,13 +236,13 @@ type job struct {
 	took   time.Duration
 }
 
-// failure matches the first line that says what failed.
+// failure matches the first line that names a failure.
 var failure = regexp.MustCompile(`(?m)^(?:\s*--- FAIL: |panic: |fatal error: )`)
 
-// begun matches what says that a test begins.
+// begun matches the line at the beginning of a test.
 var begun = regexp.MustCompile(`(?m)^=== RUN +([^\s/]+)`)
 
-// schedules matches what the explorer says.
+// schedules matches the number of schedules in the explorer's output.
 var schedules = regexp.MustCompile(`after (\d+) schedules: ([^\n;:]*)`)
 
 // run runs the detector's tests of one package.
@@ -287,7 +287,7 @@ func (j *job) run(binary, pkg string) {
 	}
 }
 
-// work does jobs, some of them side by side, and says what comes of each.
+// work does jobs, some of them side by side, and prints the result of each.
 func work(jobs []*job, parallel int, do func(*job)) {
 	queue := make(chan *job)
 	var wg sync.WaitGroup

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// This file holds how often a storm finds a bug, by the way in which its binary is
-// built: whether a mode is worth its time.
+// This file holds the frequency with which a storm finds a bug, by the way in which its
+// binary is built: whether a mode is worth its time.
 
 // A mode is a way to build and run the storms.
 type mode struct {
@@ -39,12 +39,12 @@ const (
 	// load is a small storm with a bit of everything.
 	load = "cancel=20 forget=5 keys=2 hash=default calls=60"
 
-	// stuck is how long one may take. What takes longer hangs.
+	// stuck is the time that one may take. A storm that takes longer hangs.
 	stuck = 5 * time.Second
 )
 
-// runModes lets each bug of the chosen names loose on runs storms in each mode, and
-// returns the table of how many have found it.
+// runModes runs runs storms in each mode on each bug of the chosen names, and returns the
+// table of how many have found it.
 func runModes(overlay, temp string, chosen *regexp.Regexp, runs, parallel int) (string, error) {
 	var out strings.Builder
 	out.WriteString("| bug |")
@@ -70,9 +70,9 @@ func runModes(overlay, temp string, chosen *regexp.Regexp, runs, parallel int) (
 		}
 		row := "| " + name + " |"
 		for i, m := range modes {
-			n, told := found(b, binaries[i], m.run, runs, parallel)
+			n, output := found(b, binaries[i], m.run, runs, parallel)
 			if b.name == "" && n > 0 {
-				return "", fmt.Errorf("%d of %d storms (%s) find something where there is no bug; one says:\n%s", n, runs, m.name, told)
+				return "", fmt.Errorf("%d of %d storms (%s) find something where there is no bug; one says:\n%s", n, runs, m.name, output)
 			}
 			row += fmt.Sprintf(" %d |", n)
 		}
@@ -82,9 +82,10 @@ func runModes(overlay, temp string, chosen *regexp.Regexp, runs, parallel int) (
 	return out.String(), nil
 }
 
-// found returns how many of so many storms find b, and what one of those has said.
-func found(b bug, binary string, flags []string, runs, parallel int) (n int, told string) {
-	var mu sync.Mutex // guards n and told
+// found returns the number of storms, of runs, that find b, and the output of one of
+// those.
+func found(b bug, binary string, flags []string, runs, parallel int) (n int, output string) {
+	var mu sync.Mutex // guards n and output
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range parallel {
@@ -92,18 +93,18 @@ func found(b bug, binary string, flags []string, runs, parallel int) (n int, tol
 			for next.Add(1) <= int64(runs) {
 				if found, out := storms(b, binary, flags); found {
 					mu.Lock()
-					n, told = n+1, out
+					n, output = n+1, out
 					mu.Unlock()
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return n, told
+	return n, output
 }
 
-// storms reports whether one storm finds b, and what it said.
-func storms(b bug, binary string, flags []string) (found bool, told string) {
+// storms reports whether one storm finds b, and returns its output.
+func storms(b bug, binary string, flags []string) (found bool, output string) {
 	ctx, cancel := context.WithTimeout(context.Background(), stuck)
 	defer cancel()
 	args := append([]string{"-test.run=^TestStorm_Mode$", "-test.timeout=0"}, flags...)

@@ -8,8 +8,8 @@ import (
 
 func init() { commandtest.Init(main) }
 
-// TestFlags_AbsurdExits2: a value that makes no sense is not taken for another,
-// and one line says what is wrong with it.
+// TestFlags_AbsurdExits2: a value that makes no sense is not replaced by another, and one
+// line reports the error.
 func TestFlags_AbsurdExits2(t *testing.T) {
 	commandtest.Absurd(t,
 		"-p 0",

@@ -1,5 +1,5 @@
-// Command mutate tells how many mutants of a package its tests find. See the
-// README of the module.
+// Command mutate reports how many mutants of a package its tests find. See the README of
+// the module.
 package main
 
 import (
@@ -61,7 +61,7 @@ func main() {
 	}
 }
 
-// check reports what is wrong with the arguments and flags.
+// check returns an error for wrong flags.
 func check() error {
 	const (
 		mostParallel = 256
@@ -151,7 +151,7 @@ func run(w io.Writer) (ok bool, err error) {
 }
 
 // stages returns the stages that the flags ask for: the quick ones, and those for
-// survivors that nobody has listed.
+// survivors that are not listed.
 func stages() (quick, thorough []mutate.Stage) {
 	skipping := func(pattern string, args ...string) []string {
 		if pattern != "" {
@@ -192,7 +192,7 @@ func stages() (quick, thorough []mutate.Stage) {
 	return quick, thorough
 }
 
-// join returns a pattern that matches what a or b does.
+// join returns a pattern that matches everything that a or b matches.
 func join(a, b string) string {
 	if a == "" || b == "" {
 		return a + b
@@ -227,8 +227,8 @@ func choose(all []*mutate.Mutant) ([]*mutate.Mutant, error) {
 	return chosen, nil
 }
 
-// runAll runs each of the mutants through its stages, and returns what killed it, by
-// key.
+// runAll runs each of the mutants through its stages, and returns the test that killed
+// it, by key.
 func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages func(*mutate.Mutant) []mutate.Stage) (map[string]string, error) {
 	path := *journal
 	if path == "" {

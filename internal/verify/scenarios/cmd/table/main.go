@@ -1,9 +1,9 @@
-// Table writes down what the libraries do in the scenarios:
+// Table writes the outcomes of the libraries in the scenarios into a document:
 //
 //	go run ./cmd/table -write README.md
 //
-// It runs all of them first, and writes nothing unless the outcomes are those
-// that are recorded.
+// It runs all of them first, and writes nothing unless the outcomes are those that are
+// recorded.
 package main
 
 import (
