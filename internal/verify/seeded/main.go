@@ -321,7 +321,7 @@ func work(jobs []*job, parallel int, do func(*job)) {
 // table returns a row for each bug.
 func table(jobs []*job) string {
 	var b strings.Builder
-	b.WriteString("| bug | what goes wrong |")
+	b.WriteString("| bug | effect |")
 	for _, d := range detectors {
 		b.WriteString(" " + d.name + " |")
 	}
