@@ -2,9 +2,9 @@ package main
 
 // This file holds the demonstration of -cycle: two modules that need each other.
 //
-// Depmod refuses such a tree, but a module may ask for another one while it comes
-// up, as the kernel's request_module lets it, and no list knows of that. Here a
-// load makes the loads of what the module needs, and waits for them.
+// Depmod refuses such a tree, but a module may ask for another one while it comes up, as
+// the kernel's request_module lets it, and no list shows that. Here a load makes the
+// loads of the modules that its own needs, and waits for them.
 
 import (
 	"bytes"
@@ -35,24 +35,24 @@ const (
 	// cycleFirst is the module that the worker asks for.
 	cycleFirst = "b.ko"
 
-	// cyclePatience is after how long those who wait for each other are freed.
-	// What does not hang takes a hundredth of it.
+	// cyclePatience is the time after which loads that wait for each other are freed. A
+	// load that does not hang takes a hundredth of it.
 	cyclePatience = 250 * time.Millisecond
 
 	// cycleLimit bounds a load whose policy sees its context.
 	cycleLimit = 10 * time.Second
 
-	// cycleDepth is how many loads may run inside one another.
+	// cycleDepth is the number of loads that may run inside one another.
 	cycleDepth = 64
 )
 
-// How the load of a cycle ends.
+// The ends of a load of a cycle.
 const (
-	cycleEndless = "endless" // each load makes another one
-	cycleBusy    = "busy"    // a load was refused because of another
-	cycleHung    = "hung"    // all wait for each other
-	cycleTold    = "told"    // a load was refused because of the cycle
-	cycleFailed  = "failed"  // otherwise
+	cycleEndless  = "endless"  // each load makes another one
+	cycleBusy     = "busy"     // a load was refused because of another
+	cycleHung     = "hung"     // all wait for each other
+	cycleReported = "reported" // a load was refused because of the cycle
+	cycleFailed   = "failed"   // otherwise
 )
 
 var (
@@ -60,13 +60,13 @@ var (
 	errEndless = errors.New("loads inside one another without end")
 	// errHung frees those that wait under the policy seed.
 	errHung = errors.New("hung: each load waits for the other")
-	// errCycleLimit ends what should not hang.
+	// errCycleLimit ends a load that should not hang.
 	errCycleLimit = fmt.Errorf("no answer in %v", cycleLimit)
 )
 
-// cycleOutcomes tells what is known to become of a cycle under each policy.
+// cycleOutcomes has the known outcome of a cycle under each policy.
 var cycleOutcomes = map[string]string{
-	"none": cycleEndless, "etxtbsy": cycleBusy, "seed": cycleHung, "coalesce": cycleTold,
+	"none": cycleEndless, "etxtbsy": cycleBusy, "seed": cycleHung, "coalesce": cycleReported,
 }
 
 // A cycleReport is the outcome of the demonstration.
@@ -77,15 +77,15 @@ type cycleReport struct {
 	Results  []cycleResult `json:"results"`
 }
 
-// A cycleResult is what became of the load under one policy.
+// A cycleResult is the result of the load under one policy.
 type cycleResult struct {
 	Policy      string   `json:"policy"`
 	Outcome     string   `json:"outcome"`
-	Cycle       []string `json:"cycle,omitempty"` // if told: each needs the next
+	Cycle       []string `json:"cycle,omitempty"` // if reported: each needs the next
 	Loads       int64    `json:"loads"`           // files read
 	LiveModules int      `json:"live_modules"`
 	WallSeconds float64  `json:"wall_seconds"`
-	Error       string   `json:"error"` // what the worker got
+	Error       string   `json:"error"` // the error of the worker
 }
 
 // executeCycle makes the files and loads one of them under each policy.
@@ -120,8 +120,8 @@ func executeCycle(ctx context.Context, opts options) (rep cycleReport, err error
 	return rep, nil
 }
 
-// writeCycle writes the tree of the demonstration to dir, and reads it. It is not
-// linked as others are: link refuses what this is about.
+// writeCycle writes the tree of the demonstration to dir, and reads it. It is not linked
+// as others are: link refuses such a cycle.
 func writeCycle(ctx context.Context, dir string) (*moduleSet, error) {
 	name := filepath.Join(dir, depFile)
 	if err := os.WriteFile(name, []byte(cycleDep), 0o600); err != nil {
@@ -184,7 +184,7 @@ func (s *moduleSet) loadCycle(ctx context.Context, name string) cycleResult {
 	var cycle *coalesce.DeadlockError
 	switch {
 	case errors.As(err, &cycle):
-		res.Outcome, res.Cycle = cycleTold, s.pathsOf(cycle.Keys)
+		res.Outcome, res.Cycle = cycleReported, s.pathsOf(cycle.Keys)
 		// The keys are identities of files; people know them by their paths.
 		res.Error = strings.Replace(res.Error, cycle.Error(),
 			coalesce.ErrDeadlock.Error()+": "+arrows(res.Cycle), 1)
@@ -214,7 +214,7 @@ func (s *moduleSet) pathsOf(ids []any) (paths []string) {
 // arrows returns the paths as a cycle is written.
 func arrows(paths []string) string { return strings.Join(paths, " → ") }
 
-// A cycleLoader loads modules, and what they need while they come up.
+// A cycleLoader loads modules, and the modules that they need while they come up.
 type cycleLoader struct {
 	set    *moduleSet
 	policy nestedPolicy
@@ -222,7 +222,7 @@ type cycleLoader struct {
 	loads  atomic.Int64
 }
 
-// load makes m live. ctx is that of the load which needs it.
+// load makes m live. ctx is that of the load that needs it.
 func (l *cycleLoader) load(ctx context.Context, m *module, depth int) error {
 	if l.live.has(m.name) {
 		return nil
@@ -305,7 +305,7 @@ func (p *seeing) load(ctx context.Context, id fileID, fn func(context.Context) (
 
 func (*seeing) free(*moduleSet) {}
 
-// problems tells which results are not what is known of their policies.
+// problems returns the results that differ from the known outcomes of their policies.
 func (rep cycleReport) problems() (problems []string) {
 	for _, r := range rep.Results {
 		want := cycleOutcomes[r.Policy]
@@ -326,7 +326,7 @@ func (rep cycleReport) write(w io.Writer, asJSON bool) error {
 	return writeReport(w, rep, asJSON, rep.writeText)
 }
 
-// writeText writes the table and what it shows.
+// writeText writes the table and its explanation.
 func (rep cycleReport) writeText(b *bytes.Buffer) {
 	var needs []string
 	for _, n := range rep.Needs {
@@ -347,21 +347,21 @@ func (rep cycleReport) writeText(b *bytes.Buffer) {
 	}
 }
 
-// explain says in a sentence or two what became of the load.
+// explain describes in a sentence or two the result of the load.
 func (rep cycleReport) explain(r cycleResult) string {
 	switch r.Outcome {
 	case cycleEndless:
 		return fmt.Sprintf("each load made another one; stopped when %d ran inside one another.", r.Loads)
 	case cycleBusy:
-		return "the worker was told to come again (" + r.Error + "). That would never have helped."
+		return "the worker was sent away (" + r.Error + "). That would never have helped."
 	case cycleHung:
-		return fmt.Sprintf("each load waited for the other, for ever; the demonstration freed them after %v.",
+		return fmt.Sprintf("each load waited for the other, forever; the demonstration freed them after %v.",
 			seconds(rep.Patience))
-	case cycleTold:
-		return "the cycle was told instead of entered: " + arrows(r.Cycle) + ".\n" +
+	case cycleReported:
+		return "the cycle was reported instead of entered: " + arrows(r.Cycle) + ".\n" +
 			"    The worker got: " + r.Error + "\n" +
 			"    (Group.DoContext, given the context of the load that needs the file; Group.Do has\n" +
-			"    no context to tell it, and would hang like the seed.)"
+			"    no context to show it, and would hang like the seed.)"
 	}
 	return "the worker got: " + r.Error
 }

@@ -1,7 +1,7 @@
 package main
 
-// This file writes the files of the embedded set, and looks at the files of any
-// set before a storm: what they are and what is in them.
+// This file writes the files of the embedded set, and examines the files of any set
+// before a storm: their identities and their contents.
 
 import (
 	"bytes"
@@ -60,12 +60,11 @@ func moduleContent(path string, size int64) []byte {
 	return content
 }
 
-// inspectFiles learns identity, size and digest of the given modules from their
-// files, which are to be the same for the whole storm.
+// inspectFiles reads identity, size and digest of the given modules from their files,
+// which must be the same for the whole storm.
 //
-// A file has one name, as a module that says it in its own header: modules whose
-// paths are of one file, be it by a link or by a mount, get the name of the
-// first.
+// A file has one name, as a module states it in its own header: modules whose paths are
+// of one file, by a link or by a mount, get the name of the first.
 func (s *moduleSet) inspectFiles(ctx context.Context, used []int, prog *progress) error {
 	done := prog.begin("inspecting modules", len(used))
 	defer done()
@@ -88,7 +87,7 @@ func (s *moduleSet) inspectFiles(ctx context.Context, used []int, prog *progress
 	return nil
 }
 
-// inspect learns what m's file is and contains.
+// inspect reads the identity and the content of m's file.
 func (m *module) inspect(ctx context.Context, name string) error {
 	f, size, id, err := openModule(name)
 	if err != nil {
@@ -105,7 +104,7 @@ func (m *module) inspect(ctx context.Context, name string) error {
 		if offset == 0 && !bytes.HasPrefix(piece, []byte(elfMagic)) {
 			return fmt.Errorf("%s is not an ELF file", name)
 		}
-		_, _ = h.Write(piece) // it takes everything
+		_, _ = h.Write(piece) // it accepts everything
 		if offset += int64(len(piece)); offset == size {
 			break
 		}

@@ -1,17 +1,17 @@
 package main
 
-// This file puts the figures of a report into words, and checks them.
+// This file describes the figures of a report in words, and checks them.
 
 import (
 	"fmt"
 	"strings"
 )
 
-// explain says in a sentence or two what the figures of r show.
+// explain describes in a sentence or two the figures of r.
 func (rep report) explain(r result) string {
 	var b strings.Builder
 	if r.BytesWasted == 0 {
-		fmt.Fprintf(&b, "no byte was read in vain: %s read %s bytes",
+		fmt.Fprintf(&b, "no byte was wasted: %s read %s bytes",
 			count(r.Leaders, "load"), grouped(r.BytesRead))
 	} else {
 		fmt.Fprintf(&b, "%s of the %s bytes read were wasted,"+
@@ -26,7 +26,7 @@ func (rep report) explain(r result) string {
 	case r.FailedWorkers == 0:
 		b.WriteString(" Every worker succeeded.")
 	case r.Busy > 0:
-		fmt.Fprintf(&b, " But %s of %s gave up, told \"busy\" of a file whose module was about to be live",
+		fmt.Fprintf(&b, " But %s of %s gave up, refused as \"busy\" for a file whose module was about to be live",
 			grouped(int64(r.FailedWorkers)), count(int64(rep.Workers), "worker"))
 		if missing := rep.modules - r.LiveModules; missing > 0 {
 			fmt.Fprintf(&b, ", and %s of %s never came up",
@@ -39,7 +39,7 @@ func (rep report) explain(r result) string {
 	return b.String()
 }
 
-// compare says what the policy coalesce saved against the policy none, if both
+// compare describes how much the policy coalesce saved against the policy none, if both
 // were run.
 func (rep report) compare() string {
 	var none, coalesced *result
@@ -60,15 +60,15 @@ func (rep report) compare() string {
 		float64(none.BytesRead)/float64(coalesced.BytesRead),
 		megabytes(coalesced.PeakBytesLive), megabytes(none.PeakBytesLive))
 	if coalesced.Late > 0 {
-		text += fmt.Sprintf(" What it still wasted, %s bytes, is of %s: they had not seen the module live,"+
+		text += fmt.Sprintf(" The %s bytes that it still wasted are of %s: they had not seen the module live,"+
 			" and asked when its load was over.",
 			grouped(coalesced.BytesWasted), count(coalesced.Late, "late arrival"))
 	}
 	return text
 }
 
-// problems returns what is wrong with the results: each is a check that has to
-// hold whatever the storm, or for the policy and the arrivals of this one.
+// problems returns the checks that the results fail: each has to hold for every storm, or
+// for the policy and the arrivals of this one.
 func (rep report) problems() []string {
 	var problems []string
 	for _, r := range rep.Results {
@@ -79,9 +79,9 @@ func (rep report) problems() []string {
 	return problems
 }
 
-// check returns what is wrong with r.
+// check returns the checks that r fails.
 func (rep report) check(r result) []string {
-	const most = 5 // errors of workers to tell
+	const most = 5 // errors of workers in the text
 	var wrong []string
 	claim := func(ok bool, format string, args ...any) {
 		if !ok {

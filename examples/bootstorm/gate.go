@@ -1,17 +1,17 @@
 package main
 
-// This file makes the storm's arrivals overlap: the gates that hold a load open
-// until everybody who will ask for its file has asked.
+// This file makes the storm's arrivals overlap: the gates that hold a load open until
+// every worker that will ask for its file has asked.
 //
 // Why every gate opens in the end. Each worker walks its list, and all lists are
-// increasing in one common order of the files (see storm.settleOrder). Suppose
-// that some loads are held and nobody can go on. Among the files that workers
-// are held at, take the one that is first in the common order, F. F's gate waits
-// for a worker that will ask for F and has not: that one is held, too, at a file
-// that is in its list before F, so before F in the common order. But F was the
-// first. Hence some worker can always go on. A worker that finds F's module
-// live, or fails, says so to every gate that still counts on it; and between
-// asking and joining, or reading, a worker waits for nobody.
+// increasing in one common order of the files (see storm.settleOrder). Suppose that some
+// loads are held and no worker can go on. Among the files that workers are held at, take
+// the one that is first in the common order, F. F's gate waits for a worker that will ask
+// for F and has not: that worker is held as well, at a file that is before F in its list,
+// and so before F in the common order. But F was the first. Hence some worker can always
+// go on. A worker that finds F's module live, or fails, reports that to every gate that
+// still counts on it; and between asking and joining, or reading, a worker waits for no
+// other.
 
 import (
 	"context"
@@ -22,14 +22,14 @@ import (
 
 // A gate holds the loads of one file open. A nil gate holds nothing.
 //
-// Each worker that has the file in its list is first expected; it then asks and
-// is present, or withdraws. The present either load the file themselves and are
-// held here, or follow a load that is, or are refused and leave.
+// Each worker that has the file in its list is first expected; it then asks and is
+// present, or withdraws. The present workers either load the file themselves and are held
+// here, or follow a load that is, or are refused and leave.
 type gate struct {
-	accounted chan struct{} // closed once nobody is expected
-	opened    chan struct{} // closed once all who are present are held or follow
+	accounted chan struct{} // closed once no worker is expected
+	opened    chan struct{} // closed once all present workers are held or follow
 
-	mu       sync.Mutex // protects what is below
+	mu       sync.Mutex // protects the fields below
 	expected int
 	present  int
 	held     int
@@ -40,7 +40,7 @@ func newGate() *gate {
 	return &gate{accounted: make(chan struct{}), opened: make(chan struct{})}
 }
 
-// ask turns one who is expected into one who is present.
+// ask turns an expected worker into a present one.
 func (g *gate) ask() {
 	if g == nil {
 		return
@@ -51,7 +51,7 @@ func (g *gate) ask() {
 	g.account()
 }
 
-// withdraw takes back one who is expected and will never ask.
+// withdraw removes an expected worker that will never ask.
 func (g *gate) withdraw() {
 	if g == nil {
 		return
@@ -61,7 +61,7 @@ func (g *gate) withdraw() {
 	g.account()
 }
 
-// account strikes one who was expected off the list. g.mu must be held.
+// account removes a worker from the expected ones. g.mu must be held.
 func (g *gate) account() {
 	g.expected--
 	if g.expected == 0 {
@@ -70,7 +70,7 @@ func (g *gate) account() {
 	g.settle(0)
 }
 
-// refuse takes away one who is present and was told to go.
+// refuse removes a present worker that was refused.
 func (g *gate) refuse() {
 	if g == nil {
 		return
@@ -81,8 +81,8 @@ func (g *gate) refuse() {
 	g.settle(0)
 }
 
-// settle opens the gate if nobody is expected and all who are present are held,
-// or follow one who is. g.mu must be held.
+// settle opens the gate if no worker is expected and all present workers are held, or
+// follow one that is. g.mu must be held.
 func (g *gate) settle(followers int) {
 	if !g.open && g.expected == 0 && g.held > 0 && g.held+followers == g.present {
 		g.open = true
@@ -90,9 +90,9 @@ func (g *gate) settle(followers int) {
 	}
 }
 
-// hold keeps the calling load until the gate opens or ctx ends. It is given a
-// function that tells how many follow the load, or nil if none ever does: who
-// has joined can only be seen from outside, by looking.
+// hold keeps the calling load until the gate opens or ctx ends. followers returns the
+// number of workers that follow the load, or is nil if none ever does: only by polling
+// can a worker that has joined be seen from outside.
 func (g *gate) hold(ctx context.Context, followers func() int) {
 	if g == nil {
 		return

@@ -36,12 +36,12 @@ func TestGate_OpensWhenAllHaveJoined(t *testing.T) {
 		joined.Store(1)
 		time.Sleep(time.Second)
 		if released.Load() {
-			t.Fatal("opened with one of two followers missing")
+			t.Fatal("got an open gate with one of two followers missing, want it closed")
 		}
 		joined.Store(2)
 		time.Sleep(time.Second)
 		if !released.Load() {
-			t.Fatal("closed although all have joined")
+			t.Fatal("got a closed gate when all have joined, want it open")
 		}
 	})
 }
@@ -54,18 +54,18 @@ func TestGate_OpensWhenAllAreHeld(t *testing.T) {
 		g.ask()
 		synctest.Wait()
 		if first.Load() {
-			t.Fatal("opened before the second load was there")
+			t.Fatal("got an open gate before the second load was there, want it closed")
 		}
 		second := held(t.Context(), g, nil)
 		synctest.Wait()
 		if !first.Load() || !second.Load() {
-			t.Fatal("closed although all are held")
+			t.Fatal("got a closed gate when all are held, want it open")
 		}
 		// A load that comes when the gate is open is not held.
 		third := held(t.Context(), g, nil)
 		synctest.Wait()
 		if !third.Load() {
-			t.Fatal("an open gate holds")
+			t.Fatal("got a load held at an open gate, want it to go on")
 		}
 	})
 }
@@ -81,17 +81,17 @@ func TestGate_OpensWhenTheRestWithdrawsOrIsRefused(t *testing.T) {
 		g.withdraw()
 		synctest.Wait()
 		if released.Load() {
-			t.Fatal("opened while one was present who was neither held nor refused")
+			t.Fatal("got an open gate while a worker is neither held nor refused, want it closed")
 		}
 		g.refuse()
 		synctest.Wait()
 		if !released.Load() {
-			t.Fatal("closed although nobody is left to wait for")
+			t.Fatal("got a closed gate with no worker left to wait for, want it open")
 		}
 	})
 }
 
-func TestGate_LetsGoWhenCancelled(t *testing.T) {
+func TestGate_LetsGoWhenCanceled(t *testing.T) {
 	for name, followers := range map[string]func() int{
 		"alone":          nil,
 		"with followers": func() int { return 0 },
@@ -107,12 +107,12 @@ func TestGate_LetsGoWhenCancelled(t *testing.T) {
 				b := held(ctx, waitingForJoin, followers)
 				time.Sleep(time.Second)
 				if a.Load() || b.Load() {
-					t.Fatal("opened too early")
+					t.Fatal("got an open gate, want it closed")
 				}
 				cancel()
 				time.Sleep(time.Second)
 				if !a.Load() || !b.Load() {
-					t.Fatal("held after cancellation")
+					t.Fatal("got loads held after cancellation, want them to go on")
 				}
 			})
 		})
@@ -142,7 +142,7 @@ func TestCommonOrder(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			place, ok := commonOrder(tt.lists, 4)
 			if ok != tt.ok {
-				t.Fatalf("ok is %v", ok)
+				t.Fatalf("got ok %v, want %v", ok, tt.ok)
 			}
 			if !ok {
 				return
@@ -155,7 +155,7 @@ func TestCommonOrder(t *testing.T) {
 					}
 					seen[i] = true
 					if place[i] <= most {
-						t.Errorf("%v is not increasing in %v", list, place)
+						t.Errorf("got the order %v, want %v increasing in it", place, list)
 					}
 					most = place[i]
 				}

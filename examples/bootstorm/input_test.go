@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestInput_NoRegularFileExits2: what is in the place of a file is looked at
-// before it is read, so that nothing hangs or reads without end.
+// TestInput_NoRegularFileExits2: the type of a file is checked before it is read, so that
+// nothing hangs or reads without end.
 func TestInput_NoRegularFileExits2(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -87,14 +87,15 @@ func TestInput_NoRegularFileExits2(t *testing.T) {
 	}
 }
 
-// TestInput_BadTreeExits2: what cannot be loaded is found before anything is.
+// TestInput_BadTreeExits2: a tree that cannot be loaded is refused before anything is
+// loaded.
 func TestInput_BadTreeExits2(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		dep  string
 		file string // the content of a.ko and b.ko
 		size int64  // and their sizes, if larger
-		args string // beside -root
+		args string // besides -root
 		want string
 	}{
 		{"no ELF file", "a.ko:\nb.ko: a.ko\n", "#!/bin/sh\n", 0, "", "a.ko is not an ELF file"},
@@ -147,9 +148,8 @@ func sparse(t *testing.T, name string, size int64) {
 	}
 }
 
-// TestInput_TreeChangesMeanwhile: a tree that vanishes, or whose files become
-// something else when they have been looked at, makes workers fail, and none
-// hang.
+// TestInput_TreeChangesMeanwhile: a tree that vanishes, or whose files are replaced after
+// they have been inspected, makes workers fail, and none hang.
 func TestInput_TreeChangesMeanwhile(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

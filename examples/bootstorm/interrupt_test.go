@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// asStuck in the environment makes the test binary behave as a command that has
-// noticed its first signal, and then hangs.
+// asStuck in the environment makes the test binary behave like a command that has noticed
+// its first signal, and then hangs.
 const asStuck = "BOOTSTORM_TEST_AS_STUCK"
 
 func init() {
@@ -26,12 +26,12 @@ func init() {
 	}
 }
 
-// until waits for something to happen to p.
+// until waits until happened returns true for p.
 func (p *process) until(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(processLimit / 2); !happened(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("no %s in %v; stderr %q", what, processLimit/2, p.stderr.String())
+			t.Fatalf("got no %s in %v, stderr %q, want it", what, processLimit/2, p.stderr.String())
 		}
 	}
 }
@@ -56,8 +56,8 @@ func untilWaiting(t *testing.T, temp string) *process {
 	return p
 }
 
-// A run that is interrupted, be it while workers wait for their arrival, removes
-// its files and exits 130.
+// A run that is interrupted, even while workers wait for their arrival, removes its files
+// and exits 130.
 func TestInterrupt_RemovesFiles(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -73,14 +73,14 @@ func TestInterrupt_RemovesFiles(t *testing.T) {
 				t.Errorf("got stderr %q, stdout %q; want stderr %q", p.stderr.String(), p.stdout.String(), want)
 			}
 			if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
-				t.Errorf("left behind: %v, %v", left, err)
+				t.Errorf("got %v left behind, %v, want no file, nil", left, err)
 			}
 		})
 	}
 }
 
-// A signal that is ignored when the command starts does not end it: nohup does
-// that with SIGHUP, a shell with SIGINT for what it runs in the background.
+// A signal that is ignored when the command starts does not end it: nohup does that with
+// SIGHUP, a shell with SIGINT for background commands.
 func TestInterrupt_IgnoredSignalsStaySo(t *testing.T) {
 	t.Parallel()
 	temp := t.TempDir()
@@ -98,7 +98,7 @@ func TestInterrupt_IgnoredSignalsStaySo(t *testing.T) {
 	}
 }
 
-// Whatever holds the command up after the first signal, the second ends it.
+// The second signal ends the command, even if it hangs after the first.
 func TestInterrupt_SecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t.TempDir(), os.Args[0])

@@ -13,7 +13,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// An image is what a load has found in the file of a module.
+// An image is the content that a load has found in the file of a module.
 type image struct {
 	size   int64
 	digest uint64
@@ -23,15 +23,14 @@ type image struct {
 type loader struct {
 	set    *moduleSet
 	policy policy
-	init   time.Duration // how long a module takes to come up
+	init   time.Duration // the time that a module takes to come up
 	live   registry
 	meter  meter
 }
 
-// load makes m live, and returns errExist if it was already: what is asked of
-// the policy is to do so with as few reads as it can. asking is called when the
-// attempt has passed the checks that are the caller's own and is about to be
-// put to the policy; g holds the load.
+// load makes m live, and returns errExist if it was already; the policy has to do so with
+// as few reads as it can. asking is called when the attempt has passed the checks that
+// are the caller's own, just before it calls the policy; g holds the load.
 func (l *loader) load(ctx context.Context, m *module, g *gate, asking func()) error {
 	// Open, and so the caller's right to read, comes before the policy: an
 	// attempt that fails here must not answer for others. The file stays open
@@ -64,15 +63,15 @@ func (l *loader) load(ctx context.Context, m *module, g *gate, asking func()) er
 	if err != nil && !errors.Is(err, errExist) {
 		return fmt.Errorf("%s: %w", m.path, err)
 	}
-	// Whoever has read it, the bytes must be those of the file asked for.
+	// The bytes must be those of the requested file, whichever attempt has read it.
 	if verifyErr := m.verify(img); verifyErr != nil {
 		return verifyErr
 	}
 	return err
 }
 
-// read reads the whole file of m into a buffer of its own, checks what it has
-// read and makes m live, unless it is: then all was in vain.
+// read reads the whole file of m into a buffer of its own, checks the content and makes m
+// live, unless it is live already: then the read was wasted.
 func (l *loader) read(ctx context.Context, f *os.File, size int64, m *module, g *gate) (image, error) {
 	l.meter.buffer(size)
 	defer l.meter.unbuffer(size)
@@ -81,7 +80,7 @@ func (l *loader) read(ctx context.Context, f *os.File, size int64, m *module, g 
 	l.meter.bytesRead.Add(int64(n))
 	img := image{size: size, digest: xxhash.Sum64(buf)}
 
-	// A failed load is held like any other: it answers all who have joined.
+	// A failed load is held like any other: it answers all callers that have joined.
 	l.hold(ctx, m.id, g)
 	if l.init > 0 {
 		sleep(ctx, l.init)
@@ -116,7 +115,7 @@ func (l *loader) hold(ctx context.Context, id fileID, g *gate) {
 	g.hold(ctx, nil)
 }
 
-// verify reports an error if img is not what m's file contains.
+// verify returns an error if img is not the content of m's file.
 func (m *module) verify(img image) error {
 	if img.size != m.size || img.digest != m.digest {
 		return fmt.Errorf("%s: digest mismatch: %d bytes with digest %016x instead of %d with %016x",

@@ -4,9 +4,9 @@
 // At boot, every CPU of a large machine is announced as a device, and a worker
 // for each of them loads the modules that match it. The workers share nothing,
 // so hundreds of them read the same files at the same time, only to learn that
-// somebody else was faster. Bootstorm starts such workers as goroutines, lets
-// each walk its list of modules, prerequisites first, and counts what is read
-// and what of it was read in vain, under each policy:
+// another was faster. Bootstorm starts such workers as goroutines, lets
+// each walk its list of modules, prerequisites first, and counts the bytes read
+// and the bytes wasted, under each policy:
 //
 //	none      every load reads its file, and all but the first get EEXIST
 //	etxtbsy   a load of a file in flight fails at once: the kernel's first
@@ -19,12 +19,12 @@
 //	go run ./examples/bootstorm
 //
 // and see the flags with -h. With -cycle it loads two modules that need each other
-// instead, and shows what each policy makes of that.
+// instead, and shows the outcome under each policy.
 //
 // The exit status is 0 when every check held, 1 when one failed or the report
 // could not be written, and 130 when the run was interrupted. It is 2 when there
 // was nothing to run, and one line says why: a flag is wrong, a file of the tree
-// is not what it should be, or the files of the storm cannot be written.
+// is not a module, or the files of the storm cannot be written.
 //
 // The first ^C stops the run and removes its files; the second ends the process.
 package main
@@ -53,9 +53,9 @@ func main() {
 	os.Exit(run(ctx, release, os.Args[1:], os.Stdout, os.Stderr, isTerminal(os.Stderr)))
 }
 
-// run is the whole command but for the process around it: it writes the report
-// to stdout and everything else to stderr, and returns the exit status. It calls
-// release when nothing is left to clean up.
+// run is the whole command except for the process around it: it writes the report to
+// stdout and everything else to stderr, and returns the exit status. It calls release
+// when nothing is left to clean up.
 func run(ctx context.Context, release func(), args []string, stdout, stderr io.Writer, terminal bool) int {
 	tell := func(status int, format string, args ...any) int {
 		fmt.Fprintf(stderr, "bootstorm: %s\n", oneLine(fmt.Sprintf(format, args...)))
@@ -114,7 +114,7 @@ func oneLine(text string) string {
 	}, strings.ReplaceAll(text, "\n", "; "))
 }
 
-// An outcome is what the command has to tell.
+// An outcome is the report of the command.
 type outcome interface {
 	write(w io.Writer, asJSON bool) error
 	problems() []string // the checks that did not hold

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// asCommand in the environment makes the test binary behave as the command, for
-// tests that need a process of their own.
+// asCommand in the environment makes the test binary behave like the command, for tests
+// that need a process of their own.
 const asCommand = "BOOTSTORM_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
@@ -35,7 +35,7 @@ func command(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	var out, errOut bytes.Buffer
 	status = run(ctx, func() {}, args, &out, &errOut, false)
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("got %v left behind, %v, want no file, nil", left, err)
 	}
 	return status, out.String(), errOut.String()
 }
@@ -100,11 +100,11 @@ func TestRun_BadUsageExits2(t *testing.T) {
 func TestRun_HelpExits0(t *testing.T) {
 	status, stdout, stderr := command(t, "-h")
 	if status != exitOK || stderr != "" {
-		t.Errorf("status %d, stderr %q", status, stderr)
+		t.Errorf("got status %d, stderr %q, want 0 and none", status, stderr)
 	}
 	for _, name := range []string{"-root", "-storm", "-workers", "-arrivals", "-policy", "-json", "-cycle", "exit status"} {
 		if !strings.Contains(stdout, name) {
-			t.Errorf("the help does not tell %s", name)
+			t.Errorf("got a help without %s, want it", name)
 		}
 	}
 }
@@ -113,10 +113,10 @@ func TestRun_NoPlaceForFilesExits2(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "missing"))
 	var out, errOut bytes.Buffer
 	if status := run(t.Context(), func() {}, nil, &out, &errOut, false); status != exitUsage {
-		t.Errorf("status %d, want 2", status)
+		t.Errorf("got status %d, want 2", status)
 	}
 	if !strings.Contains(errOut.String(), "cannot make a directory") {
-		t.Errorf("stderr %q", errOut.String())
+		t.Errorf("got stderr %q, want an error about the directory", errOut.String())
 	}
 }
 
@@ -124,14 +124,14 @@ func TestRun_NoPlaceForFilesExits2(t *testing.T) {
 func TestRun_Table(t *testing.T) {
 	status, stdout, stderr := command(t, "-workers", "3")
 	if status != exitOK || stderr != "" {
-		t.Fatalf("status %d, stderr %q", status, stderr)
+		t.Fatalf("got status %d, stderr %q, want 0 and none", status, stderr)
 	}
 	for _, want := range []string{
 		"none", "etxtbsy", "seed", "coalesce", "9,874,188", "22/22", "7.1 MB",
 		"2 of 3 workers gave up", "(3.0 times as many)",
 	} {
 		if !strings.Contains(stdout, want) {
-			t.Errorf("no %q in\n%s", want, stdout)
+			t.Errorf("got\n%s\nwant %q in it", stdout, want)
 		}
 	}
 }
@@ -139,7 +139,7 @@ func TestRun_Table(t *testing.T) {
 func TestRun_JSON(t *testing.T) {
 	status, stdout, stderr := command(t, "-workers", "3", "-json", "-policy", "coalesce,none")
 	if status != exitOK || stderr != "" {
-		t.Fatalf("status %d, stderr %q", status, stderr)
+		t.Fatalf("got status %d, stderr %q, want 0 and none", status, stderr)
 	}
 	var rep report
 	dec := json.NewDecoder(strings.NewReader(stdout))
@@ -149,10 +149,10 @@ func TestRun_JSON(t *testing.T) {
 	}
 	if rep.Storm != "cpu" || rep.Arrivals != "overlap" || rep.Workers != 3 || rep.Steps != 99 ||
 		rep.Files != 22 || rep.Bytes != 4_937_094 || len(rep.Results) != 2 {
-		t.Errorf("report %+v", rep)
+		t.Errorf("got report %+v, want 22 files and 2 results", rep)
 	}
 	if r := rep.Results[0]; r.Policy != "coalesce" || r.BytesRead != 4_937_094 || r.Skipped != 33 {
-		t.Errorf("result %+v", r)
+		t.Errorf("got result %+v, want that of coalesce", r)
 	}
 }
 
@@ -166,27 +166,27 @@ func TestRun_UnwritableReportExits1(t *testing.T) {
 	var errOut bytes.Buffer
 	status := run(t.Context(), func() {}, []string{"-workers", "1", "-policy", "none"}, brokenPipe{}, &errOut, false)
 	if status != exitFailed || !strings.Contains(errOut.String(), "broken pipe") {
-		t.Errorf("status %d, stderr %q", status, errOut.String())
+		t.Errorf("got status %d, stderr %q, want 1 and a broken pipe", status, errOut.String())
 	}
 }
 
-func TestRun_CancelledExits130(t *testing.T) {
-	t.Run("storm", func(t *testing.T) { testCancelled(t) })
-	t.Run("cycle", func(t *testing.T) { testCancelled(t, "-cycle") })
+func TestRun_CanceledExits130(t *testing.T) {
+	t.Run("storm", func(t *testing.T) { testCanceled(t) })
+	t.Run("cycle", func(t *testing.T) { testCanceled(t, "-cycle") })
 }
 
-func testCancelled(t *testing.T, args ...string) {
+func testCanceled(t *testing.T, args ...string) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(errors.New("somebody pressed a key"))
+	cancel(errors.New("a key was pressed"))
 	var out, errOut bytes.Buffer
 	status := run(ctx, func() {}, args, &out, &errOut, false)
-	if status != exitInterrupted || !strings.Contains(errOut.String(), "somebody pressed a key") {
-		t.Errorf("status %d, stderr %q", status, errOut.String())
+	if status != exitInterrupted || !strings.Contains(errOut.String(), "a key was pressed") {
+		t.Errorf("got status %d, stderr %q, want 130 and the cause", status, errOut.String())
 	}
 	if left, _ := os.ReadDir(temp); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("got %v left behind, want no file", left)
 	}
 }
 

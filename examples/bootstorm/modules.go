@@ -1,7 +1,7 @@
 package main
 
-// This file holds the set of modules that a storm loads from: what it is made
-// of, and the embedded one.
+// This file holds the set of modules that a storm loads from: its parts, and the embedded
+// set.
 
 import (
 	"bytes"
@@ -17,8 +17,8 @@ import (
 	"strings"
 )
 
-// The module tree of a distribution kernel: names, sizes and prerequisites, and
-// what one CPU makes a worker load. data/README.md tells what is in it.
+// The module tree of a distribution kernel: names, sizes and prerequisites, and the list
+// that one CPU makes a worker load. data/README.md describes them.
 var (
 	//go:embed data/modules.tsv.gz
 	embeddedModules []byte
@@ -26,9 +26,9 @@ var (
 	embeddedCPUStorm []byte
 )
 
-// A fileID is the identity of a file: two paths are of one file if and only if
-// these are equal. It never is a path: a link has another path, and a copy may
-// have the same one a moment later.
+// A fileID is the identity of a file: two paths are of one file if and only if these are
+// equal. It is never a path: a link has another path, and a copy may have the same one a
+// moment later.
 type fileID struct {
 	dev, ino uint64
 }
@@ -37,7 +37,7 @@ type fileID struct {
 type module struct {
 	path    string // relative to the root of the set, with slashes
 	name    string // as in kmod: no directory, no suffix, '_' for '-'
-	prereqs []int  // what must be loaded before it, in load order
+	prereqs []int  // the modules to load before it, in load order
 
 	// Known once the file has been looked at, and not changed after.
 	size   int64
@@ -51,7 +51,7 @@ type moduleSet struct {
 	source  string // where the set comes from, for people
 	modules []module
 	byPath  map[string]int
-	notes   []string // what the reader of the report should know
+	notes   []string // notes for the reader of the report
 }
 
 // An entry is a module before its prerequisites have been resolved.
@@ -165,8 +165,8 @@ func (s *moduleSet) dependencyChains() [][]int {
 	return pairs
 }
 
-// withPrereqs returns what must be loaded to load module i, in load order: its
-// prerequisites, and itself last.
+// withPrereqs returns the modules to load for module i, in load order: its prerequisites,
+// and itself last.
 func (s *moduleSet) withPrereqs(i int) []int {
 	prereqs := s.modules[i].prereqs
 	list := make([]int, 0, len(prereqs)+1)

@@ -21,11 +21,11 @@ const (
 	arrivePoisson = "poisson"
 )
 
-// maxWorkers is what udev starts at most. Under the policy none each worker holds
-// a buffer of its own, so that many more would fill the memory of most machines.
+// maxWorkers is the number that udev starts at most. Under the policy none each worker
+// holds a buffer of its own, so that many more would fill the memory of most machines.
 const maxWorkers = 2048
 
-// maxInit is more than any module takes to come up.
+// maxInit is longer than any module takes to come up.
 const maxInit = time.Minute
 
 // options is the command line, checked.
@@ -33,7 +33,7 @@ type options struct {
 	root     string // a module tree; empty for the embedded set
 	storm    string
 	workers  int      // of the cpu storm
-	modules  []string // what a worker of the cpu storm loads; nil for the embedded list
+	modules  []string // the modules that a worker of the cpu storm loads; nil for the embedded list
 	arrivals string
 	rate     float64 // arrivals per second, for poisson
 	seed     uint64  // of the arrivals, for poisson
@@ -67,18 +67,18 @@ func newFlags(o *options, policies, modules *string) *flag.FlagSet {
 		"policies to compare, separated by commas")
 	fs.BoolVar(&o.cycle, "cycle", false,
 		"instead of a storm, load two modules that need each other, and show which policy\n"+
-			"tells, with the cycle, and which hangs (takes -policy and -json only)")
+			"reports the cycle, and which hangs (takes -policy and -json only)")
 	fs.BoolVar(&o.json, "json", false, "write one JSON document instead of the table")
 	return fs
 }
 
-// usage is what -h prints.
+// usage returns the text that -h prints.
 func usage() string {
 	var o options
 	var policies, modules string
 	var b strings.Builder
 	b.WriteString("usage: bootstorm [flags]\n\n" +
-		"Replays the module loads of a boot under several policies and tells what each wastes.\n\n")
+		"Replays the module loads of a boot under several policies and reports how much each wastes.\n\n")
 	fs := newFlags(&o, &policies, &modules)
 	fs.SetOutput(&b)
 	fs.PrintDefaults()
@@ -122,8 +122,8 @@ func parseOptions(args []string) (options, error) {
 	return o, o.check(given)
 }
 
-// check tells the first thing that is wrong with o. A flag that was given but
-// would have no effect is wrong, too: its user expects one.
+// check returns the first error in o. A flag that was given but would have no effect is
+// an error, too: its user expects one.
 func (o *options) check(given map[string]bool) error {
 	switch o.storm {
 	case stormCPU:
@@ -160,7 +160,7 @@ func (o *options) check(given map[string]bool) error {
 	return nil
 }
 
-// checkArrivals tells what is wrong with the arrivals in o.
+// checkArrivals returns the first error in the arrivals of o.
 func (o *options) checkArrivals(given map[string]bool) error {
 	switch o.arrivals {
 	case arrivePoisson:

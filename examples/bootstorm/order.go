@@ -1,11 +1,11 @@
 package main
 
 // commonOrder looks for one order of the numbers below n in which every list is
-// increasing, and returns the place of each number in it. A number that a list
-// has more than once counts where it is first. There is no such order if the
-// lists contradict each other, be it in a cycle of many.
+// increasing, and returns the place of each number in it. A number that a list has more
+// than once counts where it is first. There is no such order if the lists contradict each
+// other, even if only in a cycle of many.
 func commonOrder(lists [][]int, n int) (place []int, ok bool) {
-	after := make([][]int, n) // what comes later in some list
+	after := make([][]int, n) // the numbers that come later in some list
 	before := make([]int, n)  // how many links point here
 	seenIn := make([]int, n)  // number of the last list that had it, plus one
 	for l, list := range lists {
@@ -23,7 +23,7 @@ func commonOrder(lists [][]int, n int) (place []int, ok bool) {
 		}
 	}
 
-	// Take whatever nothing untaken must precede, until nothing is left.
+	// Take any number without an untaken predecessor, until none is left.
 	var ready []int
 	for i := range n {
 		if before[i] == 0 {

@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// TestOutput_FullDeviceExits1: what was to be written is lost, and one line says
-// so.
+// TestOutput_FullDeviceExits1: the report is lost, and one line reports that.
 func TestOutput_FullDeviceExits1(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
@@ -31,10 +30,10 @@ func TestOutput_FullDeviceExits1(t *testing.T) {
 			p.start(t)
 			status, stderr := p.wait(t), p.stderr.String()
 			if status != exitFailed || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "cannot write") {
-				t.Errorf("got status %d, stderr %q; want 1 and one line", status, stderr)
+				t.Errorf("got status %d, stderr %q, want 1 and one line", status, stderr)
 			}
 			if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
-				t.Errorf("left behind: %v, %v", left, err)
+				t.Errorf("got %v left behind, %v, want no file, nil", left, err)
 			}
 		})
 	}
@@ -58,16 +57,16 @@ func TestOutput_ReaderGone(t *testing.T) {
 			p.start(t)
 			p.wait(t)
 			if p.ProcessState.Success() {
-				t.Error("got success")
+				t.Error("got success, want a failure")
 			}
 			if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
-				t.Errorf("left behind: %v, %v", left, err)
+				t.Errorf("got %v left behind, %v, want no file, nil", left, err)
 			}
 		})
 	}
 }
 
-// TestOutput_NoRoomForModulesExits2: what was written of them is removed.
+// TestOutput_NoRoomForModulesExits2: the modules that were written are removed.
 func TestOutput_NoRoomForModulesExits2(t *testing.T) {
 	for _, args := range []string{"-workers 2", "-cycle"} {
 		t.Run(args, func(t *testing.T) {
@@ -78,14 +77,14 @@ func TestOutput_NoRoomForModulesExits2(t *testing.T) {
 			p.start(t)
 			wantRefused(t, p, p.wait(t), "cannot write the modules")
 			if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
-				t.Errorf("left behind: %v, %v", left, err)
+				t.Errorf("got %v left behind, %v, want no file, nil", left, err)
 			}
 		})
 	}
 }
 
-// TestOutput_NoDirectoryForModulesExits2: it is missing, no directory, or not
-// to be written.
+// TestOutput_NoDirectoryForModulesExits2: the directory is missing, is not one, or cannot
+// be written.
 func TestOutput_NoDirectoryForModulesExits2(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, "")

@@ -1,7 +1,7 @@
 package main
 
-// This file holds what a loader can do about a file that somebody else is
-// loading already. The port of the kernel's own answer is in seed.go.
+// This file holds the ways in which a loader can treat a file that another one is loading
+// already. The port of the kernel's own answer is in seed.go.
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// errBusy is what a policy answers that wants a caller to go away (ETXTBSY).
-var errBusy = errors.New("text file busy: somebody else is loading it")
+// errBusy is the answer of a policy that sends a caller away (ETXTBSY).
+var errBusy = errors.New("text file busy: another caller is loading it")
 
 // A policy decides, for a load of the file with the given identity, whether fn,
 // which reads the file and makes its module live, is called.
@@ -18,8 +18,8 @@ type policy interface {
 	load(id fileID, fn func() (image, error)) (image, error)
 }
 
-// A watchable policy lets callers wait for a load in flight, and tells how many
-// do, the one who loads not counted.
+// A watchable policy lets callers wait for a load in flight, and reports how many do, not
+// counting the one that loads.
 type watchable interface {
 	policy
 	followers(id fileID) int
@@ -43,7 +43,7 @@ func newPolicy(name string) policy {
 	panic("bootstorm: no policy " + name)
 }
 
-// readAll is the policy none: everybody reads, and is told EEXIST afterwards.
+// readAll is the policy none: every caller reads, and gets EEXIST afterwards.
 type readAll struct{}
 
 func (readAll) load(_ fileID, fn func() (image, error)) (image, error) { return fn() }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// processLimit is the time within which the command has to end, whatever it is
-// given. What it takes is hundredths of a second.
+// processLimit is the time within which the command has to end, with any input. It takes
+// hundredths of a second.
 const processLimit = 20 * time.Second
 
 // asNobody in the environment of the command makes root give up its rights.
@@ -68,7 +68,7 @@ func (p *process) wait(t *testing.T) int {
 	t.Helper()
 	err := p.Wait()
 	if !p.timer.Stop() {
-		t.Errorf("the command did not end within %v", processLimit)
+		t.Errorf("got a command that runs for %v, want it to end", processLimit)
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -85,11 +85,11 @@ func refused(t *testing.T, want string, args ...string) {
 	p := startProcess(t, temp, args...)
 	wantRefused(t, p, p.wait(t), want)
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("got %v left behind, %v, want no file, nil", left, err)
 	}
 }
 
-// wantRefused checks what a process that ended with that status wrote.
+// wantRefused checks the output of a process that ended with that status.
 func wantRefused(t *testing.T, p *process, status int, want string) {
 	t.Helper()
 	stderr := p.stderr.String()
@@ -108,6 +108,6 @@ func wantRefused(t *testing.T, p *process, status int, want string) {
 func mkfifo(t *testing.T, name string) {
 	t.Helper()
 	if text, err := exec.Command("mkfifo", name).CombinedOutput(); err != nil {
-		t.Fatalf("mkfifo: %v: %s", err, text)
+		t.Fatalf("mkfifo: got %v, want nil: %s", err, text)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A progress tells a person at a terminal how far the run is, on one line that
-// is rewritten and, in the end, erased. A nil progress tells nothing.
+// A progress shows a person at a terminal how far the run is, on one line that is
+// rewritten and, in the end, erased. A nil progress shows nothing.
 type progress struct {
 	w    io.Writer
 	done atomic.Int64 // steps of the current stage
@@ -54,8 +54,8 @@ func (p *progress) steps(n int) {
 	}
 }
 
-// isTerminal reports whether f is one, as far as the standard library can tell:
-// it is a character device.
+// isTerminal reports whether f is a terminal, so far as the standard library can see: it
+// is a character device.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0

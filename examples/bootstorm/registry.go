@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// errExist is the answer to a load of a module that is live already (EEXIST).
-// To one who only wants the module to be there it is as good as success.
+// errExist is the answer to a load of a module that is live already (EEXIST). A caller
+// that only wants the module to be there takes it for success.
 var errExist = errors.New("the module is live already")
 
 // A registry holds the names of the modules that are live.
@@ -44,8 +44,8 @@ func (r *registry) len() int {
 	return len(r.live)
 }
 
-// A meter counts what the workers of one run do. Each field is only added to,
-// by the workers, and read when they have ended.
+// A meter counts the acts of the workers of one run. Each field is only added to, by the
+// workers, and read when they have ended.
 type meter struct {
 	skipped  atomic.Int64 // steps whose module was live
 	attempts atomic.Int64 // loads asked for: leaders, joined and busy

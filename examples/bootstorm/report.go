@@ -1,7 +1,7 @@
 package main
 
-// This file writes what came out of a storm: a table with a few sentences for
-// people, or one JSON document for machines.
+// This file writes the outcome of a storm: a table with a few sentences for people, or
+// one JSON document for machines.
 
 import (
 	"bytes"
@@ -94,7 +94,7 @@ func (rep report) write(w io.Writer, asJSON bool) error {
 	return writeReport(w, rep, asJSON, rep.writeText)
 }
 
-// writeReport writes rep as one JSON document, or what text makes of it, at once.
+// writeReport writes rep as one JSON document, or the output of text, at once.
 func writeReport(w io.Writer, rep any, asJSON bool, text func(*bytes.Buffer)) error {
 	var b bytes.Buffer
 	if asJSON {
@@ -110,7 +110,7 @@ func writeReport(w io.Writer, rep any, asJSON bool, text func(*bytes.Buffer)) er
 	return err
 }
 
-// writeText writes the table and what it shows.
+// writeText writes the table and its explanation.
 func (rep report) writeText(b *bytes.Buffer) {
 	fmt.Fprintf(b, "Boot storm %q on %s, arrivals %q:\n", rep.Storm, rep.Source, rep.Arrivals)
 	fmt.Fprintf(b, "%s, %s to load %s of %s bytes; if each step read its file: %s bytes.\n",
@@ -141,7 +141,7 @@ func (rep report) writeText(b *bytes.Buffer) {
 			megabytes(r.PeakBytesLive), wallText(r.WallSeconds),
 		}, "\t")+"\t")
 	}
-	_ = tw.Flush() // a bytes.Buffer takes everything
+	_ = tw.Flush() // a bytes.Buffer accepts everything
 
 	b.WriteString("\n" +
 		"An attempt reads the file as a leader, joins the load of another, or is refused as busy.\n" +

@@ -1,6 +1,6 @@
 package main
 
-// This file runs a storm: it starts the workers and collects what came of them.
+// This file runs a storm: it starts the workers and collects their results.
 
 import (
 	"context"
@@ -19,12 +19,11 @@ type worker struct {
 	settled map[*gate]bool // those that no longer expect this worker
 }
 
-// walk loads the modules of the list in order. It skips those that are live,
-// takes EEXIST for success, and stops at any other error: the rest may need what
-// is missing.
+// walk loads the modules of the list in order. It skips those that are live, takes EEXIST
+// for success, and stops at any other error: the rest may need a missing module.
 func (w *worker) walk(ctx context.Context, prog *progress) error {
 	w.settled = make(map[*gate]bool)
-	// Whatever happens, no gate may wait for a worker that has gone.
+	// No gate may ever wait for a worker that has gone.
 	defer func() {
 		for _, i := range w.list {
 			w.withdraw(w.gate(i))
@@ -57,8 +56,8 @@ func (w *worker) gate(i int) *gate {
 	return w.gates[w.loader.set.modules[i].id]
 }
 
-// ask tells g that this worker is there. A list may have a file several times,
-// of which g expects the first.
+// ask notifies g that this worker is there. A list may have a file several times, of
+// which g expects the first.
 func (w *worker) ask(g *gate) {
 	if !w.settled[g] {
 		w.settled[g] = true
@@ -66,7 +65,7 @@ func (w *worker) ask(g *gate) {
 	}
 }
 
-// withdraw tells g that this worker will not come, unless it has.
+// withdraw notifies g that this worker will not come, unless it has.
 func (w *worker) withdraw(g *gate) {
 	if !w.settled[g] {
 		w.settled[g] = true
@@ -145,7 +144,7 @@ func (l *loader) result(policyName string, errs []error, wall time.Duration) res
 			continue
 		}
 		res.FailedWorkers++
-		// Being refused is what etxtbsy is about, and told by the figures.
+		// A refusal is the point of etxtbsy, and the figures show it.
 		if text := err.Error(); !errors.Is(err, errBusy) && !slices.Contains(res.Errors, text) {
 			res.Errors = append(res.Errors, text)
 		}

@@ -4,7 +4,7 @@ package main
 // treat them as idempotent" (9b9879fc0327, June 2023) to user space, as it is:
 // one lock over 256 buckets, an entry per caller on the bucket's list, a
 // completion per caller, and a completer that walks the whole bucket under the
-// lock. Only two things differ. Who finishes hands over an image beside the
+// lock. Only two things differ. The completer hands over an image beside the
 // error; and the completion has one exit, as a later patch (f1962207150c) had to
 // arrange, for the original forgot its waiters when the file could not be read.
 
@@ -22,12 +22,12 @@ type idempotent struct {
 	cookie   fileID
 	complete chan struct{} // closed once img and err are there
 
-	// The links of a list with one pointer in its head, protected by the lock
-	// of the table: pprev points at whatever points here.
+	// The links of a list with one pointer in its head, protected by the lock of the
+	// table: pprev points at the pointer to this entry.
 	next  *idempotent
 	pprev **idempotent
 
-	// Written by the one who completes, before complete is closed.
+	// Written by the completer, before complete is closed.
 	img image
 	err error
 }
@@ -45,8 +45,8 @@ func idemBucket(cookie fileID) uint64 {
 	return (cookie.ino ^ bits.RotateLeft64(cookie.dev, 32)) * goldenRatio >> (64 - idemHashBits)
 }
 
-// enter puts u on the list of its cookie and reports whether somebody else is
-// loading it, whom u's caller must then wait for.
+// enter puts u on the list of its cookie and reports whether another caller is loading
+// it, which u's caller must then wait for.
 func (t *seedTable) enter(u *idempotent, cookie fileID) bool {
 	u.cookie = cookie
 	u.complete = make(chan struct{})
@@ -69,8 +69,8 @@ func (t *seedTable) enter(u *idempotent, cookie fileID) bool {
 	return !first
 }
 
-// finish takes everybody with u's cookie off the list, u included, and gives
-// them the result.
+// finish removes all entries with u's cookie from the list, including u, and gives them
+// the result.
 func (t *seedTable) finish(u *idempotent, img image, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -103,7 +103,7 @@ func (t *seedTable) load(id fileID, fn func() (image, error)) (image, error) {
 func (t *seedTable) followers(id fileID) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := -1 // the one who loads is on the list, too
+	n := -1 // the one that loads is on the list as well
 	for pos := t.hash[idemBucket(id)]; pos != nil; pos = pos.next {
 		if pos.cookie == id {
 			n++

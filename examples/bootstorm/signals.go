@@ -7,9 +7,9 @@ import (
 	"os/signal"
 )
 
-// interruptible returns a context that ends with the first signal to end the
-// process, so that what was written is removed; the second one ends the process
-// at once. After release, the first does, as there is nothing left to remove.
+// interruptible returns a context that ends with the first signal to end the process, so
+// that its files are removed; the second one ends the process at once. After release, the
+// first does, as there is nothing left to remove.
 //
 // A signal that is ignored from the start, as SIGHUP under nohup, stays so.
 func interruptible() (ctx context.Context, release func()) {

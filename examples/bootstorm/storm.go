@@ -1,6 +1,7 @@
 package main
 
-// This file plans a storm: who loads what, in which order, and who comes when.
+// This file plans a storm: the modules of each worker, their order, and its time of
+// arrival.
 
 import (
 	"errors"
@@ -10,15 +11,15 @@ import (
 	"time"
 )
 
-// A storm is what the workers do, the same under every policy.
+// A storm is the work of the workers, the same under every policy.
 type storm struct {
 	set      *moduleSet
 	arrivals string
-	init     time.Duration   // how long a module takes to come up
-	lists    [][]int         // what each worker loads, as indexes into set.modules
+	init     time.Duration   // the time that a module takes to come up
+	lists    [][]int         // the modules that each worker loads, as indexes into set.modules
 	delays   []time.Duration // when each worker arrives; nil: all at once
-	used     []int           // what is in lists, each once
-	notes    []string        // what the reader of the report should know
+	used     []int           // the modules in lists, each once
+	notes    []string        // notes for the reader of the report
 }
 
 // newStorm plans the storm that opts ask for. Its files have yet to be written
@@ -55,7 +56,7 @@ func newStorm(opts options, set *moduleSet) (*storm, error) {
 	return s, nil
 }
 
-// cpuList returns what each worker of the cpu storm loads.
+// cpuList returns the modules that each worker of the cpu storm loads.
 func (s *storm) cpuList(opts options) ([]int, error) {
 	byName := make(map[string]int)
 	for i, m := range slices.Backward(s.set.modules) {
@@ -91,8 +92,8 @@ func (s *storm) cpuList(opts options) ([]int, error) {
 	return list, nil
 }
 
-// adaptCPUList returns what a worker of the embedded cpu storm would load from
-// the tree of another kernel: those of its modules that are there, each with the
+// adaptCPUList returns the modules that a worker of the embedded cpu storm would load
+// from the tree of another kernel: those of its modules that are there, each with the
 // prerequisites that it has there.
 func (s *storm) adaptCPUList(paths []string, byName map[string]int) ([]int, error) {
 	var list []int
@@ -158,11 +159,11 @@ func poissonDelays(n int, rate float64, seed uint64) []time.Duration {
 	return delays
 }
 
-// settleOrder makes all lists increasing in one common order of the files, which
-// is what the gates need in order to open (see gate.go). The lists that depmod
-// makes of one tree have such an order among themselves, as far as known, and
-// are left alone. If they do not, each is sorted by one that keeps prerequisites
-// before what needs them, and a note tells so.
+// settleOrder makes all lists increasing in one common order of the files, which the
+// gates need in order to open (see gate.go). The lists that depmod makes of one tree have
+// such an order among themselves, as far as known, and stay as they are. If they do not,
+// each is sorted by an order that keeps prerequisites before the modules that need them,
+// and a note reports that.
 //
 // The order is one of files: modules whose paths are of one file share a gate.
 func (s *storm) settleOrder() error {
@@ -214,7 +215,7 @@ func (s *storm) fileNumbers() []int {
 	return numbers
 }
 
-// renumber returns lists with each number replaced by what numbers has for it.
+// renumber returns lists with each number replaced by its entry in numbers.
 func renumber(lists [][]int, numbers []int) [][]int {
 	renumbered := make([][]int, len(lists))
 	for l, list := range lists {
@@ -225,8 +226,8 @@ func renumber(lists [][]int, numbers []int) [][]int {
 	return renumbered
 }
 
-// gates returns a gate for each file that somebody will ask for, which expects
-// every worker that has it in its list; nil if loads are not to be held open.
+// gates returns a gate for each file that a worker will ask for, which expects every
+// worker that has it in its list; nil if loads are not to be held open.
 func (s *storm) gates() map[fileID]*gate {
 	if s.arrivals != arriveOverlap {
 		return nil

@@ -18,7 +18,7 @@ func runStorm(t *testing.T, set *moduleSet, args ...string) report {
 	t.Helper()
 	rep := runStormUnchecked(t, set, nil, args...)
 	for _, p := range rep.problems() {
-		t.Errorf("check failed: %s", p)
+		t.Errorf("got the failed check %q, want none", p)
 	}
 	return rep
 }
@@ -92,7 +92,7 @@ func (r result) counts() counts {
 	}
 }
 
-// What a policy wastes when all loads overlap is exact, not luck.
+// The waste of a policy when all loads overlap is exact, not luck.
 func TestStorm_CPUOverlapIsExact(t *testing.T) {
 	const workers = 8
 	want := map[string]counts{
@@ -100,7 +100,7 @@ func TestStorm_CPUOverlapIsExact(t *testing.T) {
 			attempts: 22 * workers, leaders: 22 * workers, late: 22 * (workers - 1), skipped: 11 * workers,
 			live: 22, read: workers * cpuBytes, wasted: (workers - 1) * cpuBytes,
 		},
-		// One worker gets the first file; all others are told that it is busy.
+		// One worker gets the first file; all others are refused as busy.
 		"etxtbsy": {
 			attempts: 22 + workers - 1, leaders: 22, busy: workers - 1, skipped: 11,
 			failed: workers - 1, live: 22, read: cpuBytes,
@@ -116,7 +116,7 @@ func TestStorm_CPUOverlapIsExact(t *testing.T) {
 	}
 	rep := runStorm(t, embedded(t, 1), "-workers", "8")
 	if rep.Steps != 33*workers || rep.StepBytes != 1_382_377_695/255*workers {
-		t.Errorf("%d steps of %d bytes", rep.Steps, rep.StepBytes)
+		t.Errorf("got %d steps of %d bytes, want %d", rep.Steps, rep.StepBytes, 33*workers)
 	}
 	for _, r := range rep.Results {
 		if got := r.counts(); got != want[r.Policy] {
@@ -127,7 +127,7 @@ func TestStorm_CPUOverlapIsExact(t *testing.T) {
 			peak *= workers
 		}
 		if r.PeakBytesLive != peak {
-			t.Errorf("%s: peak of %d bytes, want %d", r.Policy, r.PeakBytesLive, peak)
+			t.Errorf("%s: got a peak of %d bytes, want %d", r.Policy, r.PeakBytesLive, peak)
 		}
 	}
 }
@@ -136,7 +136,7 @@ func TestStorm_SingleWorkerWastesNothing(t *testing.T) {
 	rep := runStorm(t, embedded(t, 64), "-workers", "1")
 	for _, r := range rep.Results {
 		if r.Leaders != 22 || r.Attempts != 22 || r.Late != 0 || r.FailedWorkers != 0 {
-			t.Errorf("%+v", r)
+			t.Errorf("got %+v, want 22 leaders and no waste", r)
 		}
 	}
 }
@@ -147,10 +147,10 @@ func TestStorm_EverythingOverlapIsExact(t *testing.T) {
 	set := embedded(t, 64)
 	rep := runStorm(t, set, "-storm", "everything")
 	if rep.Workers != 1121 || rep.Steps != 2870 || rep.Files != 1121 {
-		t.Errorf("%d workers, %d steps, %d files", rep.Workers, rep.Steps, rep.Files)
+		t.Errorf("got %d workers, %d steps, %d files, want 1121, 2870, 1121", rep.Workers, rep.Steps, rep.Files)
 	}
 	if len(rep.Notes) > 0 {
-		t.Errorf("notes %q", rep.Notes)
+		t.Errorf("got notes %q, want none", rep.Notes)
 	}
 	shared := counts{attempts: 2870, leaders: 1121, joined: 1749, live: 1121, read: rep.Bytes}
 	want := map[string]counts{
@@ -163,10 +163,10 @@ func TestStorm_EverythingOverlapIsExact(t *testing.T) {
 	}
 	for _, r := range rep.Results {
 		if r.Policy == "etxtbsy" {
-			// Who is refused depends on who came first, but many are: the
-			// modules that others need have a worker of their own, too.
+			// The refused workers depend on the order of arrival, but they are many: the
+			// modules that others need have a worker of their own.
 			if r.FailedWorkers < 100 || r.LiveModules == 1121 || r.BytesWasted != 0 {
-				t.Errorf("etxtbsy: %+v", r)
+				t.Errorf("etxtbsy: got %+v, want many failed workers and no waste", r)
 			}
 			continue
 		}
@@ -187,12 +187,12 @@ func TestModules_EmbeddedFigures(t *testing.T) {
 		}
 	}
 	if len(set.modules) != 1121 || sum != 91_512_937 || withPrereqs != 374_491_678 {
-		t.Errorf("%d modules of %d bytes, %d with prerequisites", len(set.modules), sum, withPrereqs)
+		t.Errorf("got %d modules of %d bytes, %d with prerequisites, want 1121, 91,512,937, 374,491,678", len(set.modules), sum, withPrereqs)
 	}
 }
 
-// When the workers run freely, what is wasted is luck, but every worker succeeds
-// unless refused, and the waste is that of the late; the report checks the rest.
+// When the workers run freely, the waste is luck, but every worker succeeds unless
+// refused, and the waste is that of the late; the report checks the rest.
 func TestStorm_FreeArrivals(t *testing.T) {
 	for _, arrivals := range [][]string{
 		{"-arrivals", "burst"},
@@ -202,13 +202,13 @@ func TestStorm_FreeArrivals(t *testing.T) {
 		rep := runStorm(t, embedded(t, 16), append(arrivals, "-workers", "60")...)
 		for _, r := range rep.Results {
 			if (r.Late == 0) != (r.BytesWasted == 0) {
-				t.Errorf("%v: %d late, but %d bytes wasted", arrivals, r.Late, r.BytesWasted)
+				t.Errorf("%v: got %d late and %d bytes wasted, want both or neither", arrivals, r.Late, r.BytesWasted)
 			}
 			if r.Policy == "etxtbsy" {
 				continue
 			}
 			if r.FailedWorkers != 0 || r.Leaders != 22+r.Late {
-				t.Errorf("%v: %+v", arrivals, r)
+				t.Errorf("%v: got %+v, want no failed worker", arrivals, r)
 			}
 		}
 	}
@@ -218,7 +218,7 @@ func TestStorm_NamedModules(t *testing.T) {
 	rep := runStorm(t, embedded(t, 64), "-workers", "4", "-policy", "coalesce", "-modules", "kvm-intel,xfs")
 	// irqbypass, kvm and kvm_intel; libcrc32c and xfs.
 	if r := rep.Results[0]; rep.Steps != 4*5 || r.Leaders != 5 || r.Joined != 15 {
-		t.Errorf("%d steps, %+v", rep.Steps, r)
+		t.Errorf("got %d steps, %+v, want 20, 5 leaders, 15 joined", rep.Steps, r)
 	}
 }
 
@@ -226,17 +226,17 @@ func TestPoissonDelays(t *testing.T) {
 	const n, rate = 10_000, 500
 	delays := poissonDelays(n, rate, 7)
 	if !slices.Equal(delays, poissonDelays(n, rate, 7)) {
-		t.Error("the same seed gave other delays")
+		t.Error("the same seed: got other delays, want the same")
 	}
 	if slices.Equal(delays, poissonDelays(n, rate, 8)) {
-		t.Error("another seed gave the same delays")
+		t.Error("another seed: got the same delays, want others")
 	}
 	if slices.IsSorted(delays) {
-		t.Error("the workers arrive in their own order")
+		t.Error("got workers that arrive in their own order, want another")
 	}
 	// The sum of n gaps has a relative deviation of 1/sqrt(n), here 1 %.
 	last := slices.Max(delays)
 	if want := time.Duration(n) * time.Second / rate; last < want*95/100 || last > want*105/100 {
-		t.Errorf("the last arrives after %v, want about %v", last, want)
+		t.Errorf("got the last arrival after %v, want about %v", last, want)
 	}
 }

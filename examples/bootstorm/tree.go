@@ -22,8 +22,8 @@ const (
 	maxDep  = 16 << 20
 )
 
-// openTree returns the modules of the tree in root. Those that are compressed,
-// and those that need one that is, are left out, and a note tells so.
+// openTree returns the modules of the tree in root. Modules that are compressed, and
+// modules that need one that is, are left out, and a note reports that.
 func openTree(ctx context.Context, root string) (*moduleSet, error) {
 	info, err := os.Stat(root)
 	if err != nil {
@@ -44,7 +44,7 @@ func openTree(ctx context.Context, root string) (*moduleSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Before anything is left out, so that a truncated list is told as such.
+	// Before anything is left out, so that a truncated list is reported as one.
 	if _, err := link(name, entries); err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func TestTree_BadModulesDepExits2(t *testing.T) {
 			root := tree(t, tt.dep, "a.ko", "b.ko")
 			status, stdout, stderr := command(t, "-root", root, "-storm", "everything")
 			if status != exitUsage || stdout != "" || !strings.Contains(stderr, tt.want) {
-				t.Errorf("status %d, stdout %q, stderr %q; want status 2 and %q in stderr",
+				t.Errorf("got status %d, stdout %q, stderr %q, want status 2 and %q in stderr",
 					status, stdout, stderr, tt.want)
 			}
 		})
@@ -86,7 +86,7 @@ func TestTree_BadRootExits2(t *testing.T) {
 	} {
 		status, _, stderr := command(t, "-root", filepath.Join(root, tt.dir))
 		if status != exitUsage || !strings.Contains(stderr, tt.want) {
-			t.Errorf("%s: status %d, stderr %q", tt.dir, status, stderr)
+			t.Errorf("%s: got status %d, stderr %q, want 2 and %q", tt.dir, status, stderr, tt.want)
 		}
 	}
 }
@@ -98,43 +98,43 @@ func TestTree_PrereqsAreLoadedInReverse(t *testing.T) {
 		paths = append(paths, set.modules[i].path)
 	}
 	if !slices.Equal(paths, []string{"d.ko", "k/c.ko", "k/a-b.ko"}) {
-		t.Errorf("load order %v", paths)
+		t.Errorf("got load order %v, want d.ko, k/c.ko, k/a-b.ko", paths)
 	}
 	if name := set.modules[0].name; name != "a_b" {
-		t.Errorf("name %q", name)
+		t.Errorf("got name %q, want a_b", name)
 	}
 }
 
-func TestTree_CompressedAreToldAndSkipped(t *testing.T) {
+func TestTree_CompressedAreNotedAndSkipped(t *testing.T) {
 	// e.ko needs a compressed module only by way of d.ko.
 	root := tree(t, "a.ko:\nb.ko.xz:\nc.ko.zst: b.ko.xz\ne.ko: d.ko\nd.ko: b.ko.xz\n", "a.ko")
 	status, stdout, stderr := command(t, "-root", root, "-storm", "everything")
 	if want := "2 of 5 modules are compressed and were skipped, and so were 2 others"; status != exitOK ||
 		!strings.Contains(stdout, want) || !strings.Contains(stdout, "1 worker, 1 step to load 1 file") {
-		t.Errorf("status %d, stdout %q, stderr %q; want %q", status, stdout, stderr, want)
+		t.Errorf("got status %d, stdout %q, stderr %q, want %q", status, stdout, stderr, want)
 	}
 }
 
-func TestTree_CPUStormTakesWhatTheTreeHas(t *testing.T) {
+func TestTree_CPUStormAdapts(t *testing.T) {
 	root := tree(t, "x/kvm.ko: y/irqbypass.ko\ny/irqbypass.ko:\nz/other.ko:\n",
 		"x/kvm.ko", "y/irqbypass.ko", "z/other.ko")
 	status, stdout, stderr := command(t, "-root", root, "-workers", "5")
 	if status != exitOK || !strings.Contains(stdout, "The tree has 2 of the 22 modules of the cpu storm.") ||
 		!strings.Contains(stdout, "5 workers, 15 steps to load 2 files") {
-		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
+		t.Errorf("got status %d, stdout %q, stderr %q, want 5 workers and 15 steps for 2 files", status, stdout, stderr)
 	}
 	root = tree(t, "z/other.ko:\n", "z/other.ko")
 	status, _, stderr = command(t, "-root", root)
 	if status != exitUsage || !strings.Contains(stderr, "has none of the 22 modules of the cpu storm") {
-		t.Errorf("status %d, stderr %q", status, stderr)
+		t.Errorf("got status %d, stderr %q, want 2 and that no module is there", status, stderr)
 	}
 	if status, _, stderr = command(t, "-root", root, "-modules", "other"); status != exitOK {
-		t.Errorf("status %d, stderr %q", status, stderr)
+		t.Errorf("got status %d, stderr %q, want 0", status, stderr)
 	}
 }
 
-// A load is of a file, not of a path: links to a file are the file, and a copy
-// is another.
+// A load is of a file, not of a path: links to a file are the file, and a copy is
+// another.
 func TestTree_IdentityIsTheFile(t *testing.T) {
 	root := tree(t, "a.ko:\nhard.ko:\nsoft.ko:\ncopy.ko:\n", "a.ko")
 	content, err := os.ReadFile(filepath.Join(root, "a.ko"))
@@ -150,35 +150,35 @@ func TestTree_IdentityIsTheFile(t *testing.T) {
 	}
 	rep := runStorm(t, open(t, root), "-storm", "everything", "-policy", "seed,coalesce")
 	if rep.Files != 2 || rep.Workers != 4 {
-		t.Errorf("%d files, %d workers", rep.Files, rep.Workers)
+		t.Errorf("got %d files, %d workers, want 2, 4", rep.Files, rep.Workers)
 	}
 	for _, r := range rep.Results {
 		if r.Leaders != 2 || r.Joined != 2 || r.LiveModules != 2 {
-			t.Errorf("%+v", r)
+			t.Errorf("got %+v, want 2 leaders, 2 joined, 2 live", r)
 		}
 	}
 }
 
-// Two files with the same name are two loads, but one module: the second is late
-// or skipped, and nobody hangs.
+// Two files with the same name are two loads, but one module: the second is late or
+// skipped, and no worker hangs.
 func TestTree_TwoFilesOfOneName(t *testing.T) {
 	set := open(t, tree(t, "k/a.ko:\nupdates/a.ko:\n", "k/a.ko", "updates/a.ko"))
 	rep := runStorm(t, set, "-storm", "everything")
 	for _, r := range rep.Results {
 		if r.LiveModules != 1 || r.Late+r.Skipped != 1 {
-			t.Errorf("%+v", r)
+			t.Errorf("got %+v, want 1 live and 1 late or skipped", r)
 		}
 	}
 }
 
-// Lists that contradict each other would close the gates for ever: they are
-// brought into one order, also when it is a link that makes them so.
+// Lists that contradict each other would close the gates forever: they are sorted into
+// one order, even if only a link makes them contradict.
 func TestTree_ContradictingLists(t *testing.T) {
 	t.Run("paths", func(t *testing.T) {
 		root := tree(t, "x.ko:\ny.ko:\na.ko: x.ko y.ko\nb.ko: y.ko x.ko\n", "x.ko", "y.ko", "a.ko", "b.ko")
 		rep := runStorm(t, open(t, root), "-storm", "everything")
 		if len(rep.Notes) != 1 || !strings.Contains(rep.Notes[0], "1 of 4 workers load theirs in another order") {
-			t.Errorf("notes %q", rep.Notes)
+			t.Errorf("got notes %q, want one about 1 of 4 workers", rep.Notes)
 		}
 	})
 	t.Run("links", func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestTree_ContradictingLists(t *testing.T) {
 		}
 		rep := runStorm(t, open(t, root), "-storm", "everything")
 		if len(rep.Notes) != 1 {
-			t.Errorf("notes %q", rep.Notes)
+			t.Errorf("got notes %q, want one", rep.Notes)
 		}
 	})
 	t.Run("a file needs itself", func(t *testing.T) {
@@ -199,13 +199,13 @@ func TestTree_ContradictingLists(t *testing.T) {
 		}
 		status, _, stderr := command(t, "-root", root, "-storm", "everything")
 		if status != exitOK {
-			t.Errorf("status %d, stderr %q", status, stderr)
+			t.Errorf("got status %d, stderr %q, want 0", status, stderr)
 		}
 	})
 }
 
-// Bytes that are not those of the file are found, be they read wrong or given
-// to the wrong caller.
+// Bytes that are not those of the file are reported, whether they were read wrong or
+// given to the wrong caller.
 func TestLoad_DigestMismatch(t *testing.T) {
 	root := tree(t, "a.ko:\nb.ko: a.ko\n", "a.ko", "b.ko")
 	name := filepath.Join(root, "a.ko")
@@ -222,7 +222,7 @@ func TestLoad_DigestMismatch(t *testing.T) {
 	r := rep.Results[0]
 	if r.FailedWorkers != 2 || r.LiveModules != 0 || len(rep.problems()) == 0 ||
 		len(r.Errors) != 1 || !strings.Contains(r.Errors[0], "a.ko: digest mismatch") {
-		t.Errorf("%+v", r)
+		t.Errorf("got %+v, want a digest mismatch", r)
 	}
 }
 
@@ -231,7 +231,7 @@ type mixedUp struct{}
 
 func (mixedUp) load(fileID, func() (image, error)) (image, error) { return image{digest: 1}, nil }
 
-func TestLoad_ChecksWhatOthersRead(t *testing.T) {
+func TestLoad_ChecksSharedImages(t *testing.T) {
 	set := open(t, tree(t, "a.ko:\n", "a.ko"))
 	if err := set.inspectFiles(t.Context(), []int{0}, nil); err != nil {
 		t.Fatal(err)
@@ -239,12 +239,12 @@ func TestLoad_ChecksWhatOthersRead(t *testing.T) {
 	l := &loader{set: set, policy: mixedUp{}}
 	err := l.load(t.Context(), &set.modules[0], nil, func() {})
 	if err == nil || !strings.Contains(err.Error(), "digest mismatch") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want a digest mismatch", err)
 	}
 }
 
-// Whoever may not or cannot open the file fails alone: the policy, which would
-// make others share the failure, is not even asked.
+// A caller that may not or cannot open the file fails alone: the policy, which would make
+// others share the failure, is not even called.
 func TestLoad_CallersOwnChecksComeFirst(t *testing.T) {
 	root := tree(t, "a.ko:\nb.ko:\n", "a.ko", "b.ko")
 	set := open(t, root)
@@ -256,15 +256,15 @@ func TestLoad_CallersOwnChecksComeFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := &loader{set: set, policy: mixedUp{}}
-	asking := func() { t.Error("the policy was to be asked") }
+	asking := func() { t.Error("got a call of the policy, want none") }
 	if err := l.load(t.Context(), &set.modules[0], nil, asking); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a missing file: %v", err)
+		t.Errorf("a missing file: got %v, want %v", err, os.ErrNotExist)
 	}
 	err := l.load(t.Context(), &set.modules[1], nil, asking)
 	if err == nil || !strings.Contains(err.Error(), "replaced") {
-		t.Errorf("a replaced file: %v", err)
+		t.Errorf("a replaced file: got %v, want an error about that", err)
 	}
 	if n := l.meter.attempts.Load(); n != 0 {
-		t.Errorf("%d attempts", n)
+		t.Errorf("got %d attempts, want none", n)
 	}
 }
