@@ -60,8 +60,8 @@ func TestChunksOfABatch(t *testing.T) {
 	})
 }
 
-// TestSomeKeysAgain: the keys of a batch that failed for a reason that
-// passes are asked for again, and only these.
+// TestSomeKeysAgain: the keys of a batch that failed for a temporary reason are loaded
+// again, and only these.
 func TestSomeKeysAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := coalesce.Group[int, int]{Linger: time.Hour}

@@ -1,3 +1,3 @@
-// Package guide holds the code of the guide in README.md: what a program builds
-// from package coalesce in a few lines, each with a test that shows that it works.
+// Package guide holds the code of the guide in README.md: recipes of a few lines that use
+// package coalesce, each with a test that shows that it works.
 package guide

@@ -13,8 +13,8 @@ import (
 
 // This file holds recipes for values that change while they are loaded.
 
-// TestJoinersOfAForgottenLoad: calls that have joined a load before it was
-// forgotten get its value. Who must not compares a generation and asks again.
+// TestJoinersOfAForgottenLoad: calls that have joined a load before it was forgotten get
+// its value. A caller that must not get it compares a generation and calls again.
 func TestJoinersOfAForgottenLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g coalesce.Group[string, int64]
@@ -54,13 +54,13 @@ func TestJoinersOfAForgottenLoad(t *testing.T) {
 	})
 }
 
-// TestCacheBehindForget: fn that fills a cache of the program's own cannot
-// know that its flight was forgotten. A generation, compared under the lock of the
-// cache, keeps the old value out.
+// TestCacheBehindForget: an fn that fills a cache of the program's own cannot know that
+// its flight was forgotten. A generation, compared under the lock of the cache, keeps the
+// old value out.
 func TestCacheBehindForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g coalesce.Group[string, int]
-		var mu sync.Mutex // protects all below
+		var mu sync.Mutex // protects the variables below
 		cache, generation, stored := map[string]int{}, map[string]int{}, 1
 		fill := func(context.Context) (int, error) {
 			mu.Lock()
@@ -89,7 +89,7 @@ func TestCacheBehindForget(t *testing.T) {
 			t.Errorf("the forgotten load: got %+v, want 1", r)
 		}
 		if v, ok := cache["k"]; ok {
-			t.Errorf("the forgotten load has put %d into the cache", v)
+			t.Errorf("got %d in the cache from the forgotten load, want none", v)
 		}
 		if v, _, err := g.DoContext(t.Context(), "k", fill); v != 2 || err != nil || cache["k"] != 2 {
 			t.Errorf("got %d, %v, cached %d, want 2", v, err, cache["k"])
@@ -97,8 +97,8 @@ func TestCacheBehindForget(t *testing.T) {
 	})
 }
 
-// TestKeyIsTheOldToken: where a token is to be replaced, the old one is the
-// key. Who comes late with it gets the new one, too, and starts nothing.
+// TestKeyIsTheOldToken: where a token is to be replaced, the old one is the key. A late
+// caller with the old token gets the new one as well, and starts no execution.
 func TestKeyIsTheOldToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := coalesce.Group[string, string]{Linger: time.Minute}
@@ -126,8 +126,8 @@ func TestKeyIsTheOldToken(t *testing.T) {
 	})
 }
 
-// TestRefreshAhead: a value that has lingered for most of its time is
-// loaded again before it is gone, by one call and at the cost of none.
+// TestRefreshAhead: a value that has lingered for most of its time is loaded again before
+// it expires, by one call and at no caller's cost.
 func TestRefreshAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type page struct {
@@ -172,10 +172,10 @@ func TestRefreshAhead(t *testing.T) {
 	})
 }
 
-// TestIdempotencyKey: the first request of a key is carried out, and its
-// answer, the client's errors included, is that of all others with the same
-// payload, also if the first client has hung up meanwhile. With another payload
-// the key is refused. What the server could not do is no answer.
+// TestIdempotencyKey: the first request of a key is carried out, and its answer,
+// including the client's errors, is that of all others with the same payload, even if the
+// first client has hung up meanwhile. With another payload the key is refused. A failure
+// of the server is no answer.
 func TestIdempotencyKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type answer struct {
@@ -235,7 +235,7 @@ func TestIdempotencyKey(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		if charged.Load() != 2 {
-			t.Errorf("charged %d times, want 2", charged.Load())
+			t.Errorf("got %d charges, want 2", charged.Load())
 		}
 	})
 }

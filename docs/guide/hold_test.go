@@ -11,7 +11,7 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds recipes with Hold: fn works for others than the group's callers.
+// This file holds recipes with Hold: fn also works for others than the group's callers.
 
 // TestFillAfterHangUp: a request loads a page into a cache of the program's
 // own. The load goes on though the client has hung up, a client that comes meanwhile
@@ -64,8 +64,8 @@ func TestFillAfterHangUp(t *testing.T) {
 	})
 }
 
-// TestFillOfFewKeys: only what is worth it is held: here, a load that has
-// come more than half way.
+// TestFillOfFewKeys: only a load that is worth it is held: here, one that has come more
+// than half way.
 func TestFillOfFewKeys(t *testing.T) {
 	for _, tt := range []struct {
 		leaves time.Duration

@@ -12,7 +12,7 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds recipes with LingerFor: how long an outcome is good is in the
+// This file holds recipes with LingerFor: the time for which an outcome is good is in the
 // outcome.
 
 // TestTokenUntilItExpires: a token lingers until ten seconds before its end.
@@ -41,7 +41,7 @@ func TestTokenUntilItExpires(t *testing.T) {
 			for range 100 {
 				wg.Go(func() {
 					if tok, err := get(); err != nil || !time.Now().Before(tok.expires) {
-						t.Errorf("got a token that expires in %v, %v", time.Until(tok.expires), err)
+						t.Errorf("got a token that expires in %v, %v, want one that has not expired, nil", time.Until(tok.expires), err)
 					}
 				})
 				time.Sleep(time.Microsecond)
@@ -68,8 +68,8 @@ func TestTokenUntilItExpires(t *testing.T) {
 	})
 }
 
-// TestFailureHoldsOff: a failure answers for a second, so that a store that
-// is down is not asked more often, and the first success after it ends that.
+// TestFailureHoldsOff: a failure answers for a second, so that a store that is down is
+// not called more often, and the first success after it ends that.
 func TestFailureHoldsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := coalesce.Group[string, int]{LingerFor: func(_ int, err error) time.Duration {
@@ -111,8 +111,8 @@ func TestFailureHoldsOff(t *testing.T) {
 	})
 }
 
-// TestFailuresOfTwoKinds: what is not there is asked for again after a
-// minute, also as a key of a batch, and what the caller may not see at once.
+// TestFailuresOfTwoKinds: a missing row is loaded again after a minute, even as a key of
+// a batch, and one that the caller may not see is loaded again at once.
 func TestFailuresOfTwoKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errDenied := errors.New("denied")
@@ -149,13 +149,13 @@ func TestFailuresOfTwoKinds(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if asked[1] != 1 || asked[2] != 61 || asked[3] != 2 {
-			t.Errorf("asked %v, want 1 once, 2 61 times, 3 twice", asked)
+			t.Errorf("got loads %v, want 1 once, 2 61 times, 3 twice", asked)
 		}
 	})
 }
 
-// TestStaleIfError: as long as a page cannot be loaded, its last text
-// answers. The store is asked once a second in that time, and then once a minute.
+// TestStaleIfError: as long as a page cannot be loaded, its last text answers. The store
+// is called once a second in that time, and then once a minute.
 func TestStaleIfError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type page struct {

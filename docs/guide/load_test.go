@@ -74,13 +74,13 @@ func TestTimeLimit(t *testing.T) {
 		began := time.Now()
 		wg.Wait()
 		if took := time.Since(began); took != time.Second {
-			t.Errorf("took %v, want 1s", took)
+			t.Errorf("got an answer after %v, want 1s", took)
 		}
 	})
 }
 
-// TestHedge: fn asks a second time if the first has no answer yet. All
-// who wait gain from it, as they would not from a MaxAge.
+// TestHedge: fn sends a second query if the first has no answer yet. All waiting callers
+// gain from it, as they would not from a MaxAge.
 func TestHedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g coalesce.Group[string, int]
@@ -127,7 +127,7 @@ func TestHedge(t *testing.T) {
 		began := time.Now()
 		wg.Wait()
 		if took := time.Since(began); took != 110*time.Millisecond {
-			t.Errorf("took %v, want 110ms", took)
+			t.Errorf("got an answer after %v, want 110ms", took)
 		}
 		synctest.Wait()
 		if asked.Load() != 2 || canceled.Load() != 1 {
@@ -136,9 +136,9 @@ func TestHedge(t *testing.T) {
 	})
 }
 
-// TestLimitOfExecutions: at most three fns run at a time, of all keys. The
-// slot is taken in fn, so that callers of one key need one for all, and who
-// leaves gives up the place in the line.
+// TestLimitOfExecutions: at most three fns run at a time, of all keys. The slot is taken
+// in fn, so that callers of one key need one for all, and a caller that leaves gives up
+// its place in the line.
 func TestLimitOfExecutions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g coalesce.Group[int, int]
@@ -174,8 +174,8 @@ func TestLimitOfExecutions(t *testing.T) {
 	})
 }
 
-// TestAskAgain: errors are shared, and not retried. Callers that ask
-// again after one share the next attempt as they did the first.
+// TestAskAgain: errors are shared, and not retried. Callers that call again after one
+// share the next attempt as they did the first.
 func TestAskAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g coalesce.Group[string, int]
@@ -242,7 +242,7 @@ func TestUrgentJoiner(t *testing.T) {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took > time.Second {
-			t.Errorf("took %v, want less than a second", took)
+			t.Errorf("got an answer after %v, want less than a second", took)
 		}
 	})
 }

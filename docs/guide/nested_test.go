@@ -13,8 +13,8 @@ import (
 
 // This file holds recipes for fns that make calls themselves.
 
-// TestOnDeadlock: two pages include each other. The call that would wait for itself
-// gets the error, and its fn, which knows best, goes on without what it asked for.
+// TestOnDeadlock: two pages include each other. The call that would wait for itself gets
+// the error, and its fn, which knows best, goes on without the page that it called for.
 func TestOnDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var pages coalesce.Group[string, string]
@@ -43,14 +43,15 @@ func TestOnDeadlock(t *testing.T) {
 		began := time.Now()
 		wg.Wait()
 		if took := time.Since(began); took > 20*time.Millisecond {
-			t.Errorf("took %v, want at most 20ms", took)
+			t.Errorf("got an answer after %v, want at most 20ms", took)
 		}
 	})
 }
 
-// TestLimitAndNestedCalls: a limit over all keys can stop for ever where an fn that has a
-// slot waits for a flight whose fn needs one: no flight waits for itself, so nothing is
-// reported. So fn makes its calls first, and takes a slot for its own work alone.
+// TestLimitAndNestedCalls: a limit over all keys can stop all work forever if an fn that
+// has a slot waits for a flight whose fn needs one: no flight waits for itself, so no
+// deadlock is reported. So fn makes its calls first, and takes a slot for its own work
+// alone.
 func TestLimitAndNestedCalls(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
@@ -83,7 +84,7 @@ func TestLimitAndNestedCalls(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 					defer cancel()
 					if got, err := sum(ctx, key); got != key*(key+1)/2 || err != nil {
-						t.Errorf("sum to %d: got %d, %v", key, got, err)
+						t.Errorf("sum to %d: got %d, %v, want %d, nil", key, got, err, key*(key+1)/2)
 					}
 				})
 			}

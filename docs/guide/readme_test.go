@@ -16,7 +16,7 @@ func TestSnippets(t *testing.T) {
 	for _, pattern := range []string{"*_test.go", "../../*_test.go"} {
 		names, err := filepath.Glob(pattern)
 		if err != nil || len(names) == 0 {
-			t.Fatalf("%s: got %d files, %v", pattern, len(names), err)
+			t.Fatalf("%s: got %d files, %v, want some, nil", pattern, len(names), err)
 		}
 		for _, name := range names {
 			text, err := os.ReadFile(name)
@@ -38,7 +38,7 @@ func TestSnippets(t *testing.T) {
 		for _, part := range parts[1:] {
 			snippet, _, _ := strings.Cut(part, "```")
 			if !strings.Contains(code.String(), flush(snippet)) {
-				t.Errorf("%s: this is in no test:\n%s", name, snippet)
+				t.Errorf("%s: got code that is in no test, want it in one:\n%s", name, snippet)
 			}
 		}
 	}
@@ -53,7 +53,7 @@ func flush(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestLinks: what a document of the project points to is there.
+// TestLinks: the files to which the documents of the project point exist.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#\s]+)`)
 	err := filepath.WalkDir("../..", func(name string, e fs.DirEntry, err error) error {
@@ -71,7 +71,7 @@ func TestLinks(t *testing.T) {
 				continue
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(name), m[1])); err != nil {
-				t.Errorf("%s points to %s, which is not there", name, m[1])
+				t.Errorf("%s: got a link to %s, want one to a file that exists", name, m[1])
 			}
 		}
 		return err

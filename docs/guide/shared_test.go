@@ -13,10 +13,10 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds recipes for what callers of one flight want to know about it.
+// This file holds recipes for questions that callers of one flight have about it.
 
-// TestWhoLed: a variable in the caller's own closure says whether it was that
-// closure that ran. shared does not: it is true for the leader, too.
+// TestWhoLed: a variable in the caller's own closure shows whether that closure ran.
+// shared does not: it is true for the leader as well.
 func TestWhoLed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g coalesce.Group[string, string]
@@ -50,9 +50,9 @@ func TestWhoLed(t *testing.T) {
 	})
 }
 
-// TestWhoseError: an error that is a context's may be that of fn. What tells them
-// apart is whether the caller's own context has ended. An fn that returns the cause
-// of its context says more than one that returns ctx.Err().
+// TestWhoseError: an error of a context may be that of fn's. It is the caller's if and
+// only if the caller's own context has ended. An fn that returns the cause of its context
+// reports more than one that returns ctx.Err().
 func TestWhoseError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g coalesce.Group[string, string]

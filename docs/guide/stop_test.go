@@ -55,7 +55,7 @@ func TestStop(t *testing.T) {
 		hangUp()
 	}()
 	if _, err := http.DefaultClient.Do(request); err == nil {
-		t.Error("got no error for a client that hung up")
+		t.Error("a client that hung up: got no error, want one")
 	}
 	go func() {
 		time.Sleep(50 * time.Millisecond)
@@ -67,15 +67,15 @@ func TestStop(t *testing.T) {
 	select {
 	case <-filled:
 	default:
-		t.Error("the held flight had not finished when the group had been shut down")
+		t.Error("got a held flight that has not finished after Shutdown, want it finished")
 	}
 	if _, _, err := g.DoContext(t.Context(), "/", nothing); !errors.Is(err, coalesce.ErrClosed) {
 		t.Errorf("after the end: got %v, want ErrClosed", err)
 	}
 }
 
-// TestStop_OutOfTime: where the time to stop has run out, contexts of fns end with
-// ErrClosed as their cause, and an fn that returns the cause tells its callers why.
+// TestStop_OutOfTime: if the time to stop has run out, contexts of fns end with ErrClosed
+// as their cause, and an fn that returns the cause shows its callers why.
 func TestStop_OutOfTime(t *testing.T) {
 	var g coalesce.Group[string, string]
 	r := g.DoChan(t.Context(), "k", func(ctx context.Context) (string, error) {
@@ -88,7 +88,7 @@ func TestStop_OutOfTime(t *testing.T) {
 		t.Errorf("got %v, want the end of its context", err)
 	}
 	if got := <-r; !errors.Is(got.Err, coalesce.ErrClosed) {
-		t.Errorf("the caller got %v, want ErrClosed", got.Err)
+		t.Errorf("the caller: got %v, want %v", got.Err, coalesce.ErrClosed)
 	}
 }
 

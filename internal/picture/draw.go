@@ -71,7 +71,7 @@ func draw(lanes []lane) string {
 	return b.String()
 }
 
-// title says the same to those who cannot see the drawing.
+// title describes the drawing to readers that cannot see it.
 func title(lanes []lane) string {
 	parts := make([]string, len(lanes))
 	for i, l := range lanes {

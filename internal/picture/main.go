@@ -1,11 +1,11 @@
-// Picture runs three callers that want the same thing, and draws when each of
-// them came, waited and went: the picture of the README.
+// Picture runs three callers that want the same thing, and draws when each of them came,
+// waited and went: the picture of the README.
 //
 //	go run ./internal/picture docs/flight.svg
 //
-// What it draws is what the package did; the times are rounded to a tenth of
-// the time that fn takes. The test of this command runs the same callers in a
-// synctest bubble, where time is exact, and compares the result with the file.
+// It draws the real behavior of the package; the times are rounded to a tenth of the time
+// that fn takes. The test of this command runs the same callers in a synctest bubble,
+// where time is exact, and compares the result with the file.
 package main
 
 import (

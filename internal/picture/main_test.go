@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestCurrent: the drawing in docs is what the callers do.
+// TestCurrent: the drawing in docs shows the behavior of the callers.
 func TestCurrent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		want, err := os.ReadFile("../../docs/flight.svg")
@@ -15,7 +15,7 @@ func TestCurrent(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := draw(record(time.Second)); got != string(want) {
-			t.Errorf("docs/flight.svg is not as the callers do; got %s", got)
+			t.Errorf("got %s, want that of docs/flight.svg", got)
 		}
 	})
 }

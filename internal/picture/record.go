@@ -11,12 +11,12 @@ import (
 
 // This file runs the callers.
 
-// A lane is what one caller did, or fn. Times are in tenths of fn's.
+// A lane is the course of one caller, or of fn. Times are in tenths of fn's.
 type lane struct {
 	name     string
 	from, to int
-	began    string // what it did at from
-	ended    string // what it had at to
+	began    string // its act at from
+	ended    string // its result at to
 	left     bool   // the caller left before fn returned
 }
 

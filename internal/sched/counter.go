@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// A Counter counts what happens outside of locks. It is spread over cache lines, so that
+// A Counter counts events outside of locks. It is spread over cache lines, so that
 // goroutines rarely write the same one. The zero Counter is 0; it allocates its memory,
 // 64 bytes for each P, when it is first increased.
 //
@@ -46,8 +46,7 @@ func (c *Counter) spread() *[]stripe {
 	return &stripes
 }
 
-// Value returns the sum of all that has been added before, and of some of what is being
-// added now.
+// Value returns the sum of all additions that have returned, and of some that run now.
 func (c *Counter) Value() (sum uint64) {
 	if stripes := c.stripes.Load(); stripes != nil {
 		for i := range *stripes {

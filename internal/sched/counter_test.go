@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// TestCounter_Exact: whatever stripes they choose, no addition is lost; a Counter that was
-// not used costs nothing.
+// TestCounter_Exact: no addition is lost, whichever stripes the goroutines choose; a
+// Counter that was not used costs nothing.
 func TestCounter_Exact(t *testing.T) {
 	var c Counter
 	if n := c.Value(); n != 0 || c.stripes.Load() != nil {
-		t.Errorf("got %d from the zero Counter, with stripes %v", n, c.stripes.Load())
+		t.Errorf("the zero Counter: got %d with stripes %v, want 0 without", n, c.stripes.Load())
 	}
 	const goroutines, times = 16, 10_000
 	var wg sync.WaitGroup
@@ -28,6 +28,6 @@ func TestCounter_Exact(t *testing.T) {
 	}
 	n := len(*c.stripes.Load())
 	if n&(n-1) != 0 || n < runtime.GOMAXPROCS(0) || n >= 2*runtime.GOMAXPROCS(0) {
-		t.Errorf("got %d stripes for %d Ps", n, runtime.GOMAXPROCS(0))
+		t.Errorf("got %d stripes for %d Ps, want the next power of two", n, runtime.GOMAXPROCS(0))
 	}
 }

@@ -480,8 +480,8 @@ func Join() {
 }
 
 // Settle ends the decisions of a run: from here on, a thread goes on for as long as it
-// can, and then the next one in the ring. It serves for what a program checks at its end,
-// whose order makes no difference.
+// can, and then the next one in the ring. It serves for the checks at the end of a
+// program, whose order makes no difference.
 func Settle() { current.settled = true }
 
 // FireTimers blocks until all timers have fired or were stopped, those as well that are

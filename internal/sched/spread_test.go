@@ -30,6 +30,6 @@ func TestCounter_Spread(t *testing.T) {
 		}
 	}
 	if used < 4 {
-		t.Errorf("256 goroutines have used %d of 64 stripes", used)
+		t.Errorf("got %d of 64 stripes used by 256 goroutines, want 4 at least", used)
 	}
 }

@@ -162,9 +162,9 @@ func BenchmarkFeature(b *testing.B) {
 	for i := range keys {
 		keys[i] = fmt.Sprintf("key-%06d", i)
 	}
-	told := 0
-	start := func(context.Context, coalesce.Event[string]) context.Context { told++; return nil }
-	finish := func(context.Context, coalesce.Event[string]) { told++ }
+	events := 0
+	start := func(context.Context, coalesce.Event[string]) context.Context { events++; return nil }
+	finish := func(context.Context, coalesce.Event[string]) { events++ }
 	groups := []struct {
 		name string
 		g    func() *coalesce.Group[string, int]
