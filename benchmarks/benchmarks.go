@@ -12,39 +12,38 @@ import (
 	"testing"
 )
 
-// A Workload is one thing that several implementations are made to do.
+// A Workload is one task that several implementations do.
 type Workload struct {
 	// Name is the middle of the benchmarks' names, "work=…/keys=…[/more=…]".
 	Name string
 
-	// Title says the same to a reader of the table, in Markdown.
+	// Title names it for a reader of the table, in Markdown.
 	Title string
 
-	// Without says which implementations are left out, and why, if any are:
-	// a sentence.
+	// Without says which implementations are left out, and why, if any are: a sentence.
 	Without string
 
-	// Units are what is compared, the main one first: "ns/op", or metrics of
+	// Units are the units of the comparison, the main one first: "ns/op", or metrics of
 	// the workload's own. Less is better, of each of them.
 	Units []string
 
-	// Quick says that the workload belongs to the quick set.
+	// Quick is set if the workload belongs to the quick set.
 	Quick bool
 
-	// Heavy says that a run takes seconds and is its own average, so that
-	// a few of them are enough.
+	// Heavy is set if a run takes seconds and is its own average, so that a few of them
+	// are enough.
 	Heavy bool
 
-	// Worst says that a run reports the worst that it met, which differs too much
-	// from run to run to be drawn. It is in the tables only.
+	// Worst is set if a run reports its worst case, which differs too much from run to
+	// run to be drawn. It is in the tables only.
 	Worst bool
 
 	// Procs is the GOMAXPROCS that the runs set for themselves. 0 means that
 	// they leave it as it is.
 	Procs int
 
-	// Series is what the points of a chart have in common: workloads with the
-	// same Series differ in X only. Workloads without one are not drawn.
+	// Series is common to the points of a chart: workloads with the same Series differ in
+	// X only. Workloads without one are not drawn.
 	Series string
 	X      float64
 	XLabel string
@@ -62,7 +61,7 @@ type Workload struct {
 type Run struct {
 	Impl  string
 	Floor bool   // not an implementation, but the least that any needs
-	Note  string // what makes the comparison unfair, if anything
+	Note  string // the reason why the comparison is unfair, if it is
 	Bench func(b *testing.B)
 }
 
@@ -91,15 +90,15 @@ func Workloads(short bool) []Workload {
 	return all
 }
 
-// LeftOut returns what Workloads does not, because the machine has too little
-// memory: a line for each workload, with its name and the reason.
+// LeftOut returns the workloads that Workloads leaves out because the machine has too
+// little memory: a line for each, with its name and the reason.
 func LeftOut(short bool) []string {
 	_, out := workloads(sizesFor(short), availableMemory())
 	return out
 }
 
-// workloads returns the workloads of the given sizes, and what is left out with
-// so much memory.
+// workloads returns the workloads of the given sizes, and those that need more than
+// memory.
 func workloads(s sizes, memory uint64) (all []Workload, out []string) {
 	all = slices.Concat(
 		serialWorkloads(),

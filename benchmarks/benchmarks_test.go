@@ -43,75 +43,75 @@ func once(t *testing.T) {
 	})
 }
 
-// TestWorkloads: each run of each workload succeeds, and reports all that it is
-// to be compared by.
+// TestWorkloads: each run of each workload succeeds, and reports all units of its
+// comparison.
 func TestWorkloads(t *testing.T) {
 	once(t)
 	all, out := workloads(tiny, 0)
 	if len(out) > 0 {
-		t.Errorf("left out: %q", out)
+		t.Errorf("got %q left out, want none", out)
 	}
 	for _, w := range all {
 		for _, r := range w.Runs {
 			name := w.Name + "/impl=" + r.Impl
 			res := testing.Benchmark(r.Bench)
 			if res.N == 0 {
-				t.Errorf("%s failed", name)
+				t.Errorf("%s: got a failure, want a result", name)
 				continue
 			}
 			for _, unit := range w.Units {
 				if _, ok := res.Extra[unit]; !ok && unit != nsPerOp && !r.Floor {
-					t.Errorf("%s has no %s", name, unit)
+					t.Errorf("%s: got no %s, want it", name, unit)
 				}
 			}
 		}
 	}
 }
 
-// TestWorkloads_Form: what the report relies on.
+// TestWorkloads_Form: the properties on which the report relies.
 func TestWorkloads_Form(t *testing.T) {
 	all, out := workloads(sizesFor(false), ^uint64(0))
 	if len(out) > 0 {
-		t.Errorf("left out: %q", out)
+		t.Errorf("got %q left out, want none", out)
 	}
 	quick := 0
 	names := map[string]bool{}
 	for _, w := range all {
 		if names[w.Name] || !strings.HasPrefix(w.Name, "work=") || !strings.Contains(w.Name, "/keys=") {
-			t.Errorf("%q is no name, or not the only one", w.Name)
+			t.Errorf("got %q, want a name, once", w.Name)
 		}
 		names[w.Name] = true
 		if w.Quick {
 			quick++
 		}
 		if w.Title == "" || len(w.Units) == 0 || (w.Series == "") != (w.XLabel == "") {
-			t.Errorf("%s is incomplete: %+v", w.Name, w)
+			t.Errorf("%s: got %+v, want it complete", w.Name, w)
 		}
 		if w.Runs[0].Impl != Coalesce || w.Runs[0].Floor {
-			t.Errorf("%s: %s comes first", w.Name, w.Runs[0].Impl)
+			t.Errorf("%s: got %s first, want %s", w.Name, w.Runs[0].Impl, Coalesce)
 		}
 		impls := map[string]bool{}
 		for i, r := range w.Runs {
 			if impls[r.Impl] || r.Floor != strings.HasPrefix(r.Impl, "floor-") || i > 0 && w.Runs[i-1].Floor && !r.Floor {
-				t.Errorf("%s: run %d, %s, is out of place", w.Name, i, r.Impl)
+				t.Errorf("%s: got run %d, %s, out of place, want each once and floors last", w.Name, i, r.Impl)
 			}
 			impls[r.Impl] = true
 		}
 	}
 	if quick != 12 {
-		t.Errorf("%d quick workloads", quick)
+		t.Errorf("got %d quick workloads, want 12", quick)
 	}
 }
 
-// TestLeftOut: what needs more memory than there is is named.
+// TestLeftOut: workloads that need more memory than there is are named.
 func TestLeftOut(t *testing.T) {
 	all, out := workloads(sizesFor(false), 4<<30)
 	some, _ := workloads(sizesFor(false), 1<<30)
 	if len(out) != 1 || !strings.Contains(out[0], "waiters=1000000: needs 6.0 GiB") || len(some) != len(all)-1 {
-		t.Errorf("%q; %d workloads with 4 GiB, %d with one", out, len(all), len(some))
+		t.Errorf("got %q, %d workloads with 4 GiB and %d with one, want one fewer and its name", out, len(all), len(some))
 	}
 	if availableMemory() == 0 {
-		t.Error("no memory at all")
+		t.Error("got no memory, want some")
 	}
 }
 
@@ -122,7 +122,7 @@ func TestShares(t *testing.T) {
 		do := impl.newCall()
 		for _, n := range []int{1, 100, 2_000} {
 			if _, err := raise(do, n, nil); err != nil {
-				t.Errorf("%s: %d waiters: %v", impl.name, n, err)
+				t.Errorf("%s: %d waiters: got %v, want nil", impl.name, n, err)
 			}
 		}
 	}
@@ -132,38 +132,38 @@ func TestShares(t *testing.T) {
 		defer cancel()
 		call := func(key string, t *task) (*page, error) { return do(ctx, key, t) }
 		if _, err := raise(call, 100, nil); err != nil {
-			t.Errorf("%s: %v", impl.name, err)
+			t.Errorf("%s: got %v, want nil", impl.name, err)
 		}
 	}
 	if _, err := raise(newFloorClose(), 100, nil); err != nil {
-		t.Errorf("%s: %v", floorClose, err)
+		t.Errorf("%s: got %v, want nil", floorClose, err)
 	}
 }
 
-// TestErrors: an error of fn's is handed on.
+// TestErrors: an error of fn is passed on.
 func TestErrors(t *testing.T) {
 	want := errors.New("wanted")
 	fails := &task{fn: func() (*page, error) { return nil, want }}
 	for _, impl := range implementations[string](nil) {
 		if _, err := impl.newCall()("key", fails); !errors.Is(err, want) {
-			t.Errorf("%s: %v", impl.name, err)
+			t.Errorf("%s: got %v, want %v", impl.name, err, want)
 		}
 	}
 	for _, impl := range contextImplementations() {
 		if _, err := impl.newCall()(t.Context(), "key", fails); !errors.Is(err, want) {
-			t.Errorf("%s: %v", impl.name, err)
+			t.Errorf("%s: got %v, want %v", impl.name, err, want)
 		}
 	}
 }
 
-// TestKeys: keys that differ have flights that do, whatever their type.
+// TestKeys: different keys of any type have different flights.
 func TestKeys(t *testing.T) {
 	tasks := makeTasks(nkeys)
 	for _, impl := range implementations(func(k structKey) string { return fmt.Sprint(k) }) {
 		do := impl.newCall()
 		for i := range tasks {
 			if p, err := do(structKey{uint64(i), "path"}, &tasks[i]); p != tasks[i].page || err != nil {
-				t.Fatalf("%s: key %d: %v, %v", impl.name, i, p, err)
+				t.Fatalf("%s: key %d: got %v, %v, want its page, nil", impl.name, i, p, err)
 			}
 		}
 	}
@@ -171,19 +171,19 @@ func TestKeys(t *testing.T) {
 	for owner := range 20 {
 		for _, key := range makeKeys(owner, 2_000) {
 			if len(key) != keyLen || seen[key] {
-				t.Fatalf("key %q", key)
+				t.Fatalf("got key %q, want one of %d bytes, once", key, keyLen)
 			}
 			seen[key] = true
 		}
 	}
 	if keys := makeKeys(12, 34567); keys[34566] != "key-12-000034566" {
-		t.Errorf("%q", keys[34566])
+		t.Errorf("got %q, want key-12-000034566", keys[34566])
 	}
 }
 
-// TestHot: under load on one key no implementation answers with what was over
-// before, save for resenje and groupcache, and none runs two executions at once,
-// save for msync.
+// TestHot: under load on one key no implementation answers with a result that was over
+// before, except resenje and groupcache, and none runs two executions at once, except
+// msync.
 func TestHot(t *testing.T) {
 	const calls = 3_000
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
@@ -210,7 +210,7 @@ func TestHot(t *testing.T) {
 					began := now.Load()
 					p, err := do("key", job)
 					if err != nil {
-						t.Errorf("%s: %v", impl.name, err)
+						t.Errorf("%s: got %v, want nil", impl.name, err)
 						return
 					}
 					if now.stale(p, began) {
@@ -225,16 +225,16 @@ func TestHot(t *testing.T) {
 		switch impl.name {
 		case Resenje:
 			if stale.Load() == 0 {
-				t.Error("the stale results that resenje is known for are not found")
+				t.Error("resenje: got no stale result, want the known ones")
 			}
 		case Groupcache:
 		default:
 			if stale.Load() > 0 {
-				t.Errorf("%s: stale", impl.name)
+				t.Errorf("%s: got stale results, want none", impl.name)
 			}
 		}
 		if overlap.Load() > 0 && impl.name != Msync {
-			t.Errorf("%s: overlap", impl.name)
+			t.Errorf("%s: got executions at once, want none", impl.name)
 		}
 	}
 }
@@ -246,17 +246,17 @@ func TestClock(t *testing.T) {
 	before := now.Load()
 	for range 2 {
 		if now.stale(first, before) {
-			t.Error("of two calls that began before and shared, one is stale")
+			t.Error("two calls that began before and shared: got a stale one, want none")
 		}
 	}
 	after := now.Load()
 	if !now.stale(first, after) || now.stale(second, after) {
-		t.Error("the call that began after it: the old one is stale, and the new one is not")
+		t.Error("a call that began after it: got other answers, want the old result stale and the new one not")
 	}
 }
 
-// TestAllocs: what goes through the adapter costs no allocation more than a
-// direct call of the package does.
+// TestAllocs: a call through the adapter costs no allocation more than a direct call of
+// the package.
 func TestAllocs(t *testing.T) {
 	keys, tasks := makeKeys(0, 2), makeTasks(2)
 	for _, impl := range implementations[string](nil) {
@@ -264,25 +264,25 @@ func TestAllocs(t *testing.T) {
 		do := impl.newCall()
 		do(keys[0], &tasks[0])
 		if got := testing.AllocsPerRun(500, func() { do(keys[0], &tasks[0]) }); known && got > want {
-			t.Errorf("%s: %v allocations, want %v", impl.name, got, want)
+			t.Errorf("%s: got %v allocations, want %v", impl.name, got, want)
 		}
 	}
 }
 
-// TestLeave: a call whose context ends returns its error, and those who joined
-// with it do, too.
+// TestLeave: a call whose context ends returns its error, and so do the calls that joined
+// with it.
 func TestLeave(t *testing.T) {
 	for _, impl := range contextImplementations() {
 		do := impl.newCall()
 		release := getStuck(do)
 		if _, err := depart(do, 100); err != nil {
-			t.Errorf("%s: %v", impl.name, err)
+			t.Errorf("%s: got %v, want nil", impl.name, err)
 		}
 		release()
 	}
 }
 
-// TestCaches: the caches keep what they have loaded.
+// TestCaches: the caches keep the values that they have loaded.
 func TestCaches(t *testing.T) {
 	otter, stopOtter := newOtterCache()
 	defer stopOtter()
@@ -293,11 +293,11 @@ func TestCaches(t *testing.T) {
 		job := &task{fn: func() (*page, error) { loads++; return aPage, nil }}
 		for range 3 {
 			if p, err := do("key", job); p != aPage || err != nil {
-				t.Errorf("%s: %v, %v", name, p, err)
+				t.Errorf("%s: got %v, %v, want the page, nil", name, p, err)
 			}
 		}
 		if loads != 1 {
-			t.Errorf("%s: %d loads", name, loads)
+			t.Errorf("%s: got %d loads, want 1", name, loads)
 		}
 	}
 }

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// This file holds the workload that asks whether keys disturb each other: calls
-// for other keys while a key finishes that many wait for.
+// This file holds the workload that measures whether keys disturb each other: calls for
+// other keys while a key finishes that many wait for.
 
 const (
 	bystanderKeys = 64
 
-	// bystanderBurst is how many calls a bystander makes before it sleeps for a
-	// little. Otherwise the scheduler would preempt it, in the middle of a call
-	// most likely, and let it wait behind all who have been woken.
+	// bystanderBurst is the number of calls that a bystander makes before it sleeps for a
+	// little. Otherwise the scheduler would preempt it, most likely in the middle of a
+	// call, and let it wait behind all the waiters that have been woken.
 	bystanderBurst = 50
 	bystanderSleep = 20 * time.Microsecond
 
-	// bystanderWarmup is how many calls a bystander has made before the flight
+	// bystanderWarmup is the number of calls that a bystander has made before the flight
 	// of the hot key ends, and bystanderCalls the most whose times are kept.
 	bystanderWarmup = 100
 	bystanderCalls  = 1 << 20
@@ -50,7 +50,7 @@ type bystander struct {
 	took  []time.Duration
 }
 
-// stand makes calls until nobody of the hot key's waiters is left.
+// stand makes calls until all waiters of the hot key have returned.
 func (s *bystander) stand(do call[string], left *atomic.Int64) {
 	for i := 0; left.Load() > 0; {
 		t := time.Now()

@@ -18,10 +18,10 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds the workloads in which no call ever meets another: what a
-// call costs that needed no coalescing.
+// This file holds the workloads in which no call ever meets another: the costs of calls
+// that needed no coalescing.
 
-// nkeys is how many distinct keys a goroutine goes through, over and over. It
+// nkeys is the number of distinct keys that a goroutine goes through, over and over. It
 // is a power of two.
 const nkeys = 1024
 
@@ -211,7 +211,7 @@ func cancellableYield(b *testing.B, newCall func() contextCall) {
 	cancellableTasks(b, newCall, tasks)
 }
 
-// busyGoroutines is how many compute on each P beside a caller.
+// busyGoroutines is the number of goroutines that compute on each P beside a caller.
 const busyGoroutines = 4
 
 // cancellableBusy is cancellable where the Ps have other things to do, which do

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// This file holds the workload of a key that many wait for: how soon they
-// return, and what the group holds for each of them meanwhile.
+// This file holds the workload of a key that many wait for: the times of their returns,
+// and the memory that the group holds for each of them meanwhile.
 
 // The memory of at least so many waiters is measured, of several flights if one
 // has fewer, and of at most so many.
@@ -68,15 +68,15 @@ func (f footprint) less(other footprint) footprint {
 	return footprint{f.heap - other.heap, f.stack - other.stack}
 }
 
-// per returns f for each of n. What is below zero is noise.
+// per returns f for each of n. Values below zero are noise.
 func (f footprint) per(n int) footprint {
 	return footprint{max(0, f.heap/float64(n)), max(0, f.stack/float64(n))}
 }
 
-// waiterBytes returns what each of n waiters of a flight takes, with a share of
-// the flight's own: of the heap, beyond what as many goroutines take that wait in
-// the same way on bare channels, and of stack, the two KiB included that every
-// goroutine has. A million take for each of them what 100,000 do.
+// waiterBytes returns the memory of each of n waiters of a flight, with a share of the
+// flight's own: of the heap, beyond the memory of as many goroutines that wait in the
+// same way on bare channels, and of stack, including the two KiB that every goroutine
+// has. A million take for each of them as much as 100,000 do.
 func waiterBytes(do call[string], n int) (footprint, error) {
 	n = min(n, mostSample)
 	keys := makeKeys(0, max(1, leastSample/n))
@@ -93,8 +93,8 @@ func waiterBytes(do call[string], n int) (footprint, error) {
 	return f.less(control).per(n * len(keys)), err
 }
 
-// parkedFootprint returns what is in use while a call for each of keys leads,
-// and n wait for it, less what was before.
+// parkedFootprint returns the memory in use while a call for each of keys leads, and n
+// wait for it, less the memory in use before.
 func parkedFootprint(do call[string], keys []string, n int) (footprint, error) {
 	var (
 		leading, all sync.WaitGroup

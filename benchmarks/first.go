@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// This file holds the workload of a group that is used once: what a group for
-// each request or each tenant costs.
+// This file holds the workload of a group that is used once: the cost of a group for each
+// request or each tenant.
 
 func firstWorkloads(s sizes) []Workload {
 	const key = "key-00-000000000"

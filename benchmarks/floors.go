@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// This file holds the floors: not implementations, as none of them coalesces
-// anything, but the least of what any implementation has to do for a workload.
+// This file holds the floors: not implementations, as none of them coalesces anything,
+// but the least work that any implementation has to do for a workload.
 
 const (
 	floorLocks       = "floor-locks"       // two Lock/Unlock pairs and the hash
@@ -21,7 +21,7 @@ const (
 	floorFn          = "floor-fn"          // fn for each call: the workload itself
 )
 
-// shards returns how many locks a coalesce.Group has if nobody says otherwise.
+// shards returns the default number of locks of a coalesce.Group.
 func shards() int {
 	return 1 << bits.Len(uint(16*runtime.GOMAXPROCS(0)-1))
 }
@@ -31,15 +31,15 @@ func floorRun(name string, bench func(b *testing.B)) Run {
 	return Run{Impl: name, Floor: true, Bench: bench}
 }
 
-// newFloorFn returns a call that does its own work. What that takes is not the
-// price of any implementation; those that share can save some of it.
+// newFloorFn returns a call that does its own work. Its time is not the price of any
+// implementation; those that share can save some of it.
 func newFloorFn() call[string] {
 	return func(_ string, t *task) (*page, error) { return t.do() }
 }
 
-// newFloorLocks returns what an undisturbed call cannot do without: to place
-// the key, and to take and release the lock that is there, before and after.
-// There are as many locks as package coalesce has.
+// newFloorLocks returns the least that an undisturbed call needs: to place the key, and
+// to take and release the lock of its place, before and after. There are as many locks as
+// package coalesce has.
 func newFloorLocks[K comparable]() call[K] {
 	type shard struct {
 		mu sync.Mutex
@@ -60,8 +60,8 @@ func newFloorLocks[K comparable]() call[K] {
 	}
 }
 
-// newFloorCancellable returns what a call cannot do without whose caller can
-// leave while the work goes on.
+// newFloorCancellable returns the least that a call needs whose caller can leave while
+// the work goes on.
 func newFloorCancellable() contextCall {
 	return func(ctx context.Context, _ string, t *task) (*page, error) {
 		r := &result{done: make(chan struct{})}
@@ -75,7 +75,7 @@ func newFloorCancellable() contextCall {
 	}
 }
 
-// A result is what a goroutine hands over.
+// A result is the value that a goroutine passes on.
 type result struct {
 	done chan struct{} // closed when page and err are there
 	page *page
@@ -87,9 +87,9 @@ func (r *result) of(t *task) {
 	close(r.done)
 }
 
-// newFloorClose returns a storm's least: the first call leads, the others wait
-// on a bare channel, which it closes. They must all have come when the leader's
-// fn returns, and there is one key.
+// newFloorClose returns a storm's least: the first call leads, the others wait on a bare
+// channel, which it closes. They must all have come when the leader's fn returns, and
+// there is one key.
 func newFloorClose() call[string] {
 	type flight struct {
 		done chan struct{}

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// This file holds the workload in which everybody wants the same all the time.
+// This file holds the workload in which all calls are for one key all the time.
 
-// hotGoroutines is how many goroutines there are for each P.
+// hotGoroutines is the number of goroutines for each P.
 const hotGoroutines = 8
 
 func hotWorkloads(s sizes) []Workload {
@@ -27,8 +27,8 @@ func hotWorkloads(s sizes) []Workload {
 	return slices.Concat([]Workload{busy, yields}, onProcs(busy, s.procs), onProcs(yields, s.yieldProcs))
 }
 
-// hot makes calls for one key, and counts the stale results. An fn that yields
-// lets the others come while it runs, though there be few Ps.
+// hot makes calls for one key, and counts the stale results. An fn that yields lets the
+// others come while it runs, even with few Ps.
 func hot(b *testing.B, do call[string], yield bool) {
 	const key = "key-00-000000000"
 	var (

@@ -25,9 +25,9 @@ func inFlightWorkloads(s sizes) []Workload {
 	}}
 }
 
-// inFlight measures calls for distinct keys that are in flight together: the
-// time for each, and the heap that each key takes. What the same goroutines take
-// without the calls is subtracted.
+// inFlight measures calls for distinct keys that are in flight together: the time for
+// each, and the heap that each key takes. The cost of the same goroutines without the
+// calls is subtracted.
 func inFlight(b *testing.B, do call[string], s sizes) {
 	var took time.Duration
 	var heap float64
@@ -51,7 +51,7 @@ func inFlight(b *testing.B, do call[string], s sizes) {
 	b.ReportMetric(0, nsPerOp)
 }
 
-// A descent is what was measured of one.
+// A descent is the measurement of one descent.
 type descent struct {
 	took time.Duration // down to where all keys are in flight, and up again
 	heap float64       // bytes of live objects there, more than before
@@ -59,9 +59,9 @@ type descent struct {
 
 // descend makes all the calls and measures them.
 //
-// The stacks of the goroutines are grown beforehand, and the collector, which
-// would shrink them, is off: they become about as large as what they are to
-// hold, and to copy them takes longer than all the calls.
+// The stacks of the goroutines are grown beforehand, and the collector, which would
+// shrink them, is off: they become about as large as their calls need, and to copy them
+// takes longer than all the calls.
 func descend(do call[string], s sizes) (descent, error) {
 	var (
 		ready, down, up sync.WaitGroup

@@ -60,7 +60,7 @@ func getStuck(do contextCall) (release func()) {
 	}
 }
 
-// A departure is what was measured of calls that join and leave.
+// A departure is the measurement of calls that join and leave.
 type departure struct {
 	all  time.Duration // from the first goroutine's start to the last one's return
 	last time.Duration // from the end of the context to that
@@ -115,7 +115,7 @@ func leave(b *testing.B, newCall func() contextCall, calls, batch int) {
 	for b.Loop() {
 		do := newCall()
 		release := getStuck(do)
-		if _, err := depart(do, batch); err != nil { // what grows once, grows now
+		if _, err := depart(do, batch); err != nil { // memory that grows once grows now
 			b.Fatal(err)
 		}
 		before := liveHeap()
@@ -132,7 +132,7 @@ func leave(b *testing.B, newCall func() contextCall, calls, batch int) {
 	}
 	n := float64(calls * loops)
 	b.ReportMetric(float64(took)/n, nsPerCall)
-	b.ReportMetric(max(0, heap)/n, bytesPerCall) // what is below is noise
+	b.ReportMetric(max(0, heap)/n, bytesPerCall) // values below are noise
 	b.ReportMetric(0, nsPerOp)
 }
 

@@ -14,17 +14,17 @@ import (
 // This file holds the workload in which no call has anything to do: the value
 // is there. It is what caches are made for, and the peers are caches.
 
-// lingerFor is how long values are kept, longer than any run takes.
+// lingerFor is the time for which values are kept, longer than any run takes.
 const lingerFor = time.Hour
 
 func lingerWorkloads() []Workload {
-	const note = "a cache that loads, with a bound and a policy what to evict"
+	const note = "a cache that loads, with a bound and an eviction policy"
 	return []Workload{{
 		Name:    "work=linger/keys=string16",
 		Title:   "`Do`, answered by an outcome that lingers",
 		Units:   []string{nsPerOp},
 		Quick:   true,
-		Without: "Without all that keep nothing.",
+		Without: "Without the packages that keep nothing.",
 		Runs: []Run{
 			{Impl: Coalesce, Bench: func(b *testing.B) { linger(b, newLingering()) }},
 			{Impl: Otter, Note: note, Bench: func(b *testing.B) {
@@ -92,7 +92,7 @@ func linger(b *testing.B, do call[string]) {
 	}
 	for i := range tasks {
 		tasks[i].fn = func() (*page, error) {
-			b.Error("a value was not kept")
+			b.Error("got a load, want the value kept")
 			return nil, nil
 		}
 	}

@@ -3,11 +3,10 @@ package benchmarks
 import "github.com/puzpuzpuz/xsync/v3"
 
 // This file holds the design that package coalesce rejected: all flights in one
-// concurrent map. It is right, and it is short; what it costs is here to be
-// measured. An entry is deleted before its waiters are woken, so that nobody
-// finds a flight that is over.
+// concurrent map. It is right, and it is short; its cost is measured here. An entry is
+// deleted before its waiters are woken, so that no call finds a flight that is over.
 
-// A mapOfFlight is a flight: one execution, and where its followers wait.
+// A mapOfFlight is a flight: one execution, and the channel that its followers wait on.
 type mapOfFlight struct {
 	done chan struct{} // closed when page and err are there
 	page *page

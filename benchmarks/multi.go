@@ -11,10 +11,10 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds the workload of a call for many keys at once. Where there is
-// no such call, it is a call for each, one after the other.
+// This file holds the workload of a call for many keys at once. A package without such a
+// call makes a call for each key, one after the other.
 
-// multiKeys is how many keys a call is for.
+// multiKeys is the number of keys of a call.
 const multiKeys = 100
 
 func multiWorkloads() []Workload {
@@ -76,7 +76,7 @@ func multiWorkloads() []Workload {
 		Title: fmt.Sprintf("`DoMulti`, %d keys that no other call wants", multiKeys),
 		Units: []string{nsPerOp},
 		Quick: true,
-		Without: "Without the others that have no call for many keys: what is to be seen is how such a call" +
+		Without: "Without the others that have no call for many keys: the table shows how such a call" +
 			" compares with a loop.",
 		Runs: runs,
 	}}
@@ -91,7 +91,7 @@ func multi(b *testing.B, do func(keys []string, loaded map[string]*page) int) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if n := do(keys, loaded); n != multiKeys {
-			b.Fatalf("%d results for %d keys", n, multiKeys)
+			b.Fatalf("got %d results, want %d", n, multiKeys)
 		}
 	}
 }

@@ -55,7 +55,7 @@ var Modules = map[string]string{
 	MapOf:         "github.com/puzpuzpuz/xsync/v3",
 }
 
-// An implementation is one for keys of type K.
+// An implementation makes groups for keys of type K.
 type implementation[K comparable] struct {
 	name    string
 	note    string
@@ -93,7 +93,7 @@ func join(a, b string) string {
 	return a + "; " + b
 }
 
-// byText returns the implementation for keys of type K that one for strings is.
+// byText returns the implementation for keys of type K that uses one for strings.
 func byText[K comparable](newCall func() call[string], text func(K) string) func() call[K] {
 	if same, ok := any(newCall).(func() call[K]); ok {
 		return same
@@ -104,8 +104,8 @@ func byText[K comparable](newCall func() call[string], text func(K) string) func
 	}
 }
 
-// doRuns returns a run of bench for each implementation but those named, on a
-// new group each.
+// doRuns returns a run of bench for each implementation except those named, on a new
+// group each.
 func doRuns(bench func(b *testing.B, do call[string]), except ...string) []Run {
 	var runs []Run
 	for _, impl := range implementations[string](nil) {
@@ -118,7 +118,7 @@ func doRuns(bench func(b *testing.B, do call[string]), except ...string) []Run {
 	return runs
 }
 
-// withFloorFn is doRuns with what the workload takes if nobody coalesces.
+// withFloorFn is doRuns with the cost of the workload without coalescing.
 func withFloorFn(bench func(b *testing.B, do call[string])) []Run {
 	return append(doRuns(bench), floorRun(floorFn, func(b *testing.B) { bench(b, newFloorFn()) }))
 }
@@ -164,8 +164,8 @@ func newSamberSharded[K comparable]() call[K] {
 	}
 }
 
-// samberSharded returns a ShardedGroup with the number of shards and the hash
-// that a coalesce.Group has if nobody says otherwise.
+// samberSharded returns a ShardedGroup with the default number of shards and the default
+// hash of a coalesce.Group.
 func samberSharded[K comparable]() *samber.ShardedGroup[K, *page] {
 	seed := maphash.MakeSeed()
 	return samber.NewShardedGroup[K, *page](uint(shards()), func(key K) uint64 {
@@ -206,8 +206,8 @@ func newTailscale[K comparable]() call[K] {
 	}
 }
 
-// A failure is what a load of otter's fails with: the page, which is then not
-// cached, but given to everybody who waits for the load.
+// A failure is the error of a load of otter's: it has the page, which is then not cached,
+// but passed to all callers that wait for the load.
 type failure struct{ page *page }
 
 func (failure) Error() string { return "not to be cached" }

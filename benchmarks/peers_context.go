@@ -15,8 +15,8 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds the implementations of a call that ends with its context.
-// Those that have none get what their users write: DoChan, and a select.
+// This file holds the implementations of a call that ends with its context. A package
+// without one gets the code of its users: DoChan, and a select.
 
 // A contextImplementation is one whose callers can leave.
 type contextImplementation struct {

@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// This file holds the seed: the kernel's patch "modules: catch concurrent
-// module loads, treat them as idempotent" (9b9879fc0327), with keys of any type
-// and a result beside the error. As there, one lock protects 256 lists, every
-// call has an entry on one of them and a completion of its own, and who
-// finishes walks the list and wakes one after the other under the lock.
+// This file holds the seed: the kernel's patch "modules: catch concurrent module loads,
+// treat them as idempotent" (9b9879fc0327), with keys of any type and a result beside the
+// error. As there, one lock protects 256 lists, every call has an entry on one of them
+// and a completion of its own, and the call that finishes walks the list and wakes one
+// after the other under the lock.
 
 const seedBuckets = 256
 

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// This file holds how large the workloads are, and which of them the machine
-// has the memory for.
+// This file holds the sizes of the workloads, and decides for which of them the machine
+// has the memory.
 
 // sizes are those of all workloads.
 type sizes struct {
@@ -77,9 +77,9 @@ func needs(w Workload) uint64 {
 
 func gib(bytes uint64) float64 { return float64(bytes) / (1 << 30) }
 
-// availableMemory returns how much memory the process may still take: what the
-// machine has available and, where there is one, what its control group leaves
-// of the group's limit. Where nothing tells, it is as much as anything needs.
+// availableMemory returns the memory that the process may still take: the memory that the
+// machine has available and, if it has a control group, the rest of the group's limit. If
+// neither is known, it is more than any workload needs.
 func availableMemory() uint64 {
 	available := ^uint64(0)
 	if f, err := os.Open("/proc/meminfo"); err == nil {

@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// This file holds the workload that asks how long the waking of many holds up
-// the whole program. The runtime has to stop the world now and then, for the
-// collector above all, and cannot while it is busy with one close of a channel,
-// or one release of a semaphore, however many wait there.
+// This file holds the workload that measures how long the waking of many holds up the
+// whole program. The runtime has to stop the world now and then, for the collector above
+// all, and cannot while it is busy with one close of a channel, or one release of a
+// semaphore, however many wait there.
 
 func stopWorkloads(s sizes) []Workload {
 	return []Workload{{
@@ -28,15 +28,15 @@ func stopWorkloads(s sizes) []Workload {
 		Runs: append(
 			doRuns(func(b *testing.B, do call[string]) { stopTheWorld(b, do, s.stop) }),
 			Run{
-				Impl: floorClose, Floor: true, Note: "one close for all: no least here, but what a single channel costs",
+				Impl: floorClose, Floor: true, Note: "one close for all: no least here, but the cost of a single channel",
 				Bench: func(b *testing.B) { stopTheWorld(b, newFloorClose(), s.stop) },
 			},
 		),
 	}}
 }
 
-// stopPause is how long the one who stops the world sleeps in between: long
-// enough for others to run, and a goroutine that sleeps now and then is not
+// stopPause is the time for which the goroutine that stops the world sleeps in between:
+// long enough for others to run, and a goroutine that sleeps now and then is not
 // preempted.
 const stopPause = 50 * time.Microsecond
 
@@ -54,7 +54,7 @@ func stopTheWorld(b *testing.B, do call[string], n int) {
 		wg.Go(func() {
 			var stats runtime.MemStats
 			left := <-begin
-			runtime.ReadMemStats(&stats) // which stops the world
+			runtime.ReadMemStats(&stats) // this stops the world
 			close(begun)
 			for left.Load() > 0 {
 				runtime.ReadMemStats(&stats)
@@ -62,7 +62,7 @@ func stopTheWorld(b *testing.B, do call[string], n int) {
 			}
 		})
 		var before *metrics.Float64Histogram
-		collect := debug.SetGCPercent(-1) // it would stop the world, too
+		collect := debug.SetGCPercent(-1) // it would stop the world as well
 		_, err := raise(do, n, func(left *atomic.Int64) {
 			before = stops()
 			begin <- left
@@ -78,8 +78,8 @@ func stopTheWorld(b *testing.B, do call[string], n int) {
 	took.report(b)
 }
 
-// stops returns how long the world took to stop whenever it was stopped for
-// another reason than the collector's.
+// stops returns the times that the world took to stop whenever it was stopped for another
+// reason than the collector's.
 func stops() *metrics.Float64Histogram {
 	sample := []metrics.Sample{{Name: "/sched/pauses/stopping/other:seconds"}}
 	metrics.Read(sample)

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// This file holds storms, in which many wait for one. Other files measure them.
+// This file holds storms, in which many callers wait for one. Other files measure them.
 
-// A storm is what was measured of one. All times are from the return of fn.
+// A storm is the measurement of one storm. All times are from the return of fn.
 type storm struct {
 	leader time.Duration // to the return of the leader's call
 	first  time.Duration // to that of the first waiter's
@@ -79,10 +79,10 @@ func raise(do call[string], n int, ready func(left *atomic.Int64)) (storm, error
 	return s, nil
 }
 
-// awaitParked returns when n goroutines have entered and no goroutine but the
-// caller's is running or could. Each of the n is then waiting, and for nothing
-// but a result, or the end of a context: the group's lock is held by nobody,
-// since its holder would be running, or woken, hence runnable.
+// awaitParked returns when n goroutines have entered and no goroutine except the caller's
+// is running or could. Each of the n is then waiting, and only for a result or the end of
+// a context: no goroutine holds the group's lock, since its holder would be running, or
+// woken, hence runnable.
 //
 // The scheduler's counts are read without stopping it, hence three times.
 func awaitParked(entered *atomic.Int64, n int) error {
@@ -112,9 +112,9 @@ func awaitParked(entered *atomic.Int64, n int) error {
 // run one after the other.
 var warmed int
 
-// warm starts n goroutines, all at once, unless that has been done before. The
-// runtime keeps their records for others to come: without this, the first to be
-// measured would pay for them.
+// warm starts n goroutines, all at once, unless that has been done before. The runtime
+// keeps their records for later ones: without this, the first measurement would pay for
+// them.
 func warm(n int) {
 	if n <= warmed {
 		return
@@ -129,8 +129,8 @@ func warm(n int) {
 	wg.Wait()
 }
 
-// liveHeap collects the garbage and returns the bytes of the objects that are
-// left. What pools hold is garbage at the second time.
+// liveHeap collects the garbage and returns the bytes of the objects that are left.
+// Objects in pools are garbage the second time.
 func liveHeap() float64 {
 	runtime.GC()
 	runtime.GC()
@@ -139,9 +139,8 @@ func liveHeap() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// A series holds what was measured again and again, by its unit. The medians are
-// reported: the time of a whole run, most of which is spent on starting
-// goroutines, says nothing.
+// A series holds repeated measurements, by their unit. The medians are reported: the time
+// of a whole run, most of which is spent on starting goroutines, means nothing.
 type series map[string][]time.Duration
 
 func (s series) add(unit string, d time.Duration) { s[unit] = append(s[unit], d) }

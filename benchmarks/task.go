@@ -5,33 +5,32 @@ import (
 	"sync/atomic"
 )
 
-// This file holds the form in which the workloads see an implementation: as a
-// function that makes one call.
+// This file holds the form in which the workloads see an implementation: as a function
+// that makes one call.
 //
-// A workload cannot hand over an fn as it pleases. Where a whole call takes
-// some tens of nanoseconds, a closure that goes through an interface or a
-// function value escapes, so every call would pay for an allocation that a
-// program which uses the package directly does not have. A task goes through,
-// as a pointer, to the function of the implementation, and there becomes a
-// closure that captures it, as those of real callers do. That closure goes to
-// the heap if the implementation itself makes it, and not otherwise. All that
-// the detour adds is an indirect call, about a nanosecond.
+// A workload cannot pass an fn in any form. Where a whole call takes some tens of
+// nanoseconds, a closure that goes through an interface or a function value escapes, so
+// every call would pay for an allocation that a program which uses the package directly
+// does not have. A task goes through, as a pointer, to the function of the
+// implementation, and there becomes a closure that captures it, as those of real callers
+// do. That closure goes to the heap if the implementation itself makes it, and not
+// otherwise. The detour only adds an indirect call, about a nanosecond.
 
-// A page is what the benchmarked functions return. It is passed as a pointer
-// throughout: x/sync's functions return any, and a pointer goes into an any
-// without an allocation that would then be held against it.
+// A page is the result of the benchmarked functions. It is passed as a pointer
+// throughout: x/sync's functions return any, and a pointer goes into an any without an
+// allocation that would then be held against it.
 type page struct {
 	body uint64
 	over atomic.Int64 // see clock
 }
 
-// A task is what a call wants done: page is returned, unless there is an fn.
+// A task is the work of a call: page is returned, unless there is an fn.
 type task struct {
 	page *page
 	fn   func() (*page, error)
 }
 
-// do does t. It is what the implementations run.
+// do does t. The implementations run it.
 func (t *task) do() (*page, error) {
 	if t.fn != nil {
 		return t.fn()
@@ -39,8 +38,8 @@ func (t *task) do() (*page, error) {
 	return t.page, nil
 }
 
-// A call makes one call for key: it does t, or waits for another call for the
-// key that does its own.
+// A call makes one call for key: it does t, or waits for another call for the key that
+// does its own.
 type call[K comparable] func(key K, t *task) (*page, error)
 
 // A contextCall is a call that ends with ctx, if that ends first.

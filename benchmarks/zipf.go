@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// This file holds the workload that is most like a program's: many goroutines,
-// many keys, some of which are wanted far more often than others.
+// This file holds the workload that is most like a program's: many goroutines, many keys,
+// some of which are used far more often than others.
 
 const (
 	// zipfSkew is the exponent of the distribution of the keys.
@@ -55,10 +55,10 @@ func drawKeys(keys int) []uint32 {
 	return picks
 }
 
-// zipf makes b.N calls on so many goroutines, for the keys that were picked, and
-// counts the stale results. Each goroutine has made one call before, uncounted:
-// with ten thousand of them, the growth of their stacks would otherwise be most
-// of what a short run measures.
+// zipf makes b.N calls on so many goroutines, for the keys that were picked, and counts
+// the stale results. Each goroutine has made one call before, uncounted: with ten
+// thousand of them, a short run would otherwise measure mostly the growth of their
+// stacks.
 func zipf(b *testing.B, do call[string], keys []string, picks []uint32, goroutines int) {
 	var (
 		ready, done sync.WaitGroup

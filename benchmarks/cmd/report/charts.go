@@ -13,7 +13,7 @@ import (
 	"github.com/seed342dcb2d/coalesce/benchmarks"
 )
 
-// This file decides which charts there are and what is in them.
+// This file decides which charts there are, and their content.
 
 // chartDir is where the charts are, from the report.
 const chartDir = "docs/charts"
@@ -22,7 +22,7 @@ const chartDir = "docs/charts"
 type chart struct {
 	file     string // in chartDir
 	title    string
-	sentence string // what is to be seen, Markdown
+	sentence string // the message of the chart, Markdown
 	svg      string
 }
 
@@ -42,9 +42,9 @@ func (d *data) charts() []chart {
 	return append(cs, d.seriesCharts()...)
 }
 
-// ratioChart compares everybody with x/sync in every workload that has both,
-// by its first unit. What differs from another workload in GOMAXPROCS only has
-// a chart of its own, and what is the worst of a run is not drawn.
+// ratioChart compares all with x/sync in every workload that has both, by its first unit.
+// A workload that differs from another in GOMAXPROCS only has a chart of its own, and the
+// worst case of a run is not drawn.
 func (d *data) ratioChart() (chart, bool) {
 	dots := dotChart{
 		title:   "Cost in proportion to x/sync",
@@ -189,8 +189,8 @@ func fileName(series, unit string) string {
 	return clean + ".svg"
 }
 
-// sentence says how the cost changes from one end to the other, of coalesce and
-// of x/sync or, where it is not among them, of the next.
+// sentence describes how the cost changes from one end to the other, of coalesce and of
+// x/sync or, where it is not among them, of the next.
 func (c lineChart) sentence() string {
 	shown := []curve{c.curves[0]}
 	for i, other := range c.curves {
@@ -224,8 +224,8 @@ func formatX(x float64) string { return formatCount(int(x)) }
 // signature is in every chart that this command has drawn.
 const signature = "<!-- drawn by benchmarks/cmd/report -->"
 
-// writeCharts writes the charts to dir, and removes those that are there from
-// before and are not drawn any more.
+// writeCharts writes the charts to dir, and removes those that are there from before and
+// are no longer drawn.
 func writeCharts(dir string, charts []chart) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

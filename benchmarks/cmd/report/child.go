@@ -19,17 +19,17 @@ import (
 	"github.com/seed342dcb2d/coalesce/benchmarks"
 )
 
-// This file holds the single run and the process that it has for itself: the
-// command starts itself again, with what to run in a variable of its
-// environment, and the child prints what it measured.
+// This file holds the single run and the process that it has for itself: the command
+// starts itself again, with the run in a variable of its environment, and the child
+// prints its measurement.
 
 // childEnv is the variable. In a process that has it, main runs child.
 const childEnv = "COALESCE_REPORT_RUN"
 
-// runTimeout is how long a single run may take before it is taken to hang.
+// runTimeout is the time that a single run may take before it counts as hanging.
 const runTimeout = 5 * time.Minute
 
-// A spec says what a child is to run.
+// A spec names the run of a child.
 type spec struct {
 	Workload  string `json:"workload"`
 	Impl      string `json:"impl"`
@@ -37,7 +37,7 @@ type spec struct {
 	Procs     int    `json:"procs"`
 }
 
-// A measurement is what a single run measured.
+// A measurement is the result of a single run.
 type measurement struct {
 	N       int                `json:"n"` // operations
 	Metrics map[string]float64 `json:"metrics"`
@@ -101,8 +101,8 @@ func childEnviron(environ []string, procs int) []string {
 	return env
 }
 
-// A head keeps the beginning of what is written to it. What a crashed process
-// says first matters; the stacks of a million goroutines do not.
+// A head keeps the beginning of its input. The first message of a crashed process
+// matters; the stacks of a million goroutines do not.
 type head struct {
 	text strings.Builder
 	left int
@@ -139,7 +139,7 @@ func measureHere(text string, workloads []benchmarks.Workload) (m measurement, e
 	if err != nil {
 		return m, err
 	}
-	testing.Init() // the flags that testing.Benchmark goes by
+	testing.Init() // the flags that testing.Benchmark uses
 	if err := flag.Set("test.benchtime", s.Benchtime); err != nil {
 		return m, err
 	}

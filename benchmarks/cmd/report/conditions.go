@@ -19,9 +19,9 @@ import (
 	"strings"
 )
 
-// This file finds out what is measured and on what.
+// This file finds out the conditions of the measurements.
 
-// conditions are what results depend on besides the workload. Results of
+// conditions are the conditions on which results depend besides the workload. Results of
 // different conditions are not compared.
 type conditions struct {
 	OS        string            `json:"os"`  // and the architecture
@@ -82,8 +82,7 @@ func (c conditions) machine() string {
 	return shortHash(text)
 }
 
-// diff says in lines for a reader in what c and other differ, "" if in nothing
-// that matters.
+// diff lists for a reader the differences of c and other, "" if none of them matters.
 func (c conditions) diff(other conditions) string {
 	var b strings.Builder
 	compare := func(what string, there, here any) {
@@ -113,8 +112,7 @@ func shortHash(text []byte) string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// output returns what a command prints, "" if there is no such command or it
-// fails.
+// output returns the output of a command, "" if there is no such command or it fails.
 func output(name string, args ...string) string {
 	text, err := exec.Command(name, args...).Output()
 	if err != nil {
@@ -123,7 +121,7 @@ func output(name string, args ...string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// The lines of Linux's /proc that say something.
+// The lines of Linux's /proc that are read.
 var (
 	cpuinfoModel  = regexp.MustCompile(`(?m)^(?:model name|Model|cpu model)\s*: *(.+)$`)
 	meminfoMemory = regexp.MustCompile(`(?m)^MemTotal:\s*(\d+) kB$`)
@@ -162,8 +160,8 @@ func memoryBytes() float64 {
 	return 0
 }
 
-// machineID tells machines of one kind apart. It is a hash, as systemd asks
-// those to publish who publish anything of it.
+// machineID distinguishes machines of one kind. It is a hash, as systemd requires for
+// publication.
 func machineID() string {
 	text, err := os.ReadFile("/etc/machine-id")
 	if text = bytes.TrimSpace(text); err != nil || len(text) == 0 {
@@ -172,19 +170,19 @@ func machineID() string {
 	return shortHash(append([]byte("coalesce/benchmarks/report "), text...))
 }
 
-// measured is the package that everything that is measured belongs to, or is
-// imported by; parent is the module of package coalesce.
+// measured is the package that everything that is measured belongs to, or is imported by;
+// parent is the module of package coalesce.
 const (
 	measured = "github.com/seed342dcb2d/coalesce/benchmarks"
 	parent   = "github.com/seed342dcb2d/coalesce"
 )
 
-// codeVersion returns a hash of the sources that are compiled into what is
-// measured, and how git describes them.
+// codeVersion returns a hash of the sources that are compiled into the measured code, and
+// their description by git.
 //
-// What git says is not enough, since it says the same of every state that has
-// not been committed. The command's own sources and tests do not count, nor
-// does anything that another system or build tag would take.
+// The description of git is not enough, since it is the same for every state that has not
+// been committed. The command's own sources and tests do not count, nor does anything
+// that another system or build tag would take.
 func codeVersion() (code, version string, err error) {
 	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,Standard,Module,"+
 		"GoFiles,CgoFiles,HFiles,SFiles,SysoFiles,EmbedFiles", measured)

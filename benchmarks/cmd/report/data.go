@@ -9,14 +9,14 @@ import (
 	"github.com/seed342dcb2d/coalesce/benchmarks"
 )
 
-// This file holds what was measured in the form in which it is compared, and
-// the statistics.
+// This file holds the measurements in the form in which they are compared, and the
+// statistics.
 
 // stale is the metric of the calls that were answered by an execution that was
 // over before the call began. An implementation with any is wrong.
 const stale = "stale/op"
 
-// executions is the metric of how often the function ran for each call.
+// executions is the metric of the executions for each call.
 const executions = "fn/op"
 
 // floorPrefix begins the names of the floors.
@@ -97,8 +97,8 @@ func (w *workload) impl(name string) *impl {
 	return nil
 }
 
-// base returns what the others are compared with in a table: x/sync, else the
-// first floor, else whoever is first.
+// base returns the implementation that the others are compared with in a table: x/sync,
+// or else the first floor, or else the first of all.
 func (w *workload) base() *impl {
 	if x := w.impl(benchmarks.XSync); x != nil {
 		return x
@@ -128,7 +128,7 @@ func (w *workload) fastestCorrect(unit string) *impl {
 	return best
 }
 
-// rounds returns how many rounds w has been measured in, at most.
+// rounds returns the number of rounds in which w has been measured, at most.
 func (w *workload) rounds() int {
 	n := 0
 	for _, p := range w.impls {
@@ -137,7 +137,7 @@ func (w *workload) rounds() int {
 	return n
 }
 
-// values returns what was measured in that unit, by the round.
+// values returns the measurements in that unit, by the round.
 func (p *impl) values(unit string) map[int]float64 {
 	vs := map[int]float64{}
 	for round, r := range p.results {
@@ -172,7 +172,7 @@ func (p *impl) wrong() bool {
 	return rounds > 0
 }
 
-// A comparison is what one implementation takes in proportion to another.
+// A comparison is the cost of one implementation in proportion to another.
 type comparison struct {
 	ours, theirs float64 // medians
 	ratio        float64 // of the medians
@@ -183,9 +183,8 @@ type comparison struct {
 	rounds    int
 }
 
-// compare compares what was measured of a and of b, which may be those of
-// different workloads. It returns false if either was not measured, or there is
-// no ratio.
+// compare compares the measurements of a and of b, which may be those of different
+// workloads. It returns false if either was not measured, or there is no ratio.
 func compare(a, b *impl, unit string) (c comparison, ok bool) {
 	if a == nil || b == nil {
 		return c, false
@@ -211,7 +210,7 @@ func compare(a, b *impl, unit string) (c comparison, ok bool) {
 	return c, true
 }
 
-// isRatio is false for what comes of a division by zero.
+// isRatio is false for the results of a division by zero.
 func isRatio(r float64) bool {
 	return !math.IsInf(r, 0) && !math.IsNaN(r)
 }
@@ -264,7 +263,7 @@ func (d *data) implNames() []string {
 	return names
 }
 
-// seconds returns how long all that was measured took.
+// seconds returns the time that all measurements took.
 func (d *data) seconds() float64 {
 	sum := 0.0
 	for _, r := range d.results {

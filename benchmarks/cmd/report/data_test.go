@@ -32,11 +32,11 @@ func TestQuantile(t *testing.T) {
 		{[]float64{1, 2, 3, 4}, 1, 4},
 	} {
 		if got, ok := quantile(tt.vs, tt.q); got != tt.want || !ok {
-			t.Errorf("quantile(%v, %v) = %v, %v, want %v", tt.vs, tt.q, got, ok, tt.want)
+			t.Errorf("quantile(%v, %v): got %v, %v, want %v, true", tt.vs, tt.q, got, ok, tt.want)
 		}
 	}
 	if _, ok := quantile(nil, 0.5); ok {
-		t.Error("a quantile of nothing")
+		t.Error("a quantile of nothing: got true, want false")
 	}
 }
 
@@ -47,25 +47,25 @@ func TestCompare(t *testing.T) {
 	b := fakeImpl("b", 100, 98, 90)
 	c, ok := compare(&a, &b, "ns/op")
 	if !ok || c.ours != 32 || c.theirs != 98 || c.ratio != 32.0/98 || c.rounds != 3 {
-		t.Errorf("got %+v, %v", c, ok)
+		t.Errorf("got %+v, %v, want 32, 98 and their ratio in 3 rounds", c, ok)
 	}
 	if low, high := (0.3+32.0/98)/2, (32.0/98+10)/2; math.Abs(c.low-low) > 1e-9 || math.Abs(c.high-high) > 1e-9 {
-		t.Errorf("quartiles %v and %v, want %v and %v", c.low, c.high, low, high)
+		t.Errorf("got quartiles %v and %v, want %v and %v", c.low, c.high, low, high)
 	}
 
 	short := fakeImpl("short", 100)
 	if c, ok := compare(&a, &short, "ns/op"); !ok || c.rounds != 1 || c.low != 0.3 || c.high != 0.3 {
-		t.Errorf("with one round of b's: %+v, %v", c, ok)
+		t.Errorf("one round of b's: got %+v, %v, want 0.3 in 1 round", c, ok)
 	}
 	zero := fakeImpl("zero", 0, 0, 0)
 	none := fakeImpl("none")
 	for _, other := range []*impl{&zero, &none, nil} {
 		if c, ok := compare(&a, other, "ns/op"); ok {
-			t.Errorf("a ratio where there is none: %+v", c)
+			t.Errorf("got %+v, want no ratio", c)
 		}
 	}
 	if _, ok := compare(&a, &b, "B/op"); ok {
-		t.Error("a ratio in a unit that was not measured")
+		t.Error("a unit that was not measured: got a ratio, want none")
 	}
 }
 
@@ -81,7 +81,7 @@ func TestFastestCorrect(t *testing.T) {
 		t.Errorf("got %v, want right", p)
 	}
 	if p := w.fastestCorrect("B/op"); p != nil {
-		t.Errorf("got %v in a unit that was not measured", p)
+		t.Errorf("a unit that was not measured: got %v, want nil", p)
 	}
 }
 
@@ -93,12 +93,12 @@ func TestBase(t *testing.T) {
 		"other":          {other},
 	} {
 		if got := (&workload{impls: impls}).base().name; got != want {
-			t.Errorf("base of %v is %s", impls, got)
+			t.Errorf("base of %v: got %s, want %s", impls, got, want)
 		}
 	}
 }
 
-// Nothing at all has a place on a logarithmic axis: that of one byte.
+// Zero has a place on a logarithmic axis: that of one byte.
 func TestSeriesChart_Zero(t *testing.T) {
 	var ws []*workload
 	for x, v := range []float64{100, 0} {
@@ -137,7 +137,7 @@ func TestOutcome(t *testing.T) {
 		{goal{workload: "a", against: "peer", most: 0.5}, missed, "peer", "**missed**"},
 		{goal{workload: "a", against: fastestCorrect, most: 0.5}, missed, fastestCorrect + ": peer", "**missed**"},
 		{goal{workload: "a", against: "floor-x", most: 1.5}, reached, "floor-x", "reached"},
-		{goal{workload: "a", against: "nobody", most: 1}, notMeasured, "nobody", "not measured"},
+		{goal{workload: "a", against: "absent", most: 1}, notMeasured, "absent", "not measured"},
 		{goal{workload: "b", against: fastestCorrect, most: 1}, notMeasured, fastestCorrect, "not measured"},
 		{goal{workload: "d", against: "peer", most: 1}, notMeasured, "peer", "not measured"},
 		{goal{workload: "c", against: "peer", most: 1}, wrongResults, "peer", "**wrong results**"},
@@ -149,26 +149,26 @@ func TestOutcome(t *testing.T) {
 		tt.goal.unit = "ns/op"
 		o := d.outcome(tt.goal)
 		if o.state != tt.state || o.againstWhom() != tt.against || o.verdict() != tt.verdict {
-			t.Errorf("%+v: state %d, against %q, verdict %q", tt.goal, o.state, o.againstWhom(), o.verdict())
+			t.Errorf("%+v: got state %d, against %q, verdict %q, want %d, %q, %q", tt.goal, o.state, o.againstWhom(), o.verdict(), tt.state, tt.against, tt.verdict)
 		}
 	}
 }
 
-// A goal or a row of the README that nothing can be measured for is a misprint.
+// A goal or a row of the README without a possible measurement is a misprint.
 func TestGoals(t *testing.T) {
 	seen := map[goal]bool{}
 	for _, g := range goals {
 		if g.most <= 0 {
-			t.Errorf("%+v has no bound", g)
+			t.Errorf("%+v: got no bound, want one", g)
 		}
 		if seen[g] {
-			t.Errorf("%+v is there twice", g)
+			t.Errorf("%+v: got it twice, want it once", g)
 		}
 		seen[g] = true
 	}
 	for _, g := range append(goals, readme...) {
 		if !strings.HasPrefix(g.workload, "work=") || !strings.Contains(g.unit, "/") || g.against == "" {
-			t.Errorf("%+v", g)
+			t.Errorf("got %+v, want a workload, a unit and a peer", g)
 		}
 	}
 }
@@ -178,7 +178,7 @@ func TestFormat(t *testing.T) {
 		1.234: "1.23", 0.333: "0.33", 0.0951: "0.10", 0.05: "0.050", 0.00211: "0.0021", 12.34: "12.3", 123.4: "123",
 	} {
 		if got := formatRatio(r); got != want {
-			t.Errorf("formatRatio(%v) = %q, want %q", r, got, want)
+			t.Errorf("formatRatio(%v): got %q, want %q", r, got, want)
 		}
 	}
 	for _, tt := range []struct {
@@ -199,32 +199,32 @@ func TestFormat(t *testing.T) {
 		{0.0123, "stale/op", "0.012"},
 	} {
 		if got := formatValue(tt.v, tt.unit); got != tt.want {
-			t.Errorf("formatValue(%v, %q) = %q, want %q", tt.v, tt.unit, got, tt.want)
+			t.Errorf("formatValue(%v, %q): got %q, want %q", tt.v, tt.unit, got, tt.want)
 		}
 	}
 	for v, want := range map[float64]string{100: "100 ns", 1000: "1 µs", 20_000: "20 µs", 1_500_000: "1.5 ms"} {
 		if got := formatTick(v, "ns/op"); got != want {
-			t.Errorf("formatTick(%v) = %q, want %q", v, got, want)
+			t.Errorf("formatTick(%v): got %q, want %q", v, got, want)
 		}
 	}
 	for v, want := range map[float64]string{100: "100 B", 1000: "1 kB", 200_000: "200 kB"} {
 		if got := formatTick(v, "B/key"); got != want {
-			t.Errorf("formatTick(%v) = %q, want %q", v, got, want)
+			t.Errorf("formatTick(%v): got %q, want %q", v, got, want)
 		}
 	}
 	for v, want := range map[float64]string{0.001: "0.001", 0.1: "0.1", 1: "1", 10: "10", 1000: "1000"} {
 		if got := formatTick(v, ""); got != want {
-			t.Errorf("formatTick(%v) = %q, want %q", v, got, want)
+			t.Errorf("formatTick(%v): got %q, want %q", v, got, want)
 		}
 	}
 	for n, want := range map[int]string{1: "1", 999: "999", 1000: "1,000", 1_000_000: "1,000,000"} {
 		if got := formatCount(n); got != want {
-			t.Errorf("formatCount(%d) = %q, want %q", n, got, want)
+			t.Errorf("formatCount(%d): got %q, want %q", n, got, want)
 		}
 	}
 	for s, want := range map[float64]string{12.34: "12.3 s", 125: "2 min", 7260: "2 h 1 min"} {
 		if got := formatSeconds(s); got != want {
-			t.Errorf("formatSeconds(%v) = %q, want %q", s, got, want)
+			t.Errorf("formatSeconds(%v): got %q, want %q", s, got, want)
 		}
 	}
 }

@@ -17,7 +17,7 @@ type dotRow struct {
 	dots  []dot
 }
 
-// A dot is a ratio, and from where to where it went.
+// A dot is a ratio, and the ends of its spread.
 type dot struct {
 	name      string
 	at        float64
@@ -46,7 +46,7 @@ func (c dotChart) draw() string {
 	}
 	left, right := widest+22, chartWidth-70
 
-	// The legend comes first: how high it is decides where all else is.
+	// The legend comes first: its height decides the places of the rest.
 	type entry struct {
 		style style
 		x, y  float64

@@ -14,8 +14,8 @@ import (
 	"github.com/seed342dcb2d/coalesce/benchmarks"
 )
 
-// This file holds workloads that are no work, results that nobody measured, and
-// a TestMain that lets the test binary be the child of a report.
+// This file holds workloads without work, results without a measurement, and a TestMain
+// that lets the test binary be the child of a report.
 
 func TestMain(m *testing.M) {
 	if spec, ok := os.LookupEnv(childEnv); ok {
@@ -120,9 +120,9 @@ func fakeConditions() conditions {
 	}
 }
 
-// fakeMeasure returns what a run would have measured: a figure that depends on
-// who runs what, with some noise that depends on how often it was called. A
-// resenje is wrong on the hot key.
+// fakeMeasure returns the measurement of a run: a figure that depends on the
+// implementation and the workload, with some noise that depends on the number of its
+// calls. A resenje is wrong on the hot key.
 func fakeMeasure(workloads []benchmarks.Workload) measureFunc {
 	calls := 0
 	factors := map[string]float64{

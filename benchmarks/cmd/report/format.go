@@ -11,8 +11,8 @@ import (
 
 // This file writes numbers and names for readers.
 
-// formatRatio writes two decimals, or as many more as make two digits that say
-// something, or fewer where there are enough digits without.
+// formatRatio writes two decimals, or as many more as make two significant digits, or
+// fewer where there are enough digits without.
 func formatRatio(r float64) string {
 	decimals := 2
 	switch {
@@ -27,8 +27,7 @@ func formatRatio(r float64) string {
 	return strconv.FormatFloat(r, 'f', decimals, 64)
 }
 
-// formatSpread writes from where to where a ratio went, "–" if there was but
-// one.
+// formatSpread writes the ends of the spread of a ratio, "–" if there was but one.
 func formatSpread(c comparison) string {
 	if c.rounds < 2 {
 		return "–"
@@ -36,8 +35,8 @@ func formatSpread(c comparison) string {
 	return formatRatio(c.low) + "–" + formatRatio(c.high)
 }
 
-// formatValue writes v, which is in that unit, with three digits and the
-// multiple of the unit that suits it. What it is for each of is left out.
+// formatValue writes v, which is in that unit, with three digits and the multiple of the
+// unit that suits it. The "/op" of the unit is left out.
 func formatValue(v float64, unit string) string {
 	kind, _, _ := strings.Cut(unit, "/")
 	switch kind {
@@ -59,7 +58,7 @@ func scaled(v, step float64, units ...string) string {
 	return digits(v) + " " + units[i]
 }
 
-// digits writes v with three digits that say something, or more if it is large.
+// digits writes v with three significant digits, or more if it is large.
 func digits(v float64) string {
 	a := math.Abs(v)
 	switch {
@@ -75,8 +74,8 @@ func digits(v float64) string {
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
 
-// formatTick writes v, which is a round number, without decimals that say
-// nothing. It stays one, so bytes are counted in thousands.
+// formatTick writes v, which is a round number, without superfluous decimals. It stays
+// one, so bytes are counted in thousands.
 func formatTick(v float64, unit string) string {
 	text := formatValue(v, unit)
 	if strings.HasPrefix(unit, "B/") {
@@ -110,7 +109,7 @@ func formatSeconds(s float64) string {
 	return fmt.Sprintf("%d h %d min", m/60, m%60)
 }
 
-// display is what a reader knows an implementation by.
+// display is the name of an implementation for a reader.
 func display(impl string) string {
 	if impl == benchmarks.XSync {
 		return "x/sync" // in a benchmark's name the slash would part it
@@ -118,12 +117,12 @@ func display(impl string) string {
 	return impl
 }
 
-// shortName is the name of a workload without what all of them begin with.
+// shortName is the name of a workload without the beginning that all of them have.
 func shortName(workload string) string {
 	return strings.TrimPrefix(workload, "work=")
 }
 
-// unitName is what a reader knows a unit by.
+// unitName is the name of a unit for a reader.
 func unitName(unit string) string {
 	switch kind, of, _ := strings.Cut(unit, "/"); kind {
 	case "ns":

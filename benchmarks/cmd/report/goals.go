@@ -2,8 +2,8 @@ package main
 
 import "github.com/seed342dcb2d/coalesce/benchmarks"
 
-// This file holds what package coalesce is to reach, and which comparisons a
-// README shows. Allocations are no goals here, because tests hold them.
+// This file holds the goals of package coalesce, and the comparisons of a README.
+// Allocations are no goals here, because tests hold them.
 
 // fastestCorrect stands for the peer that is fastest in a workload among those
 // that gave no wrong results in it.
@@ -17,8 +17,8 @@ type goal struct {
 	versus   string  // the workload that against does, if it is another one
 	most     float64 // the ratio of the medians
 
-	// limit says, where the goal is missed, what the time goes into. It is not
-	// measured by this command.
+	// limit names, for a goal that is missed, the causes of the time. This command does
+	// not measure them.
 	limit string
 }
 
@@ -84,11 +84,11 @@ var readme = []goal{
 	{workload: "work=multi/keys=100", unit: "ns/op", against: benchmarks.Samber},
 }
 
-// An outcome is what has become of a goal.
+// An outcome is the result of a goal.
 type outcome struct {
 	goal
 	state   state
-	peer    *impl // who fastestCorrect was; nil if not measured
+	peer    *impl // the peer that was fastestCorrect; nil if not measured
 	measure comparison
 }
 
@@ -102,7 +102,7 @@ const (
 	missed
 )
 
-// outcome says what has become of g.
+// outcome returns the outcome of g.
 func (d *data) outcome(g goal) outcome {
 	o := outcome{goal: g}
 	w := d.workload(g.workload)

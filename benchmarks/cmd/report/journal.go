@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// This file holds the journal: the file in which every single result is
-// written down as soon as it is there. Each line is a JSON object, either a
-// session, which says what the results after it were measured on, or a result.
+// This file holds the journal: the file in which every single result is written down as
+// soon as it is there. Each line is a JSON object, either a session, which has the
+// conditions of the results after it, or a result.
 
 // A session is one start of the command.
 type session struct {
@@ -24,7 +24,7 @@ type session struct {
 	LeftOut    []string   `json:"left_out,omitempty"` // workloads, and why
 }
 
-// A result is what one run of one implementation gave.
+// A result is the result of one run of one implementation.
 type result struct {
 	Workload string             `json:"workload"`
 	Impl     string             `json:"impl"`
@@ -52,9 +52,9 @@ type journal struct {
 	results []result // those that were there, and those added
 }
 
-// openJournal opens the file of that name, or makes it. What is in it must have
-// been measured under the conditions given. If fresh is set, it is thrown away
-// whatever it is.
+// openJournal opens the file of that name, or makes it. Its results must have been
+// measured under the conditions given. If fresh is set, its content is removed in any
+// case.
 func openJournal(name string, cond conditions, fresh bool) (*journal, error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return nil, err
@@ -148,10 +148,9 @@ func readJournal(name string) ([]session, []result, error) {
 	return sessions, results, nil
 }
 
-// parseJournal reads a journal and returns how many bytes of it are whole
-// lines. A last line without an end is what a crash left of one; it is no
-// error, and not read. That the results are all of the same conditions is
-// checked.
+// parseJournal reads a journal and returns how many bytes of it are whole lines. A last
+// line without an end is the rest of a crash; it is no error, and not read. The results
+// must all be of the same conditions.
 func parseJournal(text []byte) (sessions []session, results []result, whole int, err error) {
 	for n := 1; ; n++ {
 		end := bytes.IndexByte(text[whole:], '\n')
@@ -175,7 +174,7 @@ func parseJournal(text []byte) (sessions []session, results []result, whole int,
 			}
 			sessions = append(sessions, *l.Session)
 		case len(sessions) == 0:
-			return nil, nil, 0, fmt.Errorf("line %d: a result, and nothing that says what it was measured on", n)
+			return nil, nil, 0, fmt.Errorf("line %d: a result without the conditions of its measurement", n)
 		case l.Workload == "" || l.Impl == "" || l.Round < 1:
 			return nil, nil, 0, fmt.Errorf("line %d is neither a session nor a result", n)
 		case l.Machine != sessions[0].Conditions.machine() || l.Code != sessions[0].Conditions.Code:

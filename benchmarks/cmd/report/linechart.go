@@ -11,7 +11,7 @@ import (
 type lineChart struct {
 	title  string
 	unit   string    // of y
-	xLabel string    // what x is
+	xLabel string    // the name of x
 	xs     []float64 // the ticks, in their order
 	curves []curve   // the first is drawn last, above the others
 
@@ -102,9 +102,9 @@ func (c lineChart) draw() string {
 	return cv.end()
 }
 
-// spread moves what is too near to its neighbors, so that there is labelGap
-// between all, and returns the places: those of the same order, as near as may
-// be to where they were, and between top and bottom if there is room.
+// spread moves places that are too near to their neighbors, so that there is labelGap
+// between all, and returns the places: in the same order, as near as possible to the old
+// ones, and between top and bottom if there is room.
 func spread(places []float64, top, bottom float64) []float64 {
 	order := make([]int, len(places))
 	for i := range order {

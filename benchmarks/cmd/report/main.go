@@ -1,6 +1,6 @@
-// Report runs the workloads of module benchmarks on package coalesce, on its
-// peers and on the floors, and writes what came out: BENCHMARKS.md with the
-// charts that it shows, the tables of all results, and the table in a README.
+// Report runs the workloads of module benchmarks on package coalesce, on its peers and on
+// the floors, and writes the results: BENCHMARKS.md with the charts that it shows, the
+// tables of all results, and the table in a README.
 //
 //	go run ./cmd/report            # everything
 //	go run ./cmd/report -quick     # the quick set, in under five minutes
@@ -8,28 +8,27 @@
 //
 // It is to be run in the directory of module benchmarks.
 //
-// Every single result is written to a file as soon as it is there, so a run
-// that was cut off goes on where it stood: give the same command again. The
-// results of one file are all of one machine, one version of Go and one version
-// of the code; with any other the command refuses to go on.
+// Every single result is written to a file as soon as it is there, so a run that was cut
+// off goes on from there: give the same command again. The results of one file are all of
+// one machine, one version of Go and one version of the code; with any other the command
+// refuses to go on.
 //
 // # How it measures
 //
-// Round by round: each workload in turn, and within a workload each
-// implementation in turn, beginning with another one in each round. What is
-// compared was therefore measured within seconds of each other, and a machine
-// that changes its speed changes it for all.
+// Round by round: each workload in turn, and within a workload each implementation in
+// turn, beginning with another one in each round. Figures that are compared were
+// therefore measured within seconds of each other, and a machine that changes its speed
+// changes it for all.
 //
-// Each single run has a process of its own. One implementation can then leave
-// nothing behind for the next: no garbage to collect, no heap that has grown
-// and sets the collector's pace, no timers, goroutines or stacks in the
-// runtime's caches, and no memory that the next one would find paid for. Each
-// round also draws new hash seeds and a new layout of the heap, which in a
-// single process would be the same accident for all rounds; and GOMAXPROCS is
-// what it is from the start of the runtime. The price is some ten milliseconds
-// a run for the start of a process, which is not within what is measured, and
-// that everything starts cold, which testing.B's own first short runs mend. An
-// implementation that crashes or hangs takes nothing with it.
+// Each single run has a process of its own. One implementation can then leave nothing
+// behind for the next: no garbage to collect, no heap that has grown and sets the
+// collector's pace, no timers, goroutines or stacks in the runtime's caches, and no
+// memory that is already paid for. Each round also draws new hash seeds and a new layout
+// of the heap, which in a single process would be the same accident for all rounds; and
+// GOMAXPROCS does not change after the start of the runtime. The price is some ten
+// milliseconds a run for the start of a process, which the measurement does not include,
+// and a cold start, which testing.B's own first short runs make up for. An implementation
+// that crashes or hangs affects no other.
 package main
 
 import (
@@ -62,8 +61,8 @@ const (
 	maxIterations    = 1_000_000_000
 	defaultBenchtime = "100ms"
 
-	// quickBudget is how long the quick set may be measured. The rest of
-	// the five minutes that it promises is for go run to compile.
+	// quickBudget is the time for which the quick set may be measured. The rest of the
+	// five minutes that it promises is for go run to compile.
 	quickBudget = 4*time.Minute + 15*time.Second
 )
 
@@ -97,7 +96,7 @@ func main() {
 // A program is the command with its surroundings.
 type program struct {
 	workloads    []benchmarks.Workload
-	leftOut      []string // what this machine has not the memory for: lines for a reader
+	leftOut      []string // workloads that need more memory than this machine has: lines for a reader
 	surroundings func() (conditions, error)
 	measure      measureFunc
 	now          func() time.Time
@@ -105,7 +104,7 @@ type program struct {
 	stderr       io.Writer
 }
 
-// options are what the flags say.
+// options are the values of the flags.
 type options struct {
 	quick, fresh, render, list bool
 
@@ -124,7 +123,7 @@ func (p program) main(ctx context.Context, args []string) int {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case err != nil:
-		return exitUsage // flag has told already
+		return exitUsage // flag has reported the error
 	}
 	if o.list {
 		p.list(o)
@@ -142,7 +141,7 @@ func (p program) main(ctx context.Context, args []string) int {
 	return code
 }
 
-// parse reads the flags. What is wrong with them it has told already.
+// parse reads the flags. It has reported an error in them already.
 func (p program) parse(args []string) (options, error) {
 	var o options
 	var names string
@@ -160,8 +159,8 @@ func (p program) parse(args []string) (options, error) {
 	flags.StringVar(&o.resume, "resume", "",
 		"keep the single results in `file` (default benchmarks/report.jsonl in the -out directory;"+
 			" with -quick report-quick.jsonl)")
-	flags.BoolVar(&o.fresh, "fresh", false, "throw away what has been measured before")
-	flags.BoolVar(&o.render, "render", false, "measure nothing, draw what has been measured before")
+	flags.BoolVar(&o.fresh, "fresh", false, "throw away the earlier measurements")
+	flags.BoolVar(&o.render, "render", false, "measure nothing, draw the earlier measurements")
 	flags.BoolVar(&o.list, "list", false, "list the workloads, and do nothing else")
 	flags.StringVar(&o.readme, "readme", "", "write the table between the markers in `file`, too")
 	if err := flags.Parse(args); err != nil {
@@ -174,7 +173,7 @@ func (p program) parse(args []string) (options, error) {
 	return o, err
 }
 
-// check completes o and says what is wrong with it.
+// check completes o and returns an error if it is wrong.
 func (p program) check(o *options, names string, rest []string) (err error) {
 	switch {
 	case len(rest) > 0:
@@ -182,7 +181,7 @@ func (p program) check(o *options, names string, rest []string) (err error) {
 	case o.count < 1 || o.count > maxRounds:
 		return fmt.Errorf("-count is %d (want 1 to %d)", o.count, maxRounds)
 	case o.fresh && o.render:
-		return errors.New("-fresh and -render: what is there would be thrown away, and nothing left to draw")
+		return errors.New("-fresh and -render: the measurements would be thrown away, and nothing left to draw")
 	case o.benchtime != "" && !validBenchtime(o.benchtime):
 		return fmt.Errorf("-benchtime %s is neither a duration of at most %v nor a number of at most %d followed by an x",
 			o.benchtime, maxBenchtime, maxIterations)
@@ -236,7 +235,7 @@ func (p program) chosen(o options) []benchmarks.Workload {
 	return ws
 }
 
-// list prints the chosen workloads, with what there is to know about each.
+// list prints the chosen workloads, with a description of each.
 func (p program) list(o options) {
 	for _, w := range p.chosen(o) {
 		fmt.Fprint(p.stdout, w.Name)
@@ -260,7 +259,8 @@ func (p program) list(o options) {
 	}
 }
 
-// measureAll measures what is not yet in the file. It returns the exit code.
+// measureAll makes the measurements that are not yet in the file. It returns the exit
+// code.
 func (p program) measureAll(ctx context.Context, o options, args []string) int {
 	cond, err := p.surroundings()
 	if err != nil {
@@ -306,7 +306,7 @@ func (p program) measureAll(ctx context.Context, o options, args []string) int {
 	}
 	switch {
 	case ctx.Err() != nil:
-		fmt.Fprintf(p.stderr, "report: stopped; what has been measured is in %s\n\tto go on:           %s\n"+
+		fmt.Fprintf(p.stderr, "report: stopped; the measurements are in %s\n\tto go on:           %s\n"+
 			"\tto draw what there is: %s\n",
 			o.resume, command(without(args, "fresh")), command(append([]string{"-render"}, without(args, "fresh")...)))
 		return exitInterrupted
@@ -370,7 +370,7 @@ func (p program) draw(o options) error {
 	return nil
 }
 
-// fail tells err and returns the exit code.
+// fail prints err and returns the exit code.
 func (p program) fail(err error) int {
 	fmt.Fprintln(p.stderr, "report:", err)
 	return exitFailed

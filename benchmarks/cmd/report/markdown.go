@@ -12,14 +12,14 @@ import (
 // This file writes BENCHMARKS.md and the tables of all results.
 
 // madeBy is the first line of both.
-const madeBy = "<!-- Made by benchmarks/cmd/report; what is changed here by hand is lost. -->\n\n"
+const madeBy = "<!-- Made by benchmarks/cmd/report; changes by hand are lost. -->\n\n"
 
 // tables returns the page with the results of all workloads.
 func (d *data) tables() string {
 	var b strings.Builder
 	b.WriteString(madeBy + "# Results\n\n")
-	fmt.Fprintf(&b, "All that [BENCHMARKS.md](../BENCHMARKS.md) is drawn from, which says on what machine and how it was\n"+
-		"measured. Less is better throughout. The peers: %s.\n\n", d.peerVersions())
+	fmt.Fprintf(&b, "The results from which [BENCHMARKS.md](../BENCHMARKS.md) is drawn, which names the machine and the\n"+
+		"way of measuring. Less is better throughout. The peers: %s.\n\n", d.peerVersions())
 	d.writeTables(&b)
 	return b.String()
 }
@@ -37,7 +37,7 @@ func (d *data) markdown(charts []chart) string {
 	return b.String()
 }
 
-// writeHeading says what was measured on what.
+// writeHeading writes the conditions of the measurements.
 func (d *data) writeHeading(b *strings.Builder) {
 	c := d.conditions
 	row := func(what, is string) { fmt.Fprintf(b, "| %s | %s |\n", what, cell(is)) }
@@ -76,7 +76,7 @@ func (d *data) peerVersions() string {
 	return strings.Join(found, ", ")
 }
 
-// dates says from when to when the results are.
+// dates returns the first and the last date of the results.
 func (d *data) dates() string {
 	first, last := d.results[0].At, d.results[0].At
 	for _, r := range d.results {
@@ -105,7 +105,7 @@ func (d *data) commands() string {
 	return strings.Join(cs, ", then ") + " in `benchmarks/`"
 }
 
-// roundsSentence says how many rounds there are of how long a run.
+// roundsSentence returns the number of rounds and the length of a run.
 func (d *data) roundsSentence() string {
 	var light, heavy []int
 	for _, w := range d.workloads {
@@ -136,8 +136,8 @@ func fromTo(ns []int) string {
 // writeGoals writes the table of the goals.
 func (d *data) writeGoals(b *strings.Builder) {
 	b.WriteString("## Goals\n\n")
-	b.WriteString("What coalesce takes in proportion to another, and what it may take at most. That it allocates no\n" +
-		"more than it should is not among these, since tests hold it.\n\n")
+	b.WriteString("The cost of coalesce in proportion to another, and the most that it may be. Allocations are not\n" +
+		"among these, since tests hold them.\n\n")
 	b.WriteString("| workload | against | ratio | at most | |\n|---|---|--:|--:|---|\n")
 	for _, g := range goals {
 		o := d.outcome(g)
@@ -152,20 +152,20 @@ func (d *data) writeGoals(b *strings.Builder) {
 	d.writeLimits(b)
 }
 
-// writeLimits says what the time goes into where goals are missed.
+// writeLimits writes the causes of the time where goals are missed.
 func (d *data) writeLimits(b *strings.Builder) {
-	told := map[string]bool{}
+	listed := map[string]bool{}
 	for _, g := range goals {
-		if g.limit == "" || told[g.limit] || d.outcome(g).state != missed {
+		if g.limit == "" || listed[g.limit] || d.outcome(g).state != missed {
 			continue
 		}
-		if len(told) == 0 {
-			b.WriteString("What the time goes into where a goal is missed:\n\n")
+		if len(listed) == 0 {
+			b.WriteString("The causes of the time where a goal is missed:\n\n")
 		}
-		told[g.limit] = true
+		listed[g.limit] = true
 		fmt.Fprintf(b, "- `%s` against %s: %s\n", shortName(g.workload), d.outcome(g).againstWhom(), g.limit)
 	}
-	if len(told) > 0 {
+	if len(listed) > 0 {
 		b.WriteString("\n")
 	}
 }
@@ -192,7 +192,7 @@ func (o outcome) againstWhom() string {
 	return display(o.against)
 }
 
-// ourselves is display for one who is compared with himself.
+// ourselves is display for an implementation that is compared with itself.
 func ourselves(impl string) string {
 	if impl == benchmarks.Coalesce {
 		return "itself"
@@ -200,7 +200,7 @@ func ourselves(impl string) string {
 	return display(impl)
 }
 
-// verdict says how the goal stands.
+// verdict returns the state of the goal in words.
 func (o outcome) verdict() string {
 	var text string
 	switch o.state {
@@ -245,8 +245,8 @@ func (d *data) writeTables(b *strings.Builder) {
 	}
 }
 
-// leftOut returns what was left out for want of memory and has no results of
-// another time.
+// leftOut returns the workloads that were left out for want of memory and have no results
+// of another time.
 func (d *data) leftOut() []string {
 	var out []string
 	for _, s := range d.sessions {
@@ -338,7 +338,7 @@ func allocsCell(p *impl) string {
 	return "–"
 }
 
-// notes says what there is to say of a run; p is nil if it has no results.
+// notes returns the notes on a run; p is nil if it has no results.
 func notes(r benchmarks.Run, p *impl) string {
 	var parts []string
 	if p == nil {
@@ -374,12 +374,12 @@ func writeChartLinks(b *strings.Builder, charts []chart) {
 	}
 }
 
-// writeNotes writes what is to be kept in mind, with what the runs' notes say.
+// writeNotes writes the caveats, with the notes of the runs.
 func (d *data) writeNotes(b *strings.Builder) {
 	b.WriteString("## What is not fair\n\n")
-	b.WriteString("- The functions that are called do next to nothing. What is measured is overhead, and beside a\n" +
+	b.WriteString("- The functions that are called do next to nothing. The measurements show overhead, and beside a\n" +
 		"  function that reads a file most of the differences do not matter.\n")
-	b.WriteString("- A floor is the cheapest way that is known to do what a workload takes. It promises nothing else.\n")
+	b.WriteString("- A floor is the cheapest known way to do the work of a workload. It promises nothing else.\n")
 
 	var wrong []string
 	for _, name := range d.implNames() {

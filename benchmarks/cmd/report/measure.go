@@ -8,7 +8,7 @@ import (
 	"github.com/seed342dcb2d/coalesce/benchmarks"
 )
 
-// This file decides what is run when.
+// This file decides the order of the runs.
 
 // heavyRounds bounds the rounds of heavy workloads, and quickHeavyRounds those
 // in the quick set, in which they would take the time of the others.
@@ -32,12 +32,12 @@ func quickBenchtime(workloads []benchmarks.Workload) time.Duration {
 	return min(max(each.Truncate(10*time.Millisecond), 10*time.Millisecond), 100*time.Millisecond)
 }
 
-// A campaign is everything that is to be measured, and what has become of it.
+// A campaign is the set of all measurements, and their state.
 type campaign struct {
 	workloads []benchmarks.Workload
 	rounds    int
 	benchtime string
-	budget    time.Duration // 0: as long as it takes
+	budget    time.Duration // 0: no limit
 	journal   *journal
 	measure   measureFunc
 	progress  *progress
@@ -59,7 +59,7 @@ type runKey struct {
 	round int
 }
 
-// roundsOf returns how many rounds w is measured in.
+// roundsOf returns the number of rounds in which w is measured.
 func (c *campaign) roundsOf(w benchmarks.Workload) int {
 	switch {
 	case !w.Heavy:
@@ -70,9 +70,9 @@ func (c *campaign) roundsOf(w benchmarks.Workload) int {
 	return min(c.rounds, heavyRounds)
 }
 
-// run measures what the journal does not have. It returns an error only if it
-// could not go on: if the journal could not be written, or ctx ended.
-// Workloads that failed are in c.failures.
+// run makes the measurements that the journal does not have. It returns an error only if
+// it could not go on: if the journal could not be written, or ctx ended. Workloads that
+// failed are in c.failures.
 func (c *campaign) run(ctx context.Context) error {
 	c.done, c.failed = map[runKey]bool{}, map[implKey]bool{}
 	c.spent = newSpending()
@@ -93,7 +93,7 @@ func (c *campaign) run(ctx context.Context) error {
 	return nil
 }
 
-// runRound measures what one round of w lacks. In each round another
+// runRound makes the missing measurements of one round of w. In each round another
 // implementation begins.
 func (c *campaign) runRound(ctx context.Context, w benchmarks.Workload, round int) error {
 	var missing []benchmarks.Run
@@ -146,7 +146,7 @@ func (c *campaign) runOne(ctx context.Context, w benchmarks.Workload, r benchmar
 	return nil
 }
 
-// left estimates how long everything will take that is still to be done.
+// left estimates the time that all remaining runs will take.
 func (c *campaign) left() time.Duration {
 	var sum time.Duration
 	for _, w := range c.workloads {
@@ -170,8 +170,7 @@ func (c *campaign) left() time.Duration {
 	return sum
 }
 
-// spending is how long runs have taken, and with that how long more of them
-// will.
+// spending is the time that runs have taken, and so an estimate for more of them.
 type spending struct {
 	total      time.Duration
 	byImpl     map[implKey]mean
@@ -201,8 +200,8 @@ func (s *spending) add(r result) {
 	s.any = s.any.plus(d)
 }
 
-// estimate says how long a run will take: as long as those before it, else as
-// long as the workload takes others, else as any run.
+// estimate returns the time that a run will probably take: that of those before it, or
+// else that of other runs of the workload, or else that of any run.
 func (s *spending) estimate(w benchmarks.Workload, impl string) time.Duration {
 	for _, m := range []mean{s.byImpl[implKey{w.Name, impl}], s.byWorkload[w.Name], s.any} {
 		if m.n > 0 {

@@ -10,8 +10,8 @@ import (
 // progressEvery is how often a line is written where there is no terminal.
 const progressEvery = 30 * time.Second
 
-// A progress tells what is being done: on a terminal in one line that changes,
-// elsewhere in a line now and then.
+// A progress shows the current step: on a terminal in one line that changes, elsewhere in
+// a line now and then.
 type progress struct {
 	w        io.Writer
 	now      func() time.Time
@@ -28,7 +28,7 @@ func newProgress(w io.Writer, now func() time.Time) *progress {
 	return p
 }
 
-// show tells what is being done from now on.
+// show shows the step that begins now.
 func (p *progress) show(line string) {
 	if p.terminal {
 		if r := []rune(line); len(r) > 79 { // a line that wraps cannot be replaced
@@ -43,15 +43,14 @@ func (p *progress) show(line string) {
 	}
 }
 
-// end makes room for what is written next.
+// end makes room for later output.
 func (p *progress) end() {
 	if p.terminal {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }
 
-// formatLeft writes how long something will take, no more precisely than that
-// can be known.
+// formatLeft writes an estimate of time, no more precisely than it can be known.
 func formatLeft(d time.Duration) string {
 	switch {
 	case d < time.Minute:

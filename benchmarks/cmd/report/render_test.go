@@ -34,7 +34,7 @@ func TestRender_Golden(t *testing.T) {
 		p := fakeProgram(t.Output())
 		args := []string{"-fresh", "-count", "2", "-benchtime", "10ms", "-resume", journalFile, "-out", out}
 		if code := p.main(context.Background(), args); code != exitOK {
-			t.Fatalf("exit code %d", code)
+			t.Fatalf("got exit code %d, want 0", code)
 		}
 	}
 	readmeFile := filepath.Join(out, "README.md")
@@ -48,17 +48,17 @@ func TestRender_Golden(t *testing.T) {
 	args := []string{"-render", "-resume", journalFile, "-out", out, "-readme", readmeFile}
 	for range 2 { // the second time there is something to replace
 		if code := fakeProgram(t.Output()).main(context.Background(), args); code != exitOK {
-			t.Fatalf("exit code %d", code)
+			t.Fatalf("got exit code %d, want 0", code)
 		}
 		want, got := readTree(t, goldenDir), readTree(t, out)
 		for name, text := range want {
 			if got[name] != text {
-				t.Errorf("%s is not as it was; after a change that is meant, go test -run Golden -update\n%s", name, got[name])
+				t.Errorf("%s: got another text, want the golden one; after an intended change, go test -run Golden -update\n%s", name, got[name])
 			}
 		}
 		for name := range got {
 			if _, ok := want[name]; !ok {
-				t.Errorf("%s is new", name)
+				t.Errorf("got %s, want no such file", name)
 			}
 		}
 	}
@@ -93,19 +93,18 @@ func testData(t *testing.T) *data {
 	return newData(fakeWorkloads(), sessions, results)
 }
 
-// The charts are XML, all text is within the picture, and no two texts lie on
-// each other.
+// The charts are XML, all text is within the picture, and no two texts overlap.
 func TestCharts_WellFormed(t *testing.T) {
 	charts := testData(t).charts()
 	if len(charts) != 4 {
-		t.Errorf("%d charts, want ratios, parallel, and two of fan-in", len(charts))
+		t.Errorf("got %d charts, want ratios, parallel, and two of fan-in", len(charts))
 	}
 	for _, c := range charts {
 		checkSVG(t, c.file, c.svg)
 	}
 }
 
-// What is the worst of a run is named, and not drawn.
+// The worst case of a run is named, and not drawn.
 func TestRatioChart_Worst(t *testing.T) {
 	d := testData(t)
 	before, _ := d.ratioChart()
@@ -119,7 +118,7 @@ func TestRatioChart_Worst(t *testing.T) {
 	}
 }
 
-// A chart with everybody in it is as readable.
+// A chart with all implementations is as readable.
 func TestCharts_Crowded(t *testing.T) {
 	lines := lineChart{title: "all < of & them", unit: "ns/op", xLabel: "waiters", xs: []float64{1, 10, 100}}
 	dots := dotChart{title: "all", valueOf: benchmarks.Coalesce, rows: []dotRow{
@@ -160,7 +159,7 @@ func checkSVG(t *testing.T, name, text string) {
 			break
 		}
 		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatalf("%s: got %v, want XML", name, err)
 		}
 		e, ok := tok.(xml.StartElement)
 		if !ok {
@@ -170,13 +169,13 @@ func checkSVG(t *testing.T, name, text string) {
 		for _, a := range e.Attr {
 			attrs[a.Name.Local] = a.Value
 			if strings.Contains(a.Value, "NaN") || strings.Contains(a.Value, "Inf") {
-				t.Errorf("%s: <%s %s=%q>", name, e.Name.Local, a.Name.Local, a.Value)
+				t.Errorf("%s: got <%s %s=%q>, want numbers", name, e.Name.Local, a.Name.Local, a.Value)
 			}
 		}
 		number := func(attr string) float64 {
 			v, err := strconv.ParseFloat(attrs[attr], 64)
 			if err != nil {
-				t.Fatalf("%s: <%s %s=%q>", name, e.Name.Local, attr, attrs[attr])
+				t.Fatalf("%s: got <%s %s=%q>, want a number", name, e.Name.Local, attr, attrs[attr])
 			}
 			return v
 		}
@@ -186,7 +185,7 @@ func checkSVG(t *testing.T, name, text string) {
 		case "text":
 			tx := svgText{x: number("x"), y: number("y")}
 			if err := d.DecodeElement(&tx.s, &e); err != nil {
-				t.Fatalf("%s: %v", name, err)
+				t.Fatalf("%s: got %v, want XML", name, err)
 			}
 			tx.width = textWidth(tx.s)
 			switch attrs["text-anchor"] {
@@ -200,17 +199,17 @@ func checkSVG(t *testing.T, name, text string) {
 	}
 	for i, a := range texts {
 		if a.x < 0 || a.x+a.width > width || a.y < fontSize || a.y > height-3 {
-			t.Errorf("%s: %q is not within the picture", name, a.s)
+			t.Errorf("%s: got %q outside of the picture, want it inside", name, a.s)
 		}
 		for _, b := range texts[:i] {
 			if math.Abs(a.y-b.y) < fontSize && a.x < b.x+b.width && b.x < a.x+a.width {
-				t.Errorf("%s: %q and %q lie on each other", name, a.s, b.s)
+				t.Errorf("%s: got %q and %q that overlap, want them apart", name, a.s, b.s)
 			}
 		}
 	}
 }
 
-// Charts that are not drawn any more are removed, files of others are not.
+// Charts that are no longer drawn are removed, files of others are not.
 func TestWriteCharts_Old(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"old.svg": "<svg>" + signature + "</svg>", "others.svg": "<svg></svg>"} {
@@ -223,7 +222,7 @@ func TestWriteCharts_Old(t *testing.T) {
 	}
 	files := readTree(t, dir)
 	if files["new.svg"] != "new" || files["others.svg"] == "" || files["old.svg"] != "" {
-		t.Errorf("there are %v", files)
+		t.Errorf("got %v, want the new chart and the file of others", files)
 	}
 }
 
@@ -237,14 +236,14 @@ func TestStyle_Contrast(t *testing.T) {
 		colors = append(colors, s.color)
 		look := s.color + strconv.Itoa(int(s.shape)) + s.dash
 		if other, ok := looks[look]; ok {
-			t.Errorf("%s looks like %s", name, other)
+			t.Errorf("got one look for %s and %s, want two", name, other)
 		}
 		looks[look] = name
 	}
 	for _, c := range colors {
 		for _, page := range []string{"#ffffff", "#0d1117"} {
 			if r := contrast(t, c, page); r < 3 {
-				t.Errorf("contrast of %s on %s is %.2f", c, page, r)
+				t.Errorf("got a contrast of %.2f of %s on %s, want 3 at least", r, c, page)
 			}
 		}
 	}
@@ -254,7 +253,7 @@ func TestStyle_Contrast(t *testing.T) {
 func contrast(t *testing.T, a, b string) float64 {
 	luminance := func(color string) float64 {
 		if !regexp.MustCompile(`^#[0-9a-f]{6}$`).MatchString(color) {
-			t.Fatalf("color %q", color)
+			t.Fatalf("got color %q, want #rrggbb", color)
 		}
 		sum := 0.0
 		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
@@ -273,13 +272,13 @@ func contrast(t *testing.T, a, b string) float64 {
 	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
 }
 
-// An implementation that nobody has thought of has looks as well.
+// An unknown implementation has a look as well.
 func TestStyle_Unknown(t *testing.T) {
 	if s := styleOf("newcomer"); s.color == "" || s.width == 0 || s.name != "newcomer" || s != styleOf("newcomer") {
-		t.Errorf("%+v", s)
+		t.Errorf("got %+v, want a look", s)
 	}
 	if s := styleOf("floor-new"); s.dash == "" {
-		t.Errorf("%+v, want a dash", s)
+		t.Errorf("got %+v, want a dash", s)
 	}
 }
 
@@ -290,17 +289,17 @@ func TestSpread(t *testing.T) {
 		got := spread(places, 10, 400)
 		for i := range places {
 			if len(places) > 1 && (got[i] < 10 || got[i] > 400) {
-				t.Errorf("%v: %v, out of bounds", places, got)
+				t.Errorf("%v: got %v, want places within bounds", places, got)
 			}
 			for j := range i {
 				if math.Abs(got[i]-got[j]) < labelGap-0.01 || places[i] < places[j] && got[i] > got[j] {
-					t.Errorf("%v: %v", places, got)
+					t.Errorf("%v: got %v, want the same order and gaps", places, got)
 				}
 			}
 		}
 	}
 	if got := spread([]float64{100, 200}, 10, 400); got[0] != 100 || got[1] != 200 {
-		t.Errorf("moved without need: %v", got)
+		t.Errorf("got %v, want 100 and 200, which have room", got)
 	}
 }
 
@@ -309,11 +308,11 @@ func TestLogAxis_Ticks(t *testing.T) {
 		a := newLogAxis(values, 0, 100)
 		ts := a.ticks()
 		if len(ts) < 1 || len(ts) > 12 {
-			t.Errorf("%v: ticks %v", values, ts)
+			t.Errorf("%v: got ticks %v, want 1 to 12", values, ts)
 		}
 		for _, tick := range ts {
 			if at := a.at(tick); at < 0 || at > 100 {
-				t.Errorf("%v: tick %v is drawn at %v", values, tick, at)
+				t.Errorf("%v: got tick %v at %v, want 0 to 100", values, tick, at)
 			}
 		}
 	}
@@ -326,10 +325,10 @@ func TestRewriteReadme(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := rewriteReadme(name, "table\n"); err == nil {
-			t.Errorf("%q: no error", text)
+			t.Errorf("%q: got no error, want one", text)
 		}
 		if after, _ := os.ReadFile(name); !bytes.Equal(after, []byte(text)) {
-			t.Errorf("%q was changed to %q", text, after)
+			t.Errorf("%q: got %q, want it unchanged", text, after)
 		}
 	}
 }

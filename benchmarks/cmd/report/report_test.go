@@ -15,8 +15,8 @@ import (
 
 func gomaxprocs() int { return runtime.GOMAXPROCS(0) }
 
-// Everything, with real runs in real processes: what fails is told and left
-// out, what does not is in the report.
+// All workloads, with real runs in real processes: a failure is reported and left out,
+// and the rest is in the report.
 func TestReport_EndToEnd(t *testing.T) {
 	var stderr bytes.Buffer
 	p := program{
@@ -25,26 +25,26 @@ func TestReport_EndToEnd(t *testing.T) {
 	}
 	out := t.TempDir()
 	if code := p.main(t.Context(), []string{"-count", "2", "-benchtime", "10x", "-out", out}); code != exitFailed {
-		t.Errorf("exit code %d, want %d since some fail", code, exitFailed)
+		t.Errorf("got exit code %d, want %d since some fail", code, exitFailed)
 	}
 	for _, want := range []string{
 		"round 1 of 2", "tiny/keys=1, failing, round 1: exit status 1: the benchmark failed",
 		"tiny/keys=1, panicking, round 1: exit status 2: panic: on purpose",
 	} {
 		if !strings.Contains(stderr.String(), want) {
-			t.Errorf("stderr has no %q:\n%s", want, &stderr)
+			t.Errorf("got stderr\n%s\nwant %q in it", &stderr, want)
 		}
 	}
 	sessions, results, err := readJournal(filepath.Join(out, "benchmarks", "report.jsonl"))
 	if err != nil || len(sessions) != 1 || len(results) != 6 {
-		t.Fatalf("%d sessions, %d results, %v; want 1 and 6", len(sessions), len(results), err)
+		t.Fatalf("got %d sessions, %d results, %v, want 1, 6, nil", len(sessions), len(results), err)
 	}
 	for _, r := range results {
 		if r.Workload == "work=procs/keys=1/procs=3" && r.Metrics["procs"] != 3 {
-			t.Errorf("GOMAXPROCS was %v, want 3", r.Metrics["procs"])
+			t.Errorf("got GOMAXPROCS %v, want 3", r.Metrics["procs"])
 		}
 		if r.Seconds <= 0 || r.N < 1 || r.At.IsZero() || r.Machine == "" || r.Code == "" {
-			t.Errorf("%+v", r)
+			t.Errorf("got %+v, want a complete result", r)
 		}
 	}
 	text, err := os.ReadFile(filepath.Join(out, "BENCHMARKS.md"))
@@ -57,7 +57,7 @@ func TestReport_EndToEnd(t *testing.T) {
 	}
 	for _, want := range []string{"| **coalesce** | ", "| failing | – | – | – | no result |"} {
 		if !strings.Contains(string(tables), want) {
-			t.Errorf("%s has no %q:\n%s", tablesFile, want, tables)
+			t.Errorf("%s: got\n%s\nwant %q in it", tablesFile, tables, want)
 		}
 	}
 	for _, want := range []string{
@@ -65,12 +65,12 @@ func TestReport_EndToEnd(t *testing.T) {
 		"`go run ./cmd/report -count 2 -benchtime 10x -out ",
 	} {
 		if !strings.Contains(string(text), want) {
-			t.Errorf("BENCHMARKS.md has no %q:\n%s", want, text)
+			t.Errorf("BENCHMARKS.md: got\n%s\nwant %q in it", text, want)
 		}
 	}
 }
 
-// Within a round everybody runs, and somebody else begins.
+// Within a round each implementation runs, and another one begins.
 func TestCampaign_Order(t *testing.T) {
 	p := fakeProgram(t.Output())
 	var order []string
@@ -81,16 +81,16 @@ func TestCampaign_Order(t *testing.T) {
 	}
 	out := t.TempDir()
 	if code := p.main(t.Context(), []string{"-count", "3", "-run", "work=cancellable/", "-out", out}); code != exitOK {
-		t.Fatalf("exit code %d", code)
+		t.Fatalf("got exit code %d, want 0", code)
 	}
 	want := "coalesce resenje floor-cancellable resenje floor-cancellable coalesce floor-cancellable coalesce resenje"
 	if got := strings.Join(order, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	// A further round is only one more, by somebody else still.
+	// A further round is only one more, and yet another one begins.
 	order = nil
 	if code := p.main(t.Context(), []string{"-count", "4", "-run", "work=cancellable/", "-out", out}); code != exitOK {
-		t.Fatalf("exit code %d", code)
+		t.Fatalf("got exit code %d, want 0", code)
 	}
 	if got, want := strings.Join(order, " "), "coalesce resenje floor-cancellable"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -102,15 +102,15 @@ func TestCampaign_Heavy(t *testing.T) {
 	out := t.TempDir()
 	p := fakeProgram(t.Output())
 	if code := p.main(t.Context(), []string{"-count", "9", "-run", "serial|in-flight", "-out", out}); code != exitOK {
-		t.Fatalf("exit code %d", code)
+		t.Fatalf("got exit code %d, want 0", code)
 	}
 	counts := countResults(t, filepath.Join(out, "benchmarks", "report.jsonl"))
 	if counts["work=serial/keys=string16 coalesce"] != 9 || counts["work=in-flight/keys=1000000 x-sync"] != heavyRounds {
-		t.Errorf("%v", counts)
+		t.Errorf("got %v, want 9 rounds of serial and %d of in-flight", counts, heavyRounds)
 	}
 }
 
-// countResults says how many there are of each.
+// countResults returns the number of results of each.
 func countResults(t *testing.T, name string) map[string]int {
 	t.Helper()
 	_, results, err := readJournal(name)
@@ -124,7 +124,7 @@ func countResults(t *testing.T, name string) map[string]int {
 	return counts
 }
 
-// What is interrupted goes on where it was, and gives what it would have given.
+// An interrupted run goes on from there, and gives the same result in the end.
 func TestCampaign_Resume(t *testing.T) {
 	out := t.TempDir()
 	file := filepath.Join(out, "r.jsonl")
@@ -135,17 +135,17 @@ func TestCampaign_Resume(t *testing.T) {
 		p := fakeProgram(&stderr)
 		p.measure = failingAfter(n, p.measure, cancel)
 		if code := p.main(ctx, append(args, "-fresh")); code != exitInterrupted {
-			t.Fatalf("after %d: exit code %d", n, code)
+			t.Fatalf("after %d: got exit code %d, want %d", n, code, exitInterrupted)
 		}
 		hint := "to go on:           go run ./cmd/report " + strings.Join(args, " ") + "\n"
 		if !strings.Contains(stderr.String(), hint) {
-			t.Errorf("stderr has no %q:\n%s", hint, &stderr)
+			t.Errorf("got stderr\n%s\nwant %q in it", &stderr, hint)
 		}
 		if _, err := os.Stat(filepath.Join(out, "BENCHMARKS.md")); err == nil {
-			t.Error("an interrupted run wrote a report")
+			t.Error("got a report of an interrupted run, want none")
 		}
 		if got := len(must(readResults(file))); got != n {
-			t.Errorf("%d results, want %d", got, n)
+			t.Errorf("got %d results, want %d", got, n)
 		}
 	}
 	// A crash may leave a part of a line.
@@ -158,7 +158,7 @@ func TestCampaign_Resume(t *testing.T) {
 
 	for range 2 { // the second time there is nothing to do
 		if code := fakeProgram(t.Output()).main(t.Context(), args); code != exitOK {
-			t.Fatalf("exit code %d", code)
+			t.Fatalf("got exit code %d, want 0", code)
 		}
 		counts := countResults(t, file)
 		n := 0
@@ -167,12 +167,12 @@ func TestCampaign_Resume(t *testing.T) {
 		}
 		for _, each := range counts {
 			if each != 2 {
-				t.Errorf("not 2 results of each: %v", counts)
+				t.Errorf("got %v, want 2 results of each", counts)
 				break
 			}
 		}
 		if len(counts) != n {
-			t.Errorf("want results of %d, got %v", n, counts)
+			t.Errorf("got %v, want results of %d", counts, n)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func succeed(err error) {
 	}
 }
 
-// A run that failed is told, left out, and tried again by the next command.
+// A run that failed is reported, left out, and tried again by the next command.
 func TestCampaign_Failure(t *testing.T) {
 	out := t.TempDir()
 	args := []string{"-count", "3", "-run", "work=serial/", "-out", out}
@@ -208,15 +208,15 @@ func TestCampaign_Failure(t *testing.T) {
 		return inner(ctx, s)
 	}
 	if code := p.main(t.Context(), args); code != exitFailed || calls != 1 {
-		t.Errorf("exit code %d, tried %d times; want %d, once", code, calls, exitFailed)
+		t.Errorf("got exit code %d after %d tries, want %d after 1", code, calls, exitFailed)
 	}
 	p.measure = inner
 	if code := p.main(t.Context(), args); code != exitOK {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want 0", code)
 	}
 	counts := countResults(t, filepath.Join(out, "benchmarks", "report.jsonl"))
 	if len(counts) != 5 || counts["work=serial/keys=string16 resenje"] != 3 {
-		t.Errorf("%v", counts)
+		t.Errorf("got %v, want 3 results of all five", counts)
 	}
 }
 
@@ -228,7 +228,7 @@ func TestCampaign_Budget(t *testing.T) {
 	now := p.now()
 	p.now = func() time.Time { now = now.Add(5 * time.Second); return now }
 	if code := p.main(t.Context(), []string{"-quick", "-out", out}); code != exitOK {
-		t.Fatalf("exit code %d", code)
+		t.Fatalf("got exit code %d, want 0", code)
 	}
 	sum, names := 0.0, map[string]bool{}
 	for _, r := range must(readResults(filepath.Join(out, "benchmarks", "report-quick.jsonl"))) {
@@ -236,13 +236,13 @@ func TestCampaign_Budget(t *testing.T) {
 		names[r.Workload] = true
 	}
 	if limit := quickBudget.Seconds(); sum > limit || sum < limit*0.7 {
-		t.Errorf("measured for %v s, want some %v", sum, limit)
+		t.Errorf("got measurements of %v s, want some %v", sum, limit)
 	}
 	if len(names) != 2 {
-		t.Errorf("measured %v, want the quick ones", names)
+		t.Errorf("got measurements of %v, want the quick ones", names)
 	}
 	if !strings.Contains(stderr.String(), "the time was up") {
-		t.Errorf("stderr:\n%s", &stderr)
+		t.Errorf("got stderr\n%s\nwant that the time was up", &stderr)
 	}
 }
 
@@ -251,7 +251,7 @@ func TestQuickBenchtime(t *testing.T) {
 	for range 2000 {
 		d := quickBenchtime(ws)
 		if d < 10*time.Millisecond || d > 100*time.Millisecond {
-			t.Fatalf("%d workloads: %v", len(ws), d)
+			t.Fatalf("got %v for %d workloads, want 10ms to 100ms", d, len(ws))
 		}
 		ws = append(ws, benchmarks.Workload{Quick: true, Runs: make([]benchmarks.Run, 3)})
 	}
@@ -284,19 +284,19 @@ func TestJournal_Refuses(t *testing.T) {
 		change(&cond)
 		_, err := openJournal(name, cond, false)
 		if err == nil {
-			t.Errorf("another %s: no error", what)
+			t.Errorf("another %s: got no error, want one", what)
 			continue
 		}
 		for _, want := range []string{what + ": ", " there, ", "-fresh"} {
 			if !strings.Contains(err.Error(), want) {
-				t.Errorf("another %s: the error has no %q: %v", what, want, err)
+				t.Errorf("another %s: got %v, want %q in it", what, err, want)
 			}
 		}
 		if after := must(os.ReadFile(name)); !bytes.Equal(before, after) {
-			t.Fatalf("another %s: the file was changed", what)
+			t.Fatalf("another %s: got a changed file, want it as before", what)
 		}
 
-		// Nor does a file that somebody has put together pass.
+		// A file that was put together by hand does not pass either.
 		if what == "benchtime" {
 			continue // not in a result
 		}
@@ -307,7 +307,7 @@ func TestJournal_Refuses(t *testing.T) {
 		succeed(other.add(result{Workload: "w", Impl: "i", Round: 2}))
 		succeed(other.close())
 		if _, _, err := readJournal(name); err == nil || !strings.Contains(err.Error(), "line 3") {
-			t.Errorf("a result of another %s: %v", what, err)
+			t.Errorf("a result of another %s: got %v, want an error in line 3", what, err)
 		}
 		succeed(os.WriteFile(name, line, 0o644))
 	}
@@ -317,22 +317,22 @@ func TestJournal_Refuses(t *testing.T) {
 	cond.Version = "v1.2.3-1-g0000000"
 	j, err = openJournal(name, cond, false)
 	if err != nil || len(j.results) != 1 {
-		t.Fatalf("%v, %d results", err, len(j.results))
+		t.Fatalf("got %v, %d results, want nil, 1", err, len(j.results))
 	}
 	succeed(j.close())
 
 	// -fresh takes anything.
 	succeed(os.WriteFile(name, []byte("no journal\n"), 0o644))
 	if _, err := openJournal(name, cond, false); err == nil {
-		t.Error("took a file that is no journal")
+		t.Error("a file that is no journal: got no error, want one")
 	}
 	j, err = openJournal(name, cond, true)
 	if err != nil || len(j.results) != 0 {
-		t.Errorf("-fresh: %v, %d results", err, len(j.results))
+		t.Errorf("-fresh: got %v, %d results, want nil, 0", err, len(j.results))
 	}
 	succeed(j.close())
 	if text := must(os.ReadFile(name)); len(text) > 0 {
-		t.Errorf("-fresh left %q", text)
+		t.Errorf("-fresh: got %q, want an empty file", text)
 	}
 }
 
@@ -343,35 +343,35 @@ func TestParseJournal_Errors(t *testing.T) {
 		`{"session":{"conditions":{"cpu":"a"}}}` + "\n" + `{"session":{"conditions":{"cpu":"b"}}}` + "\n",
 	} {
 		if _, _, _, err := parseJournal([]byte(text)); err == nil || !strings.Contains(err.Error(), "line ") {
-			t.Errorf("%q: error %v, want one that tells the line", text, err)
+			t.Errorf("%q: got %v, want an error with the line", text, err)
 		}
 	}
 	if _, _, whole, err := parseJournal([]byte(`{"session"`)); err != nil || whole != 0 {
-		t.Errorf("a part of a line: %d, %v", whole, err)
+		t.Errorf("a part of a line: got %d, %v, want 0, nil", whole, err)
 	}
 }
 
-// The conditions of this process are found out, and are the same each time.
+// The conditions of this process are the same each time.
 func TestHere(t *testing.T) {
 	a, b := must(here()), must(here())
 	if diff := a.diff(b); diff != "" || a.machine() != b.machine() {
-		t.Errorf("the conditions change:\n%s", diff)
+		t.Errorf("got other conditions, want the same:\n%s", diff)
 	}
 	if a.CPU == "" || a.Cores < 1 || a.Go != runtime.Version() || len(a.Code) != 12 || a.Version == "" {
-		t.Errorf("%+v", a)
+		t.Errorf("got %+v, want complete conditions", a)
 	}
 	if a.Modules["golang.org/x/sync"] == "" {
-		t.Errorf("no version of golang.org/x/sync in %v", a.Modules)
+		t.Errorf("got %v, want a version of golang.org/x/sync", a.Modules)
 	}
 }
 
 func TestChildEnviron(t *testing.T) {
 	environ := []string{"A=1", "GOGC=off", "GOMAXPROCS=7", "GOMEMLIMIT=1GiB", "GODEBUG=x=1", childEnv + "=x"}
 	if got := strings.Join(childEnviron(environ, 0), " "); got != "A=1 GOMAXPROCS=7" {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want A=1 GOMAXPROCS=7", got)
 	}
 	if got := strings.Join(childEnviron(environ, 3), " "); got != "A=1 GOMAXPROCS=3" {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want A=1 GOMAXPROCS=3", got)
 	}
 }
 
@@ -399,7 +399,7 @@ func TestProgress(t *testing.T) {
 		1500 * time.Millisecond: "2 s", 89 * time.Second: "1 min", 100 * time.Minute: "1 h 40 min",
 	} {
 		if got := formatLeft(d); got != want {
-			t.Errorf("formatLeft(%v) = %q, want %q", d, got, want)
+			t.Errorf("formatLeft(%v): got %q, want %q", d, got, want)
 		}
 	}
 }
@@ -409,7 +409,7 @@ func TestList(t *testing.T) {
 	p := fakeProgram(t.Output())
 	p.stdout = &b
 	if code := p.main(t.Context(), []string{"-list", "-run", "in-flight|serial|procs=4"}); code != exitOK {
-		t.Fatalf("exit code %d", code)
+		t.Fatalf("got exit code %d, want 0", code)
 	}
 	want := "work=serial/keys=string16 quick\n\tns/op\n\tcoalesce x-sync resenje samber floor-locks\n" +
 		"work=parallel/keys=string16/procs=4 GOMAXPROCS=4\n\tns/op\n\tcoalesce x-sync resenje\n" +
@@ -429,17 +429,17 @@ func TestMisuse(t *testing.T) {
 		p := fakeProgram(&stderr)
 		p.stdout = &stdout
 		if code := p.main(t.Context(), strings.Fields(args)); code != exitUsage {
-			t.Errorf("report %s: exit code %d, want %d", args, code, exitUsage)
+			t.Errorf("report %s: got exit code %d, want %d", args, code, exitUsage)
 		}
 		if stderr.Len() == 0 || stdout.Len() != 0 {
-			t.Errorf("report %s: stdout %q, stderr %q, want a message on stderr", args, &stdout, &stderr)
+			t.Errorf("report %s: got stdout %q, stderr %q, want a message on stderr", args, &stdout, &stderr)
 		}
 	}
 	var stderr bytes.Buffer
 	args := []string{"-render", "-out", t.TempDir()}
 	if code := fakeProgram(&stderr).main(t.Context(), args); code != exitFailed ||
 		!strings.Contains(stderr.String(), "nothing has been measured") {
-		t.Errorf("-render without results: exit code %d, %s", code, &stderr)
+		t.Errorf("-render without results: got exit code %d, %s, want an error", code, &stderr)
 	}
 }
 
@@ -450,9 +450,8 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// What the machine has no memory for is told, and said in the report, as long
-// as there are no results of it; and results of a workload that is not there
-// are told as well.
+// A workload that needs more memory than the machine has is reported, and listed in the
+// report, as long as it has no results; and so are results of an unknown workload.
 func TestReport_LeftOut(t *testing.T) {
 	out := t.TempDir()
 	var stderr bytes.Buffer
@@ -460,26 +459,26 @@ func TestReport_LeftOut(t *testing.T) {
 	p.leftOut = []string{"work=huge/keys=1: needs 6 GiB", "work=hot/keys=1: needs 7 GiB"}
 	args := []string{"-count", "1", "-out", out}
 	if code := p.main(t.Context(), args); code != exitOK {
-		t.Fatalf("exit code %d", code)
+		t.Fatalf("got exit code %d, want 0", code)
 	}
 	if want := "left out: work=huge/keys=1: needs 6 GiB\n"; !strings.Contains(stderr.String(), want) {
-		t.Errorf("stderr has no %q:\n%s", want, &stderr)
+		t.Errorf("got stderr\n%s\nwant %q in it", &stderr, want)
 	}
 	text := string(must(os.ReadFile(filepath.Join(out, tablesFile))))
 	if !strings.Contains(text, "- huge/keys=1: needs 6 GiB\n") || strings.Contains(text, "needs 7 GiB") {
-		t.Errorf("%s:\n%s", tablesFile, text)
+		t.Errorf("%s: got\n%s\nwant the workload that needs 6 GiB alone", tablesFile, text)
 	}
 
 	stderr.Reset()
 	p.workloads = p.workloads[1:]
 	if code := p.main(t.Context(), append(args, "-render")); code != exitOK {
-		t.Fatalf("exit code %d", code)
+		t.Fatalf("got exit code %d, want 0", code)
 	}
 	if want := "work=serial/keys=string16 is not drawn"; !strings.Contains(stderr.String(), want) {
-		t.Errorf("stderr has no %q:\n%s", want, &stderr)
+		t.Errorf("got stderr\n%s\nwant %q in it", &stderr, want)
 	}
 	p.workloads = []benchmarks.Workload{{Name: "other"}}
 	if code := p.main(t.Context(), append(args, "-render")); code != exitFailed {
-		t.Errorf("with no workload that is known: exit code %d", code)
+		t.Errorf("no known workload: got exit code %d, want %d", code, exitFailed)
 	}
 }

@@ -7,19 +7,19 @@ import (
 	"github.com/seed342dcb2d/coalesce/benchmarks"
 )
 
-// This file gives each implementation its looks, the same in all charts.
+// This file gives each implementation its look, the same in all charts.
 //
-// A chart has no background. The page that shows it may be white or nearly
-// black, and which of them a chart cannot know: a browser tells an image which
-// scheme the system prefers, not which one the page has. So all colors are of
-// a medium luminance, with a contrast of at least 3 : 1 on either.
+// A chart has no background. The page that shows it may be white or nearly black, and a
+// chart cannot know which: a browser reports to an image which scheme the system prefers,
+// not which one the page has. So all colors are of a medium luminance, with a contrast of
+// at least 3 : 1 on either.
 
 const (
 	inkColor  = "#737b85" // of text and axes
 	gridColor = "#808080" // drawn thin
 )
 
-// A style is how an implementation is drawn.
+// A style is the look of an implementation.
 type style struct {
 	name  string
 	color string
@@ -41,8 +41,7 @@ const (
 	pointDown
 )
 
-// known are the looks of those that are known. Where two colors are near each
-// other the shapes differ.
+// known are the known looks. Where two colors are near each other the shapes differ.
 var known = map[string]style{
 	benchmarks.Coalesce: {color: "#e0482f", shape: circle, width: 3},
 	benchmarks.XSync:    {color: "#2878d8", shape: square},
@@ -63,7 +62,7 @@ var known = map[string]style{
 	"floor-close":       {color: inkColor, shape: diamond, dash: "4 4"},
 }
 
-// spare are the colors for others.
+// spare are the colors for other implementations.
 var spare = []string{"#3f86c8", "#a8641f", "#8a6fd0", "#3d8f6a", "#c4567a", "#6f8326"}
 
 // styles returns the looks of those of the given names.
@@ -75,8 +74,8 @@ func styles(names []string) []style {
 	return all
 }
 
-// styleOf depends on nothing but the name, so that a new implementation does
-// not change the looks of others.
+// styleOf depends on the name only, so that a new implementation does not change the
+// looks of others.
 func styleOf(name string) style {
 	s, ok := known[name]
 	if !ok {

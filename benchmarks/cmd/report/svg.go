@@ -8,24 +8,24 @@ import (
 	"strings"
 )
 
-// This file writes SVG: what both kinds of chart are made of.
+// This file writes SVG: the parts of both kinds of chart.
 
 // A canvas is a drawing. The same calls make the same text.
 type canvas struct {
 	b strings.Builder
 }
 
-// fontSize is that of all text but titles, and charWidth about the width of a
+// fontSize is that of all text except titles, and charWidth about the width of a
 // character of it, rather too much than too little.
 const (
 	fontSize  = 12.0
 	charWidth = 7.2
 )
 
-// textWidth estimates how wide s is drawn.
+// textWidth estimates the width of s.
 func textWidth(s string) float64 { return charWidth * float64(len([]rune(s))) }
 
-// newCanvas begins a drawing. The title is for those who cannot see it.
+// newCanvas begins a drawing. The title is for readers that cannot see it.
 func newCanvas(width, height float64, title string) *canvas {
 	c := new(canvas)
 	c.printf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %s %s" width="%s" height="%s" role="img"`+
@@ -153,13 +153,13 @@ func newLogAxis(values []float64, from, to float64) logAxis {
 	return logAxis{least * math.Pow(10, -pad), most * math.Pow(10, pad), from, to}
 }
 
-// at returns where v is drawn.
+// at returns the place of v.
 func (a logAxis) at(v float64) float64 {
 	return a.from + (a.to-a.from)*math.Log(v/a.least)/math.Log(a.most/a.least)
 }
 
-// ticks returns round values on the axis: the powers of ten if there are some,
-// else their doubles and halves as well, else whatever makes three.
+// ticks returns round values on the axis: the powers of ten if there are some, or else
+// their doubles and halves as well, or else any that make three.
 func (a logAxis) ticks() []float64 {
 	var ts []float64
 	for _, steps := range [][]float64{{1}, {1, 2, 5}, {1, 1.5, 2, 3, 4, 5, 6, 8}} {
