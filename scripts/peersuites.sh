@@ -3,8 +3,8 @@
 # Runs the test suite of golang.org/x/sync/singleflight on package singleflight
 # here, and that of resenje.org/singleflight on package coalesce: each suite as it
 # is published, with an adapter of ours in the place of the implementation that
-# it was written for. The modules come from the module cache, and what is built
-# lies in a temporary directory that is removed at the end.
+# it was written for. The modules come from the module cache, and the build
+# is in a temporary directory that is removed at the end.
 #
 # usage: scripts/peersuites.sh
 #

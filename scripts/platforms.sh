@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
 # Vets everything, tests included, for the systems and processors that it is
-# made for: what does not compile there, or has a constant that does not fit into
+# made for: code that does not compile there, or a constant that does not fit into
 # 32 bits, is found without such a machine.
 #
 # usage: scripts/platforms.sh

@@ -3,8 +3,8 @@
 # Storms in modes: the checked storms of internal/verify/storm (TestStorm_Mode) in
 # binaries that are built in different ways, under loads that differ in
 # cancellation, Forget, number of keys and placement of keys. Each way to build
-# finds what others do not: preemption at each function's entry makes windows
-# wide, the race detector sees what is not ordered, 386 and arm64 lower atomics
+# finds bugs that others do not: preemption at each function's entry makes windows
+# wide, the race detector finds unordered accesses, 386 and arm64 lower atomics
 # and align words otherwise. (QEMU on amd64 does not show arm64's reordering.)
 #
 # usage: scripts/stress.sh [-full] [-without-qemu] [-calls N]
