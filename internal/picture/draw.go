@@ -20,15 +20,21 @@ const (
 	top      = 34.0
 )
 
-// draw returns the drawing of the lanes, whose first is fn's.
+// draw returns the drawing of the lanes, those of fns first.
 func draw(lanes []lane) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	x := func(tenth int) float64 { return left + perTenth*float64(tenth) }
 	y := func(i int) float64 { return top + perLane*float64(i) }
 
-	fn := lanes[0]
-	width, height := x(fn.to)+150, y(len(lanes))-8
+	fns, end := 0, 0
+	for _, l := range lanes {
+		if l.isFn {
+			fns++
+		}
+		end = max(end, l.to)
+	}
+	width, height := x(end)+150, y(len(lanes))-8
 	line(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" width="%g" height="%g" role="img"`+
 		` font-family="-apple-system, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif" font-size="13">`,
 		width, height, width, height)
@@ -39,21 +45,29 @@ func draw(lanes []lane) string {
 	}
 	line(`</g>`)
 
-	// The lines of the joins and of the result come first, so that bars cover them.
+	// The lines of the joins and of the results come first, so that bars cover them. One that
+	// leaves has joined the first fn.
 	line(`<g stroke="%s" stroke-width="1.2" stroke-dasharray="3 3">`, ink)
-	last := 0
-	for i, l := range lanes[1:] {
-		line(`<path d="M%g %gV%g"/>`, x(l.from), y(0)+bar, y(i+1))
-		if !l.left {
-			last = i + 1
+	last := make([]int, fns)
+	for i, l := range lanes[fns:] {
+		of := max(l.fn, 0)
+		if at := max(l.from, lanes[of].from); at < lanes[of].to {
+			line(`<path d="M%g %gV%g"/>`, x(at), y(of)+bar, y(fns+i))
+		}
+		if l.fn >= 0 {
+			last[l.fn] = fns + i
 		}
 	}
-	line(`<path d="M%g %gV%g"/>`, x(fn.to), y(0)+bar, y(last))
+	for i := range fns {
+		if last[i] > 0 {
+			line(`<path d="M%g %gV%g"/>`, x(lanes[i].to), y(i)+bar, y(last[i]))
+		}
+	}
 	line(`</g>`)
 
 	for i, l := range lanes {
 		color := waiting
-		if i == 0 {
+		if l.isFn {
 			color = running
 		}
 		line(`<rect x="%g" y="%g" width="%g" height="%g" rx="3" fill="%s"/>`, x(l.from), y(i), x(l.to)-x(l.from), bar, color)

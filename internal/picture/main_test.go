@@ -7,15 +7,17 @@ import (
 	"time"
 )
 
-// TestCurrent: the drawing in docs shows the behavior of the callers.
+// TestCurrent: the drawings in docs show the behavior of the callers.
 func TestCurrent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		want, err := os.ReadFile("../../docs/flight.svg")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := draw(record(time.Second)); got != string(want) {
-			t.Errorf("got %s, want that of docs/flight.svg", got)
-		}
-	})
+	for _, s := range scenes {
+		synctest.Test(t, func(t *testing.T) {
+			want, err := os.ReadFile("../../docs/" + s.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := draw(record(s, time.Second)); got != string(want) {
+				t.Errorf("got %s, want that of docs/%s", got, s.file)
+			}
+		})
+	}
 }
