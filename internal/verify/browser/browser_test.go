@@ -28,7 +28,7 @@ import (
 
 var write = flag.String("write", "", "the `directory` to write the guide's pictures to")
 
-// hostile are keys, and how they are shown.
+// hostile are keys, and the texts in which they are shown.
 var hostile = map[string]string{
 	`<script>alert("x")</script>`:     `<script>alert("x")</script>`,
 	`"><img src=x onerror=alert(1)>`:  `"><img src=x onerror=alert(1)>`,
@@ -48,7 +48,7 @@ func chromium(t *testing.T) string {
 		}
 	}
 	if os.Getenv("CI") != "" {
-		t.Fatal("there is no Chromium")
+		t.Fatal("got no Chromium, want one")
 	}
 	t.Skip("there is no Chromium")
 	return ""
@@ -124,7 +124,7 @@ func (s *site) at(host, query string) string {
 	return "http://" + host + ":" + s.port + "/debug/flights" + query
 }
 
-// A tab is a page in a browser, with what it has complained of and asked for.
+// A tab is a page in a browser, with its complaints and its requests.
 type tab struct {
 	context.Context
 
@@ -158,7 +158,7 @@ func open(t *testing.T, width int64, scheme string) *tab {
 	return b
 }
 
-// hear notes what a page complains of, and what it asks for.
+// hear notes the complaints and the requests of a page.
 func (b *tab) hear(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -239,7 +239,7 @@ func TestPage(t *testing.T) {
 				}
 				for _, r := range b.requests {
 					if r != address && !strings.HasSuffix(r, "/favicon.ico") {
-						t.Errorf("got a request for %s, want none but for the page", r)
+						t.Errorf("got a request for %s, want none except for the page", r)
 					}
 				}
 			})
@@ -250,8 +250,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestForget: the button on the page of a key forgets its flight, on a site without TLS, too,
-// and shows the list.
+// TestForget: the button on the page of a key forgets its flight, even on a site without
+// TLS, and shows the list.
 func TestForget(t *testing.T) {
 	for _, host := range []string{"localhost", "debug.test"} {
 		t.Run(host, func(t *testing.T) {
@@ -277,7 +277,7 @@ func TestForget(t *testing.T) {
 				}
 			}
 			if text := eval[string](t, b, `document.querySelector("table.rows").innerText`); !strings.Contains(text, "running, forgotten") {
-				t.Errorf("got the list %q, want it to say that it was forgotten", text)
+				t.Errorf("got the list %q, want the flight forgotten", text)
 			}
 		})
 	}
@@ -299,11 +299,11 @@ func TestAttack(t *testing.T) {
 			t.Errorf("got status %d, want 403", got)
 		}
 	case <-b.Done():
-		t.Fatal("the form was not sent")
+		t.Fatal("got no form sent, want one")
 	}
 	for f := range s.pages.Flights() {
 		if f.Forgotten {
-			t.Error("the flight was forgotten, want not")
+			t.Error("got the flight forgotten, want it kept")
 		}
 	}
 }
@@ -337,7 +337,7 @@ func TestPictures(t *testing.T) {
 		}
 		picture, err := chromedp.Run(b, chromedp.CaptureScreenshot())
 		if err != nil || len(picture) < 10_000 {
-			t.Fatalf("got a picture of %d bytes, error %v", len(picture), err)
+			t.Fatalf("got a picture of %d bytes, %v, want one of 10,000 at least, nil", len(picture), err)
 		}
 		if *write != "" {
 			if err := os.WriteFile(filepath.Join(*write, c.file), picture, 0o644); err != nil {
