@@ -1,0 +1,185 @@
+package otelflight
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// TestOrder: the hooks of different calls come in any order, as no order is promised
+// between calls. In each, the followers of flight 1 are linked to its span, and no flight
+// is left.
+func TestOrder(t *testing.T) {
+	const id = 1
+	for _, test := range []struct {
+		name  string
+		order string
+		links map[string]bool // whether a caller has a link
+	}{
+		// S, F: Start and Finish. j, r, l and J, R, L: what the calls b and c do. q: the
+		// leader is queued. p: it is promoted. n: nothing is listed.
+		{"Join before Start", "jSFrn", map[string]bool{"b": true}},
+		{"Join after Finish", "SFjrn", map[string]bool{"b": true}},
+		{"Join and Leave before Start", "jlnSFn", map[string]bool{"b": false}},
+		{"Join of a call that left after Finish", "SFnjln", map[string]bool{"b": false}},
+		{"Leave after Finish", "SjFnln", map[string]bool{"b": true}},
+		{"Receive before Finish", "SjrFn", map[string]bool{"b": true}},
+		{"Receive after Finish, one of two", "jSFrJRn", map[string]bool{"b": true, "c": true}},
+		{"promoted", "qjpFrn", map[string]bool{"a": false, "b": true}},
+		{"all left the queue", "jJlLn", map[string]bool{"b": false, "c": false}},
+		{"refused by Shutdown", "jXrn", map[string]bool{"b": false}},
+		{"refused by Shutdown, Receive first", "jrXn", map[string]bool{"b": false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			k := newKit()
+			_, s := makeHooks(&k.Registry, "a", coalesce.Hooks[string]{})
+			followers := 0
+			for _, c := range test.order {
+				switch c {
+				case 'r', 'R':
+					followers++
+				}
+			}
+			of := map[rune]context.Context{}
+			end := func() {}
+			for _, c := range "abc" {
+				ctx, span := k.tracer.Start(t.Context(), string(c))
+				of[c] = ctx
+				before := end
+				end = func() { span.End(); before() }
+			}
+			flight := of['a']
+			for _, c := range test.order {
+				switch c {
+				case 'q':
+					s.join(of['a'], id)
+				case 'S', 'p':
+					flight = s.start(of['a'], of['a'], id, c == 'p')
+				case 'F':
+					s.finish(flight, id, followers, coalesce.OutcomeReturned, nil)
+				case 'X':
+					s.finish(t.Context(), id, followers, coalesce.OutcomeClosed, coalesce.ErrClosed)
+				case 'j':
+					s.join(of['b'], id)
+				case 'J':
+					s.join(of['c'], id)
+				case 'r':
+					s.receive(of['b'], id)
+				case 'R':
+					s.receive(of['c'], id)
+				case 'l':
+					s.leave(of['b'], id)
+				case 'L':
+					s.leave(of['c'], id)
+				case 'n':
+					if n := s.listed(); n != 0 {
+						t.Errorf("got %d flights listed, want none", n)
+					}
+				}
+			}
+			end()
+			spans := k.spans(t)
+			for name, want := range test.links {
+				if got := len(spans[name].Links); got > 1 || got > 0 != want || want && !linksTo(spans[name], spans[flightSpan]) {
+					t.Errorf("%s has links %v, want one: %t", name, spans[name].Links, want)
+				}
+			}
+		})
+	}
+}
+
+// TestOrder_OneSpan: calls that have one span in common wait for a flight each for itself.
+func TestOrder_OneSpan(t *testing.T) {
+	k := newKit()
+	_, s := makeHooks(&k.Registry, "a", coalesce.Hooks[string]{})
+	k.span(t.Context(), "b", func(b context.Context) {
+		for range 3 {
+			s.join(b, 1)
+		}
+		s.leave(b, 1)
+		s.finish(s.start(t.Context(), t.Context(), 1, false), 1, 2, coalesce.OutcomeReturned, nil)
+		for range 2 {
+			s.receive(b, 1)
+		}
+	})
+	if n := len(k.spans(t)["b"].Links); n != 2 {
+		t.Errorf("got %d links, want 2, one for each call that has not left", n)
+	}
+	if n := s.listed(); n != 0 {
+		t.Errorf("got %d flights listed, want none", n)
+	}
+}
+
+// TestOrder_LeaderFollows: a span whose call was queued and comes to lead has no link; one
+// whose call leads at once has one if another of its calls has joined by then.
+func TestOrder_LeaderFollows(t *testing.T) {
+	for wait, want := range map[time.Duration]int{0: 1, 1: 0} {
+		k := newKit()
+		h := Hooks(&k.Registry, "a", coalesce.Hooks[string]{})
+		k.span(t.Context(), "caller", func(ctx context.Context) {
+			h.Join(ctx, coalesce.Event[string]{FlightID: 1})
+			own := h.Start(ctx, coalesce.Event[string]{FlightID: 1, Wait: wait})
+			h.Finish(own, coalesce.Event[string]{FlightID: 1})
+		})
+		if n := len(k.spans(t)["caller"].Links); n != want {
+			t.Errorf("queued for %d ns: got %d links, want %d", wait, n, want)
+		}
+	}
+}
+
+// TestOrder_Many: when many flights have finished, no room is kept for them.
+func TestOrder_Many(t *testing.T) {
+	k := newKit()
+	k.TracerProvider = silent{}
+	_, s := makeHooks(&k.Registry, "a", coalesce.Hooks[string]{})
+	before := heap()
+	const n = 100_000
+	for id := uint64(64); id <= 64*n; id += 64 { // as in a group with 64 shards
+		s.start(t.Context(), t.Context(), id, false)
+	}
+	if got := s.listed(); got != n {
+		t.Errorf("got %d flights listed, want %d", got, n)
+	}
+	for i := range s.tables {
+		if got := len(s.tables[i].flights); got > n/8 {
+			t.Errorf("got %d of %d flights in one table of %d", got, n, len(s.tables))
+		}
+	}
+	for id := uint64(64); id <= 64*n; id += 64 {
+		s.finish(t.Context(), id, 0, coalesce.OutcomeReturned, nil)
+	}
+	if after := heap(); after > before+100_000 {
+		t.Errorf("got a heap of %d B after %d flights, want %d as before", after, n, before)
+	}
+	if got := s.listed(); got != 0 {
+		t.Errorf("got %d flights listed at the end, want none", got)
+	}
+}
+
+// TestOrder_Batch: the second flight of a DoMulti has no Start. Its followers are linked at
+// its Finish if their spans have not ended by then.
+func TestOrder_Batch(t *testing.T) {
+	k := newKit()
+	_, s := makeHooks(&k.Registry, "a", coalesce.Hooks[string]{})
+	b, early := k.tracer.Start(t.Context(), "early")
+	c, late := k.tracer.Start(t.Context(), "late")
+	flight := s.start(t.Context(), t.Context(), 1, false)
+	s.join(b, 2)
+	s.join(c, 2)
+	s.leave(t.Context(), 2) // the leader of the batch
+	s.receive(b, 2)
+	early.End()
+	s.finish(flight, 1, 0, coalesce.OutcomeReturned, nil)
+	s.finish(flight, 2, 2, coalesce.OutcomeReturned, nil)
+	s.receive(c, 2)
+	late.End()
+	spans := k.spans(t)
+	if !linksTo(spans["late"], spans[flightSpan]) || len(spans["early"].Links) != 0 {
+		t.Errorf("got links %v and %v, want one of the caller whose span has not ended", spans["late"].Links, spans["early"].Links)
+	}
+	if n := s.listed(); n != 0 {
+		t.Errorf("got %d flights listed, want none", n)
+	}
+}

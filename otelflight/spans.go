@@ -1,0 +1,274 @@
+package otelflight
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/seed342dcb2d/coalesce"
+)
+
+// This file holds the spans of the flights of one group, and the links to them.
+//
+// A call that joins knows the ID of its flight, and not the flight's span, which begins on
+// another goroutine. The two meet in a flight, which is listed under that ID. The hooks of
+// different calls come in any order, so that a flight is listed by the first that comes:
+//
+//	Join       links the caller's span to that of the flight, or leaves it in waiting
+//	Start      links all that are in waiting
+//	Finish     the same, for a flight of a DoMulti that had no Start
+//	Receive    is counted
+//	Leave      takes the caller's span out of waiting
+//
+// Invariants, true whenever no lock is held:
+//  L1. A flight is listed from its first hook on, until it has finished and all the calls
+//      have received its result that Finish has counted; or, if it has not started, until
+//      no call is waiting. The latter is for a queued flight that all callers leave, which
+//      has no Finish. So a Join that is called after Finish still finds the span.
+//  L2. A span is in waiting until its flight is known, or until its own call leaves.
+
+// spans are those of the flights of one group.
+type spans struct {
+	tracer  trace.Tracer
+	name    string // of each span
+	onStart []trace.SpanStartOption
+	onEvent []trace.EventOption
+	onLink  []attribute.KeyValue
+
+	tables [16]table // flights are spread over them by their IDs
+}
+
+// newSpans returns the spans of a group, whose name is the value of the attribute.
+func newSpans(t trace.Tracer, group attribute.KeyValue) *spans {
+	return &spans{
+		tracer: t, name: "coalesce " + group.Value.AsString(),
+		onStart: []trace.SpanStartOption{trace.WithAttributes(group)},
+		onEvent: []trace.EventOption{trace.WithAttributes(group)},
+		onLink:  []attribute.KeyValue{group},
+	}
+}
+
+// A table lists flights under their IDs; see L1. mu guards it, and the fields of its
+// flights.
+type table struct {
+	mu      sync.Mutex
+	flights map[uint64]*flight // nil until used, and again after it has held many
+	grown   bool               // whether it has held many
+	_       [40]byte           // so that different tables are in different cache lines
+}
+
+// A flight is one whose hooks have been called.
+type flight struct {
+	known   bool              // whether target is final: Start has been called, or Finish
+	target  trace.SpanContext // of the flight's span; not valid if there is none, or none that is sampled
+	waiting map[spanID]waiter // what joined before it was known; nil if nothing is waiting
+
+	finished bool
+	due      int // calls that are to receive; how many have received, negative, until finished
+}
+
+// A waiter is a span of calls that wait for the flight's.
+type waiter struct {
+	span  trace.Span
+	calls int
+}
+
+// A spanID is what tells a span from all others.
+type spanID struct {
+	trace trace.TraceID
+	span  trace.SpanID
+}
+
+// spanOf returns the span of a call's context, and what tells it from others.
+func spanOf(ctx context.Context) (trace.Span, spanID) {
+	span := trace.SpanFromContext(ctx)
+	c := span.SpanContext()
+	return span, spanID{c.TraceID(), c.SpanID()}
+}
+
+// A running flight is in the context that Start returns, under the spans as the key. Those
+// of a DoMulti have one in common.
+type running struct {
+	id    uint64 // of the flight that Start was called for
+	span  trace.Span
+	ended atomic.Bool
+}
+
+// lock locks the table of the flight with an ID, and returns both. If the flight is not
+// listed, lock lists it.
+func (s *spans) lock(id uint64) (*table, *flight) {
+	t := &s.tables[id*0x9E3779B97F4A7C15>>60] // IDs of one shard of a group differ in their high bits
+	t.mu.Lock()
+	f := t.flights[id]
+	if f == nil {
+		if t.flights == nil {
+			t.flights = map[uint64]*flight{}
+		}
+		f = new(flight)
+		t.flights[id] = f
+		t.grown = t.grown || len(t.flights) > 64
+	}
+	return t, f
+}
+
+// unlock takes f, which has the ID, off the list if L1 says so, and unlocks t.
+func (t *table) unlock(id uint64, f *flight) {
+	if f.due == 0 && (f.finished || !f.known && len(f.waiting) == 0) {
+		delete(t.flights, id)
+		if t.grown && len(t.flights) == 0 {
+			t.flights, t.grown = nil, false // a map keeps its room
+		}
+	}
+	t.mu.Unlock()
+}
+
+// know makes the target of f final and returns the spans that wait for it. Its table must
+// be locked.
+func (f *flight) know(target trace.SpanContext) map[spanID]waiter {
+	waiting := f.waiting
+	f.known, f.target, f.waiting = true, target, nil
+	return waiting
+}
+
+// wait adds a span of a call to those that wait, and forgo takes it out. The flight's
+// table must be locked.
+func (f *flight) wait(id spanID, span trace.Span) {
+	if f.waiting == nil {
+		f.waiting = map[spanID]waiter{}
+	}
+	f.waiting[id] = waiter{span, f.waiting[id].calls + 1}
+}
+
+func (f *flight) forgo(id spanID) {
+	switch w := f.waiting[id]; w.calls {
+	case 0: // it does not wait
+	case 1:
+		delete(f.waiting, id)
+	default:
+		f.waiting[id] = waiter{w.span, w.calls - 1}
+	}
+}
+
+// start begins the span of a flight. ctx is what fn's context comes from, and call is the
+// context of the leader. start returns what Finish and fn are to get.
+func (s *spans) start(ctx, call context.Context, id uint64, queued bool) context.Context {
+	ctx, span := s.tracer.Start(ctx, s.name, s.onStart...)
+	target := sampled(span)
+	_, leader := spanOf(call)
+	t, f := s.lock(id)
+	if queued { // the leader has been waiting, too
+		f.forgo(leader)
+	}
+	waiting := f.know(target)
+	t.unlock(id, f)
+	s.linkAll(target, waiting)
+	return context.WithValue(ctx, s, &running{id: id, span: span})
+}
+
+// join links the span of a call to that of the flight.
+func (s *spans) join(ctx context.Context, id uint64) {
+	span, own := spanOf(ctx)
+	if !span.IsRecording() {
+		return
+	}
+	t, f := s.lock(id)
+	target := f.target
+	if !f.known {
+		f.wait(own, span)
+	}
+	t.unlock(id, f)
+	s.link(target, span)
+}
+
+// receive notes that a call has the result of the flight.
+func (s *spans) receive(ctx context.Context, id uint64) {
+	t, f := s.lock(id)
+	f.due--
+	t.unlock(id, f)
+	s.event(ctx, "received")
+}
+
+// leave notes that a call has left the flight.
+func (s *spans) leave(ctx context.Context, id uint64) {
+	_, own := spanOf(ctx)
+	t, f := s.lock(id)
+	f.forgo(own)
+	t.unlock(id, f)
+	s.event(ctx, "left")
+}
+
+// finish ends the span of a flight that has finished with so many followers. ctx is what
+// start has returned.
+func (s *spans) finish(ctx context.Context, id uint64, followers int, how coalesce.Outcome, err error) {
+	// r is the flight's own, or for a DoMulti that of the first flight, which has ended; or
+	// else, if there is no span because Start has panicked or was not called, that of an
+	// outer flight, whose fn has made the call, and which has not ended.
+	r, _ := ctx.Value(s).(*running)
+	var target trace.SpanContext
+	if r != nil && r.ended.Load() {
+		target = sampled(r.span)
+	}
+	var waiting map[spanID]waiter
+	t, f := s.lock(id)
+	if !f.known {
+		waiting = f.know(target)
+	}
+	f.finished = true
+	f.due += followers
+	t.unlock(id, f)
+	s.linkAll(target, waiting)
+	if r != nil && r.id == id {
+		end(r.span, followers, how, err)
+		r.ended.Store(true)
+	}
+}
+
+// end ends the span of a flight.
+func end(span trace.Span, followers int, how coalesce.Outcome, err error) {
+	span.SetAttributes(attribute.Int("coalesce.flight.followers", followers))
+	if err != nil {
+		text := "" // that of err may hold keys
+		if how != coalesce.OutcomeReturned {
+			text = how.String()
+		}
+		span.SetAttributes(semconv.ErrorType(err))
+		span.SetStatus(codes.Error, text)
+	}
+	span.End()
+}
+
+// sampled returns the context of a span, if it is sampled.
+func sampled(s trace.Span) (c trace.SpanContext) {
+	if s.SpanContext().IsSampled() {
+		c = s.SpanContext()
+	}
+	return c
+}
+
+// link links a span to a target, unless that is not valid. No lock may be held.
+func (s *spans) link(target trace.SpanContext, from trace.Span) {
+	if target.IsValid() {
+		from.AddLink(trace.Link{SpanContext: target, Attributes: s.onLink})
+	}
+}
+
+// linkAll is link for each call that waits.
+func (s *spans) linkAll(target trace.SpanContext, waiting map[spanID]waiter) {
+	for _, w := range waiting {
+		for range w.calls {
+			s.link(target, w.span)
+		}
+	}
+}
+
+// event adds an event to the span of a call.
+func (s *spans) event(ctx context.Context, name string) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.AddEvent(name, s.onEvent...)
+	}
+}
