@@ -62,8 +62,46 @@ go get "$path@$version"
 [ "$(go run .)" = '42 false <nil>' ]
 echo "ok   $path@$version"
 for module in $nested; do
+	required=$(git -C "$temp/origin.git" show "HEAD:$module/go.mod" | awk -v path="$path" '$1 == "require" { sub(/^require /, "") } $1 == path { print $2 }')
+	if [ -n "$required" ] && [ "$required" != "$version" ]; then
+		echo "$module/go.mod requires $path $required, want $version"
+		exit 1
+	fi
 	go get "$path/$module@$version"
 	go build "$path/$module/..."
 	echo "ok   $path/$module@$version"
 done
+
+# A program that uses what the telemetry modules need of the root.
+mkdir telemetry
+cat >telemetry/main.go <<-EOF
+	package main
+
+	import (
+		"fmt"
+		"os"
+
+		"$path"
+		"$path/otelflight"
+		"$path/promflight"
+	)
+
+	func main() {
+		var g coalesce.Group[string, int]
+		c, err := promflight.New("answers", promflight.WithFlights(&g, 10))
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		var r otelflight.Registry
+		g.Hooks = otelflight.Hooks(&r, "answers", promflight.Hooks(c, g.Hooks))
+		if _, err := r.Add("answers", otelflight.WithFlights(&g, 10)); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(g.Do("answer", func() (int, error) { return 42, nil }))
+	}
+EOF
+[ "$(go run ./telemetry)" = '42 false <nil>' ]
+echo "ok   a program with otelflight and promflight"
 go vet ./...
