@@ -1,0 +1,67 @@
+package flightcheck_test
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/go/analysis"
+	"golang.org/x/tools/go/analysis/analysistest"
+
+	"github.com/seed342dcb2d/coalesce/flightcheck"
+)
+
+// The packages in testdata/src say in comments what is reported, and in golden files what
+// they look like after the fixes. Beside them there are stubs of the packages with groups.
+
+func TestCallerCtx_FnHasAContext(t *testing.T) { fixed(t, flightcheck.CallerCtx, "callerctx/own") }
+
+func TestCallerCtx_FnHasNoContext(t *testing.T) { fixed(t, flightcheck.CallerCtx, "callerctx/plain") }
+
+func TestE43_CallerCtxInFoundCode(t *testing.T) { fixed(t, flightcheck.CallerCtx, "callerctx/cases") }
+
+func TestCtxKey(t *testing.T) { fixed(t, flightcheck.CtxKey, "ctxkey") }
+
+func TestSameKey(t *testing.T) { fixed(t, flightcheck.SameKey, "samekey") }
+
+func TestStringKey(t *testing.T) { fixed(t, flightcheck.StringKey, "stringkey") }
+
+func TestFromXSync(t *testing.T) {
+	fixed(t, flightcheck.FromXSync, "fromxsync/moved", "fromxsync/exchanged", "fromxsync/both", "other.org/cache")
+}
+
+// The report says what changes silently: resenje cancels fn's context when Do returns.
+func TestE44_FromResenje(t *testing.T) { fixed(t, flightcheck.FromResenje, "fromresenje/moved") }
+
+func TestFromResenje_NamesThatStay(t *testing.T) {
+	fixed(t, flightcheck.FromResenje, "fromresenje/named")
+}
+
+func TestFromResenje_TypesThatStay(t *testing.T) {
+	fixed(t, flightcheck.FromResenje, "fromresenje/value", "fromresenje/iface", "fromresenje/dot",
+		"fromresenje/exchanged", "fromresenje/across")
+}
+
+func fixed(t *testing.T, a *analysis.Analyzer, packages ...string) {
+	t.Parallel()
+	analysistest.RunWithSuggestedFixes(t, analysistest.TestData(), a, packages...)
+}
+
+func TestAnalyzers(t *testing.T) {
+	if err := analysis.Validate(flightcheck.Analyzers); err != nil {
+		t.Error(err)
+	}
+	before := ""
+	for _, a := range flightcheck.Analyzers {
+		if a.Name <= before {
+			t.Errorf("%s: got it after %s, want the order of the names", a.Name, before)
+		}
+		before = a.Name
+		title, text, _ := strings.Cut(a.Doc, "\n\n")
+		if !strings.HasPrefix(title, a.Name+": ") || strings.Contains(title, "\n") || len(text) < 100 {
+			t.Errorf("%s: got %q, want a line with the name, and what it does", a.Name, a.Doc)
+		}
+		if strings.Contains(a.Doc, "\n//") || strings.Contains(a.Doc, "# ") {
+			t.Errorf("%s: got %q, want one section without comment marks", a.Name, a.Doc)
+		}
+	}
+}

@@ -1,0 +1,5 @@
+package groups
+
+import "resenje.org/singleflight"
+
+var Pages singleflight.Group[string, int]

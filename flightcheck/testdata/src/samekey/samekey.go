@@ -1,0 +1,139 @@
+package samekey
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/seed342dcb2d/coalesce"
+	"golang.org/x/sync/singleflight"
+)
+
+type id struct{ tenant, name string }
+
+type loader struct {
+	group coalesce.Group[string, int]
+	pages coalesce.Group[id, int]
+	old   singleflight.Group
+	name  string
+}
+
+func one() (int, error) { return 1, nil }
+
+func with(context.Context) (int, error) { return 1, nil }
+
+func (l *loader) blocking(ctx context.Context, key string) {
+	l.group.Do(key, func() (int, error) {
+		v, _, err := l.group.Do(key, one) // want `^Do inside the function passed to Do has the same group and key: it waits for itself$`
+		return v, err
+	})
+	l.group.DoContext(ctx, "k", func(ctx context.Context) (int, error) {
+		v, _, err := l.group.DoFresh(ctx, "k", with) // want `DoFresh inside the function passed to DoContext has the same group and key`
+		return v, err
+	})
+	l.group.DoMulti(ctx, []string{"a", key}, func(ctx context.Context, _ []string) (map[string]int, error) {
+		v, _, err := l.group.DoContext(ctx, key, with) // want `DoContext inside the function passed to DoMulti has`
+		return map[string]int{"a": v}, err
+	})
+	<-l.group.DoChan(ctx, l.name, func(ctx context.Context) (int, error) {
+		r := <-l.group.DoChan(ctx, l.name, with) // want `DoChan inside the function passed to DoChan has`
+		return r.Val, r.Err
+	})
+	l.old.Do(key, func() (any, error) {
+		v, err, _ := l.old.Do(key, func() (any, error) { return 1, nil }) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+}
+
+func (l *loader) expressions(ctx context.Context, tenant, name string, n int) {
+	l.pages.DoContext(ctx, id{tenant, name}, func(ctx context.Context) (int, error) {
+		v, _, err := l.pages.DoContext(ctx, id{tenant, name}, with) // want `DoContext inside the function passed to DoContext has`
+		return v, err
+	})
+	l.pages.DoContext(ctx, id{tenant: tenant}, func(ctx context.Context) (int, error) {
+		v, _, err := l.pages.DoContext(ctx, id{tenant: tenant}, with) // want `DoContext inside the function passed to DoContext has`
+		return v, err
+	})
+	l.group.Do(fmt.Sprintf("%d", n), func() (int, error) {
+		v, _, err := l.group.Do(fmt.Sprintf("%d", n), one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+	key := tenant + "/" + name
+	l.group.Do(key, func() (int, error) {
+		v, _, err := l.group.Do(tenant+"/"+name, one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+}
+
+func (l *loader) deeper(ctx context.Context, other *coalesce.Group[string, int]) {
+	l.group.Do("k", func() (int, error) {
+		return func() (int, error) {
+			v, _, err := other.Do("x", func() (int, error) {
+				v, _, err := l.group.Do("k", one) // want `Do inside the function passed to Do has`
+				return v, err
+			})
+			return v, err
+		}()
+	})
+	l.group.Do("a", func() (int, error) {
+		v, _, err := l.group.Do("a", func() (int, error) { // want `Do inside the function passed to Do has`
+			v, _, err := l.group.Do("a", one) // want `Do inside the function passed to Do has`
+			return v, err
+		})
+		return v, err
+	})
+	fn := func() (int, error) {
+		v, _, err := other.Do("k", one) // want `Do inside the function passed to Do has`
+		return v, err
+	}
+	other.Do("k", fn)
+}
+
+func (l *loader) silent(ctx context.Context, other *loader, key, name string) {
+	l.group.Do(key, func() (int, error) {
+		l.group.Do(name, one)
+		other.group.Do(key, one)
+		l.group.TryDo(key, one) // ErrInFlight
+		l.group.DoChan(ctx, key, with)
+		go l.group.Do(key, one)
+		later(func() { l.group.Do(key, one) })
+		return 1, nil
+	})
+	l.group.Do(key, func() (int, error) {
+		l.group.Forget(key)
+		v, _, err := l.group.Do(key, one)
+		return v, err
+	})
+	l.group.Do(key, func() (int, error) {
+		key = key[1:]
+		v, _, err := l.group.Do(key, one)
+		return v, err
+	})
+	l.group.Do(l.next(), func() (int, error) {
+		v, _, err := l.group.Do(l.next(), one)
+		return v, err
+	})
+	l.group.Do("k", func() (int, error) {
+		l := &loader{}
+		v, _, err := l.group.Do("k", one)
+		return v, err
+	})
+	l.pages.DoContext(ctx, id{name: name}, func(ctx context.Context) (int, error) {
+		v, _, err := l.pages.DoContext(ctx, id{tenant: name}, with)
+		return v, err
+	})
+}
+
+func numbers(g *coalesce.Group[float64, int], x float64) {
+	g.Do(0.5, func() (int, error) {
+		v, _, err := g.Do(0.5, one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+	g.Do(x, func() (int, error) {
+		v, _, err := g.Do(x, one) // x may be NaN
+		return v, err
+	})
+}
+
+func (l *loader) next() string { l.name += "x"; return l.name }
+
+func later(func()) {}
