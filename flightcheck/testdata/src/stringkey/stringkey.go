@@ -36,10 +36,10 @@ func alike[T comparable](g *singleflight.Group, tags []string, p pair, m map[str
 }
 
 func addresses(g *coalesce.Group[string, any], p *point, h holder, ch chan int, n *int) {
-	g.Do(fmt.Sprintf("%p", p), fn)  // want `^key formatted by Sprintf with %p: it is an address, which differs for equal values$`
-	g.Do(fmt.Sprintf("%v", h), fn)  // want `key formatted by Sprintf with %v: it is an address`
-	g.Do(fmt.Sprintf("%#v", h), fn) // want `key formatted by Sprintf with %#v: it is an address`
-	g.Do(fmt.Sprint(ch), fn)        // want `key formatted by Sprint: it is an address`
+	g.Do(fmt.Sprintf("%p", p), fn)                                     // want `^key formatted by Sprintf with %p: it is an address, which differs for equal values$`
+	g.Do(fmt.Sprintf("%v", h), fn)                                     // want `key formatted by Sprintf with %v: it is an address`
+	g.Do(fmt.Sprintf("%#v", h), fn)                                    // want `key formatted by Sprintf with %#v: it is an address`
+	g.Do(fmt.Sprint(ch), fn)                                           // want `key formatted by Sprint: it is an address`
 	g.DoMulti(context.Background(), []string{"a", fmt.Sprint(n)}, nil) // want `key formatted by Sprint: it is an address`
 }
 
