@@ -72,6 +72,11 @@ for module in $nested; do
 	echo "ok   $path/$module@$version"
 done
 
+# The command, as a user installs it, which a replace directive would forbid.
+GOBIN=$temp/bin go install "$path/flightcheck/cmd/flightcheck@$version"
+go vet -vettool="$temp/bin/flightcheck" .
+echo "ok   go install $path/flightcheck/cmd/flightcheck@$version"
+
 # A program that uses what the telemetry modules need of the root.
 mkdir telemetry
 cat >telemetry/main.go <<-EOF

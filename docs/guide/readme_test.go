@@ -10,7 +10,7 @@ import (
 )
 
 // TestSnippets: all code in the README and in the guide is in files that are
-// compiled, and most of it in tests that run.
+// compiled, and most of it in tests that run. So is each line that a diff adds.
 func TestSnippets(t *testing.T) {
 	var code strings.Builder
 	for _, pattern := range []string{"*_test.go", "../../*_test.go"} {
@@ -26,13 +26,21 @@ func TestSnippets(t *testing.T) {
 			code.WriteString(flush(string(text)))
 		}
 	}
-	for _, name := range []string{"README.md", "../../README.md"} {
+	for name, least := range map[string]int{"README.md": 2, "moving.md": 1, "../../README.md": 2} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
+		for _, diff := range strings.Split(string(text), "```diff\n")[1:] {
+			diff, _, _ = strings.Cut(diff, "```")
+			for line := range strings.Lines(diff) {
+				if added, ok := strings.CutPrefix(line, "+"); ok && !strings.Contains(code.String(), "\n"+flush(added)) {
+					t.Errorf("%s: got a line that is in no test, want it in one:\n%s", name, line)
+				}
+			}
+		}
 		parts := strings.Split(string(text), "```go\n")
-		if len(parts) < 3 {
+		if len(parts)-1 < least {
 			t.Errorf("%s: got %d pieces of code, want more", name, len(parts)-1)
 		}
 		for _, part := range parts[1:] {
