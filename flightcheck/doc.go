@@ -143,5 +143,5 @@
 // strings apart.
 //
 // The analyzer is silent about types with a method String, Error or Format, about basic
-// types, and about all other verbs.
+// types, about all other verbs, and about formats that number their operands, as %[1]v.
 package flightcheck

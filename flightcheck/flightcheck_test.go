@@ -17,7 +17,7 @@ func TestCallerCtx_FnHasAContext(t *testing.T) { fixed(t, flightcheck.CallerCtx,
 
 func TestCallerCtx_FnHasNoContext(t *testing.T) { fixed(t, flightcheck.CallerCtx, "callerctx/plain") }
 
-func TestE43_CallerCtxInFoundCode(t *testing.T) { fixed(t, flightcheck.CallerCtx, "callerctx/cases") }
+func TestCallerCtx_CodeOfOthers(t *testing.T) { fixed(t, flightcheck.CallerCtx, "callerctx/cases") }
 
 func TestCtxKey(t *testing.T) { fixed(t, flightcheck.CtxKey, "ctxkey") }
 
@@ -26,11 +26,11 @@ func TestSameKey(t *testing.T) { fixed(t, flightcheck.SameKey, "samekey") }
 func TestStringKey(t *testing.T) { fixed(t, flightcheck.StringKey, "stringkey") }
 
 func TestFromXSync(t *testing.T) {
-	fixed(t, flightcheck.FromXSync, "fromxsync/moved", "fromxsync/exchanged", "fromxsync/both", "other.org/cache")
+	fixed(t, flightcheck.FromXSync, "fromxsync/moved", "fromxsync/exchanged", "fromxsync/deep", "fromxsync/both", "other.org/cache")
 }
 
 // The report says what changes silently: resenje cancels fn's context when Do returns.
-func TestE44_FromResenje(t *testing.T) { fixed(t, flightcheck.FromResenje, "fromresenje/moved") }
+func TestFromResenje(t *testing.T) { fixed(t, flightcheck.FromResenje, "fromresenje/moved") }
 
 func TestFromResenje_NamesThatStay(t *testing.T) {
 	fixed(t, flightcheck.FromResenje, "fromresenje/named")
@@ -38,7 +38,7 @@ func TestFromResenje_NamesThatStay(t *testing.T) {
 
 func TestFromResenje_TypesThatStay(t *testing.T) {
 	fixed(t, flightcheck.FromResenje, "fromresenje/value", "fromresenje/iface", "fromresenje/dot",
-		"fromresenje/exchanged", "fromresenje/across")
+		"fromresenje/exchanged", "fromresenje/across", "fromresenje/both")
 }
 
 func fixed(t *testing.T, a *analysis.Analyzer, packages ...string) {

@@ -11,14 +11,13 @@ func fromXSync(pass *analysis.Pass) {
 	if compares(pass, xsync) {
 		return
 	}
-	obj := exchanged(pass, xsync)
 	for _, file := range pass.Files {
 		spec := importOf(file, xsync)
 		if spec == nil {
 			continue
 		}
 		d := analysis.Diagnostic{Pos: spec.Path.Pos(), End: spec.Path.End()}
-		if obj != nil {
+		if obj := exchanged(pass, xsync); obj != nil {
 			d.Message = fmt.Sprintf("%s cannot be replaced by %s: %s", xsync, dropIn, whyExchanged(obj))
 		} else {
 			d.Message = fmt.Sprintf("%s can be replaced by %s", xsync, dropIn)

@@ -90,7 +90,7 @@ func unfit(t types.Type, sharp bool) string {
 	switch {
 	case p.address:
 		return address
-	case p.loose > 1 && !sharp:
+	case p.loose > 1:
 		return fmt.Sprintf("different values of type %s may print alike", types.TypeString(t, (*types.Package).Name))
 	}
 	return ""
@@ -104,22 +104,28 @@ type printed struct {
 }
 
 func (p *printed) add(t types.Type, depth int) {
+	if p.address || p.loose > 1 {
+		return // it is no key
+	}
 	if has(t, "Format") || !p.sharp && (has(t, "String") || has(t, "Error")) || p.sharp && has(t, "GoString") {
 		return
 	}
-	if _, ok := types.Unalias(t).(*types.TypeParam); ok || depth > 10 {
-		p.loose += 2 // could be anything
+	if _, ok := types.Unalias(t).(*types.TypeParam); ok || types.IsInterface(t) {
+		if !p.sharp {
+			p.loose += 2 // it could be anything
+		}
 		return
+	}
+	if depth > 5 {
+		return // it may hold itself
 	}
 	switch u := t.Underlying().(type) {
 	case *types.Basic:
 		if u.Kind() == types.UnsafePointer {
 			p.address = true
-		} else if depth > 0 && u.Info()&types.IsString != 0 {
+		} else if depth > 0 && !p.sharp && u.Info()&types.IsString != 0 {
 			p.loose++
 		}
-	case *types.Interface:
-		p.loose += 2
 	case *types.Chan, *types.Signature:
 		p.address = true
 	case *types.Pointer:

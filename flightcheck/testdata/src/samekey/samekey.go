@@ -3,6 +3,9 @@ package samekey
 import (
 	"context"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/seed342dcb2d/coalesce"
 	"golang.org/x/sync/singleflight"
@@ -130,6 +133,73 @@ func numbers(g *coalesce.Group[float64, int], x float64) {
 	})
 	g.Do(x, func() (int, error) {
 		v, _, err := g.Do(x, one) // x may be NaN
+		return v, err
+	})
+}
+
+type name string
+
+func (l *loader) more(names *[]string, p *string, i int, named name, byKey map[string]*coalesce.Group[string, int]) {
+	l.group.Do(*p, func() (int, error) {
+		v, _, err := l.group.Do(*p, one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+	byKey["a"].Do((*names)[i], func() (int, error) {
+		v, _, err := byKey["a"].Do((*names)[i], one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+	(&l.group).Do(string(named), func() (int, error) {
+		v, _, err := (&l.group).Do(string(named), one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+	l.group.Do(strings.ToLower(*p)+strconv.Itoa(-i), func() (int, error) {
+		v, _, err := l.group.Do(strings.ToLower(*p)+strconv.Itoa(-i), one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+	l.group.Do(os.DevNull, func() (int, error) {
+		v, _, err := l.group.Do(os.DevNull, one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+	l.group.Do(os.Args[0], func() (int, error) {
+		v, _, err := l.group.Do(os.Args[0], one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+}
+
+func (l *loader) silentToo(p, q *string, i, j int, byKey map[string]*coalesce.Group[string, int], m map[int]int) {
+	l.group.Do(*p, func() (int, error) {
+		l.group.Do(*q, one)
+		l.group.Do(os.Args[0], one)
+		l.group.Do(os.Getenv("k"), one)
+		byKey["a"].Do(*p, one)
+		return 1, nil
+	})
+	l.group.Do(os.Getenv("k"), func() (int, error) { // it may change
+		v, _, err := l.group.Do(os.Getenv("k"), one)
+		return v, err
+	})
+	byKey["a"].Do("k", func() (int, error) {
+		v, _, err := byKey["b"].Do("k", one)
+		return v, err
+	})
+	l.group.Do(strconv.Itoa(i), func() (int, error) {
+		v, _, err := l.group.Do(strconv.Itoa(j), one)
+		return v, err
+	})
+	l.group.Do(strconv.Itoa(i), func() (int, error) {
+		i++
+		v, _, err := l.group.Do(strconv.Itoa(i), one)
+		return v, err
+	})
+	l.group.Do(strconv.Itoa(j), func() (int, error) {
+		for _, j = range m {
+			l.group.Do(strconv.Itoa(j), one)
+		}
+		return 1, nil
+	})
+	l.group.Do(*p, func() (int, error) {
+		l.group.ForgetFunc(func(string) bool { return true })
+		v, _, err := l.group.Do(*p, one)
 		return v, err
 	})
 }

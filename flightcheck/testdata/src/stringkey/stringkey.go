@@ -43,6 +43,26 @@ func addresses(g *coalesce.Group[string, any], p *point, h holder, ch chan int, 
 	g.DoMulti(context.Background(), []string{"a", fmt.Sprint(n)}, nil) // want `key formatted by Sprint: it is an address`
 }
 
+type list []list
+
+type wide struct {
+	a, b, c list
+	n       [4]complex128
+}
+
+func more(g *singleflight.Group, m map[any]int, f func(), w wide, format string, v any, tags []string) {
+	g.Do(string(fmt.Sprintf("%s %v", "a", m)), fn) // want `different values of type map\[any\]int may print alike`
+	g.Do(fmt.Sprint(&f), fn)                       // want `it is an address`
+	g.Do(fmt.Sprintf("%v", w), fn)
+	g.Do(fmt.Sprintf(format, v), fn)
+	g.Do(fmt.Sprintf("%#v", v), fn)
+	g.Do(fmt.Sprintf("%v %v", 1), fn)
+	g.Do(fmt.Sprintf("%v", []any{v}...), fn)
+	g.Do(strings(tags), fn)
+}
+
+func strings(tags []string) string { return fmt.Sprint(tags) }
+
 func silent(g *singleflight.Group, n int, s string, d time.Duration, p printed, one single, xy point, tags []string, err error) {
 	g.Do(fmt.Sprintf("%v/%v", n, s), fn)
 	g.Do(fmt.Sprintf("%v", d), fn)

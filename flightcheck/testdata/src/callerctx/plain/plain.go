@@ -95,6 +95,27 @@ func moved(ctx context.Context, g *dropin.Group) {
 	g.Do("k", func() (any, error) { return load(ctx) }) // want `function passed to Do uses its caller's ctx: if`
 }
 
+func (s *server) chained(r *http.Request) {
+	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), "k", 1))
+	defer cancel()
+	mine := ctx
+	s.group.Do("k", func() (any, error) {
+		return load(mine) // want `uses its caller's mine: if`
+	})
+}
+
+func (s *server) changed(ctx context.Context, other *http.Request) {
+	r := other
+	p := &ctx
+	_ = p
+	s.group.Do("address", func() (any, error) { return load(ctx) })
+	s.group.Do("variable", func() (any, error) { return load(r.Context()) })
+	other = nil
+	s.group.Do("assigned", func() (any, error) { return load(other.Context()) })
+	value := <-make(chan context.Context)
+	s.group.Do("received", func() (any, error) { return load(value) })
+}
+
 func (s *server) silent(ctx context.Context, r *http.Request) {
 	s.group.Do("field", func() (any, error) { return load(s.ctx) })
 	s.group.Do("package", func() (any, error) { return load(root) })

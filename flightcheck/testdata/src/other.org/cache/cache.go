@@ -10,3 +10,5 @@ import (
 func New(*singleflight.Group) int { return 0 }
 
 func Use(map[string]*peer.Group[string, int]) {}
+
+func Each(func() (struct{ R chan []singleflight.Result }, error)) {}
