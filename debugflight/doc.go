@@ -1,4 +1,4 @@
-// Package debugflight serves a page that shows what is in flight: which keys, for how long,
+// Package debugflight serves a page that shows the flights of groups: their keys, their ages,
 // and how many calls wait for each, with the counters of each group.
 //
 //	var registry debugflight.Registry
@@ -24,8 +24,8 @@
 // [Registry.AllowForget] its page has a button that forgets its flight, so that the next call
 // runs fn again.
 //
-// Nothing is served unless the program does so: importing the package has no effect. What is
-// shown may be confidential, keys above all, and Forget changes what the program does. So
+// Importing the package has no effect: the program serves the page. It may show secrets,
+// keys above all, and Forget changes the course of the program. So
 // mount the registry where the program's own access control applies. Requests from
 // pages of other sites cannot forget anything ([http.CrossOriginProtection]). To keep them
 // from being answered at all, as DNS rebinding would have it, check the Host header, too.

@@ -117,7 +117,7 @@ func TestForget_Refused(t *testing.T) {
 			t.Errorf("got %+v, want a flight that is not forgotten", f)
 		}
 		if page := get(t, &off, "").Body.String(); strings.Contains(page, "post") || strings.Contains(page, "Forget<") {
-			t.Error("the page has a form to forget without AllowForget, want none")
+			t.Error("got a form to forget without AllowForget, want none")
 		}
 		// A form of the same site, where browsers send no Sec-Fetch-Site.
 		if w := post(t, &r, "", form, "Origin", "http://example.com"); w.Code != http.StatusSeeOther {

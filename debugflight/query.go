@@ -13,7 +13,7 @@ import (
 
 // This file holds the parameters of a request.
 
-// A query is what a request asks for.
+// A query has the parameters of a request.
 type query struct {
 	group   string // "" for all
 	text    string // q
@@ -82,9 +82,9 @@ func number(field *int, value string, most int) (err error) {
 	return nil
 }
 
-// parse returns what the address of a request asks for. An error says which parameter is
-// wrong, and what is allowed. A parameter without a value is as if it were not there: that is
-// what a form sends for a field that was left empty.
+// parse returns the query in the address of a request. An error says which parameter is
+// wrong, and lists the values that are allowed. A parameter without a value counts as absent,
+// as a form sends one for each field that was left empty.
 func parse(r *http.Request) (q query, err error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

@@ -118,7 +118,7 @@ func TestRefresh(t *testing.T) {
 		}
 	}
 	if page := get(t, &r, "").Body.String(); strings.Contains(page, "http-equiv") {
-		t.Error("the page without refresh is loaded again, want not")
+		t.Error("got a page that is loaded again, want one that stays")
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
-// This file holds the registry and what is registered in it.
+// This file holds the registry and its sources.
 
 // A Registry is an [http.Handler] that serves a page about the groups that were added to
 // it. The zero Registry is ready to use. Its fields must not be changed once it serves; its
@@ -42,11 +42,11 @@ type registered struct {
 
 var _ http.Handler = (*Registry)(nil)
 
-// A Source is what a Registry shows under one name: a group, by [Of], or something else that
-// has calls in flight. Its methods must be safe for use by many goroutines at once, and are
+// A Source has the flights that a Registry shows under one name: those of a group, by [Of],
+// or of something else that calls wait for. Its methods must be safe for use by many goroutines at once, and are
 // called for each request.
 type Source interface {
-	// Flights yields what is in flight, in any order. A caller may stop early.
+	// Flights yields the flights, in any order. A caller may stop early.
 	Flights() iter.Seq[Flight]
 
 	// Counters returns the numbers that the page shows for the source, in this order, the
@@ -154,7 +154,7 @@ func (r *Registry) remove(name string) {
 
 func (s registered) compare(name string) int { return cmp.Compare(s.name, name) }
 
-// all returns what is registered, by name.
+// all returns the sources, by name.
 func (r *Registry) all() []registered {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -157,7 +157,7 @@ func TestReport(t *testing.T) {
 		page := get(t, &r, "").Body.String()
 		for _, want := range []string{"≥\u00a0500ms", "number 7", "running, forgotten", ">idle<", "<td class=\"n\">3s</td>"} {
 			if !strings.Contains(page, want) {
-				t.Errorf("the page has no %q, want it:\n%s", want, page)
+				t.Errorf("got a page without %q, want it:\n%s", want, page)
 			}
 		}
 		for _, h := range []*kit.Held{h, next, inline} {
@@ -217,7 +217,7 @@ func TestRates(t *testing.T) {
 			t.Error("got a rate of Lingering, want none: it goes up and down")
 		}
 		if page := get(t, &r, "seconds=1").Body.String(); !strings.Contains(page, "4/s") {
-			t.Errorf("the page has no rate, want 4/s:\n%s", page)
+			t.Errorf("got a page without a rate, want 4/s:\n%s", page)
 		}
 		cancel()
 		time.Sleep(time.Second)
@@ -289,7 +289,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("got %d found, %d not shown, want 20 and 17", got.Found, got.NotShown)
 		}
 		if page := get(t, &r, "").Body.String(); !strings.Contains(page, "(20, 17 of them not shown)") {
-			t.Errorf("the page does not say how many rows there are not, want 17:\n%s", page)
+			t.Errorf("got a page without the number of missing rows, want 17:\n%s", page)
 		}
 	})
 }
@@ -321,7 +321,7 @@ func TestOwnPage(t *testing.T) {
 				t.Errorf("got %d flights, want one with the whole key of %d bytes", got.Found, len(own))
 			}
 			if page := get(t, &r, query).Body.String(); !strings.Contains(page, own) {
-				t.Error("the page has not the whole key, want it")
+				t.Error("got a page without the whole key, want it")
 			}
 		}
 		id := report(t, &r, "").Flights[0].ID
@@ -371,7 +371,7 @@ func TestTexts(t *testing.T) {
 						continue // in the field of the form, where it was typed
 					}
 					if strings.Contains(page, bad) {
-						t.Errorf("%q: the page of %q has %q, want it as text only", query, key, bad)
+						t.Errorf("%q: got a page of %q with %q, want it as text only", query, key, bad)
 					}
 				}
 			}
@@ -435,7 +435,7 @@ func TestSource(t *testing.T) {
 	page := get(t, &r, "").Body.String()
 	for _, want := range []string{"led by process &lt;7&gt;", "1,234,567", "1m30s"} {
 		if !strings.Contains(page, want) {
-			t.Errorf("the page has no %q, want it:\n%s", want, page)
+			t.Errorf("got a page without %q, want it:\n%s", want, page)
 		}
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// This file holds what is shown: what a query finds in the sources.
+// This file holds reports: the flights and counters that a query selects.
 
-// A Report is what a Registry answers with format=json. Fields will be added to it, and none
+// A Report is the answer of a Registry with format=json. Fields will be added to it, and none
 // changed without a new Version.
 type Report struct {
 	Version int       `json:"version"` // 1
@@ -28,10 +28,10 @@ type Report struct {
 	NotShown int `json:"not_shown"`
 }
 
-// A GroupReport is what a Report says of one source.
+// A GroupReport is the part of a Report about one source.
 type GroupReport struct {
 	Name    string  `json:"name"`
-	Flights int     `json:"flights"` // in flight, whatever was searched for
+	Flights int     `json:"flights"` // in flight, those that the query does not select included
 	Waiters int     `json:"waiters"` // calls that wait for them
 	Oldest  float64 `json:"oldest_seconds"`
 	AtLeast bool    `json:"oldest_at_least,omitempty"` // Oldest is only a lower bound
@@ -42,7 +42,7 @@ type GroupReport struct {
 	counters []Counter
 }
 
-// A FlightReport is what a Report says of one flight. Texts that cannot be shown as they are,
+// A FlightReport is the part of a Report about one flight. Texts that cannot be shown as they are,
 // for they have control characters or are no valid UTF-8, are quoted as in Go.
 type FlightReport struct {
 	Group     string  `json:"group"`
@@ -114,7 +114,7 @@ func (q query) matches(f Flight) bool {
 	return q.text == "" || strings.Contains(keyOf(f), q.text)
 }
 
-// report looks at the sources, and returns what q finds. With q.seconds it takes that time. It
+// report looks at the sources, and returns the flights that q selects. With q.seconds it takes that time. It
 // returns the error of ctx if that ends before.
 func (q query) report(ctx context.Context, sources []registered, most int) (*Report, error) {
 	rates, seconds, err := q.rates(ctx, sources)
@@ -160,7 +160,7 @@ func (q query) report(ctx context.Context, sources []registered, most int) (*Rep
 	return r, nil
 }
 
-// describe returns what is reported of a flight.
+// describe returns the report of a flight.
 func (q query) describe(f row) FlightReport {
 	d := FlightReport{
 		Group: printable(f.group), ID: f.ID, Age: f.Age.Seconds(), AtLeast: f.AtLeast, Waiters: f.Waiters,
@@ -208,8 +208,6 @@ func (q query) rates(ctx context.Context, sources []registered) (rates []map[str
 	return rates, seconds, nil
 }
 
-// Shown as the page shows them.
-
 func (f FlightReport) ageText() string { return bound(f.AtLeast) + duration(f.age) }
 
 func (g GroupReport) oldestText() string {
@@ -219,7 +217,7 @@ func (g GroupReport) oldestText() string {
 	return bound(g.AtLeast) + duration(time.Duration(g.Oldest*float64(time.Second)))
 }
 
-// bound returns what comes before a number that is a lower bound.
+// bound returns the sign before a number that is a lower bound, if it is one.
 func bound(atLeast bool) string {
 	if atLeast {
 		return "≥\u00a0"
@@ -227,7 +225,7 @@ func bound(atLeast bool) string {
 	return ""
 }
 
-// duration returns d with two or three digits that say something.
+// duration returns d with as many digits as are of interest.
 func duration(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:

@@ -20,7 +20,7 @@ var pageText string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
-// maxForm bounds the bytes of a form that asks for something to be forgotten.
+// maxForm bounds the bytes of the form that forgets a flight.
 const maxForm = 64 << 10
 
 // ServeHTTP answers GET and HEAD with the page, or with JSON, and a POST of its form, if
@@ -114,7 +114,7 @@ func (r *Registry) serveForget(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// toForget returns which flight of which source the form of a request names.
+// toForget returns the flight that the form of a request names, and its source.
 func (r *Registry) toForget(w http.ResponseWriter, req *http.Request) (id uint64, s Source, status int, err error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxForm))
 	if err != nil {
@@ -135,7 +135,7 @@ func (r *Registry) toForget(w http.ResponseWriter, req *http.Request) (id uint64
 	return id, found.source, 0, nil
 }
 
-// refuse answers a request that cannot be served, with the reason.
+// refuse answers a request with an error.
 func refuse(w http.ResponseWriter, status int, err error) {
 	http.Error(w, "debugflight: "+err.Error(), status)
 }

@@ -29,8 +29,8 @@ func keyOf(f Flight) (text string) {
 	return f.Key()
 }
 
-// printable returns text as it is shown: in Go syntax, with quotes, if it has characters that
-// cannot be seen, or change how the others look, or no valid ones.
+// printable returns text as the page shows it. Text that is no valid UTF-8, or has control
+// characters or marks that change how others look, is quoted as in Go.
 func printable(text string) string {
 	for i, r := range text {
 		if r == utf8.RuneError {

@@ -5,9 +5,8 @@
 //	-import "golang.org/x/sync/singleflight"
 //	+import "github.com/seed342dcb2d/coalesce/singleflight"
 //
-// Names, signatures and the zero Group are the same, and so is what they do, with three
-// exceptions, all of them where a fault of fn hangs or ends the process of a program that
-// uses x/sync:
+// Names, signatures and the zero Group are the same, and so is their behavior, with three
+// exceptions, all of them where a fault of fn hangs or ends a program that uses x/sync:
 //
 //   - A panic of fn does not end the process if a call of DoChan takes part in the flight.
 //     It is in Result.Err, as a *[coalesce.PanicError], and blocked calls of Do panic with it.
@@ -15,8 +14,8 @@
 //     unless a blocked call panics with it.
 //   - If fn calls [runtime.Goexit], a receiver gets [coalesce.ErrGoexit] in Result.Err. With
 //     x/sync it waits forever. As with x/sync, the goroutines of all calls of Do exit.
-//   - What a blocked call panics with is a *[coalesce.PanicError], an exported type, whose
-//     Unwrap returns the value of the panic if that is an error.
+//   - A blocked call panics with a *[coalesce.PanicError], an exported type, whose Unwrap
+//     returns the value of the panic if that is an error.
 //
 // A channel that is not received from lives until its flight ends, as with x/sync, and so
 // do fn and what it refers to: there is no sign by which a Group could know that the channel
