@@ -295,7 +295,7 @@ func slowestBesideGrowth(outcomes int) (slowest time.Duration) {
 // waiting. When the Done channel was closed under the lock that these calls take to
 // leave, they waited for a third of a second and more.
 func TestG16_CancelOfManyNestedCalls(t *testing.T) {
-	const limit = 100 * time.Millisecond
+	const limit = 200 * time.Millisecond
 	if kit.RaceEnabled {
 		t.Skip("the race detector takes more time than the limit")
 	}

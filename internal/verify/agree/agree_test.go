@@ -1,0 +1,224 @@
+package agree
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/seed342dcb2d/coalesce"
+	"github.com/seed342dcb2d/coalesce/debugflight"
+	"github.com/seed342dcb2d/coalesce/otelflight"
+	"github.com/seed342dcb2d/coalesce/promflight"
+)
+
+// The names under which the views have a field of Stats. An outcome is a label, or attribute.
+var names = []struct{ field, prometheus, otel, outcome string }{
+	{"Led", "coalesce_calls_total", "coalesce.calls", "led"},
+	{"Joined", "coalesce_calls_total", "coalesce.calls", "joined"},
+	{"Lingered", "coalesce_calls_total", "coalesce.calls", "lingered"},
+	{"Rejected", "coalesce_calls_total", "coalesce.calls", "rejected"},
+	{"EndedOnEntry", "coalesce_calls_total", "coalesce.calls", "ended_on_entry"},
+	{"Left", "coalesce_left_calls_total", "coalesce.left_calls", ""},
+	{"Abandoned", "coalesce_abandoned_flights_total", "coalesce.abandoned_flights", ""},
+	{"Forgotten", "coalesce_forgotten_keys_total", "coalesce.forgotten_keys", ""},
+	{"TakenOver", "coalesce_taken_over_flights_total", "coalesce.taken_over_flights", ""},
+	{"Panics", "coalesce_panics_total", "coalesce.panics", ""},
+	{"Goexits", "coalesce_goexits_total", "coalesce.goexits", ""},
+	{"PanicsLogged", "coalesce_panics_logged_total", "coalesce.panics_logged", ""},
+	{"Evicted", "coalesce_evicted_outcomes_total", "coalesce.evicted_outcomes", ""},
+	{"Lingering", "coalesce_lingering_outcomes", "coalesce.lingering_outcomes", ""},
+	{"HookPanics", "coalesce_hook_panics_total", "coalesce.hook_panics", ""},
+}
+
+// TestAgree: after a storm, when all is over, each view has each counter with the same value.
+func TestAgree(t *testing.T) {
+	g := coalesce.Group[string, int]{MaxWaiters: 3, Linger: time.Hour, LingerMax: 2}
+	collector, err := promflight.New("pages", &g)
+	must(t, err)
+	reader := metric.NewManualReader()
+	registry := otelflight.Registry{MeterProvider: metric.NewMeterProvider(metric.WithReader(reader))}
+	g.Hooks = otelflight.Hooks(&registry, "pages", promflight.Hooks(collector, g.Hooks))
+	scraped := prometheus.NewPedanticRegistry()
+	must(t, scraped.Register(collector))
+	_, err = registry.Add("pages", &g)
+	must(t, err)
+	var pages debugflight.Registry
+	_, err = pages.Add("pages", debugflight.Of(&g, nil))
+	must(t, err)
+
+	storm(t, &g)
+
+	stats := reflect.ValueOf(g.Stats())
+	if stats.NumField() != len(names)+1 { // Calls is the sum of the outcomes
+		t.Fatalf("got %d fields of Stats, want %d", stats.NumField(), len(names)+1)
+	}
+	page, report := answer(t, &pages, "group=pages"), debugflight.Report{}
+	must(t, json.Unmarshal([]byte(answer(t, &pages, "format=json")), &report))
+	fromPrometheus, fromOTel := gather(t, scraped), collect(t, reader)
+	never := []string{"TakenOver", "Goexits", "HookPanics", "PanicsLogged"}
+	for _, n := range names {
+		want := stats.FieldByName(n.field).Uint()
+		for view, got := range map[string]uint64{
+			"the page":      counter(t, page, n.field),
+			"JSON":          report.Groups[0].Counters[n.field],
+			"Prometheus":    fromPrometheus[n.prometheus+" "+n.outcome],
+			"OpenTelemetry": fromOTel[n.otel+" "+n.outcome],
+		} {
+			if got != want {
+				t.Errorf("%s: got %d from %s, want %d as in Stats", n.field, got, view, want)
+			}
+		}
+		if want == 0 && !strings.Contains(strings.Join(never, " "), n.field) {
+			t.Errorf("%s: got 0 after the storm, want more", n.field)
+		}
+	}
+	calls := stats.FieldByName("Calls").Uint()
+	if got := counter(t, page, "Calls"); got != calls || report.Groups[0].Counters["Calls"] != calls {
+		t.Errorf("Calls: got %d from the page, %d from JSON, want %d", got, report.Groups[0].Counters["Calls"], calls)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// storm makes calls of all kinds, and returns when all is over.
+func storm(t *testing.T, g *coalesce.Group[string, int]) {
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for j := range 300 {
+				call(t, g, i, j)
+			}
+		})
+	}
+	wg.Wait()
+	for g.Len() > 0 { // flights without callers
+		time.Sleep(time.Millisecond)
+	}
+	for _, key := range []string{"a", "b", "c"} { // one is evicted
+		_, _, _ = g.Do(key, func() (int, error) { return 1, nil })
+	}
+}
+
+// call makes the jth call of a goroutine.
+func call(t *testing.T, g *coalesce.Group[string, int], i, j int) {
+	defer func() { _ = recover() }() // of fn's panic
+	key := fmt.Sprint("key ", (i+j)%4)
+	fn := func(context.Context) (int, error) {
+		runtime.Gosched()
+		if j%3 == 0 {
+			return 1, nil
+		}
+		return 0, errors.New("it fails")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(j%8)*20*time.Microsecond)
+	defer cancel()
+	switch (i + j) % 6 {
+	case 0:
+		_, _, _ = g.DoContext(t.Context(), key, fn)
+	case 1:
+		_, _, _ = g.DoContext(ctx, key, func(ctx context.Context) (int, error) {
+			select {
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			case <-time.After(time.Millisecond): // others have joined
+				return 0, nil
+			}
+		})
+	case 2:
+		_, _, _ = g.DoFresh(ctx, key, fn)
+	case 3:
+		<-g.DoChan(t.Context(), key, fn)
+	case 4:
+		g.Forget(key)
+		_, _ = g.TryDo(key, func() (int, error) { return fn(t.Context()) })
+	case 5:
+		_, _, _ = g.Do(key, func() (int, error) { panic("a bug") })
+	}
+}
+
+func answer(t *testing.T, r *debugflight.Registry, query string) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?"+query, nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("got status %d, want 200: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+// counter returns a counter from the page.
+func counter(t *testing.T, page, name string) uint64 {
+	t.Helper()
+	row := regexp.MustCompile(`<tr><td>` + name + `</td><td class="n">([0-9,]+)</td>`).FindStringSubmatch(page)
+	if row == nil {
+		t.Fatalf("got a page without %s, want it", name)
+	}
+	n, err := strconv.ParseUint(strings.ReplaceAll(html.UnescapeString(row[1]), ",", ""), 10, 64)
+	must(t, err)
+	return n
+}
+
+// gather returns the values of all counters and gauges by name and outcome.
+func gather(t *testing.T, r *prometheus.Registry) map[string]uint64 {
+	t.Helper()
+	families, err := r.Gather()
+	must(t, err)
+	values := map[string]uint64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			outcome := ""
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "outcome" {
+					outcome = l.GetValue()
+				}
+			}
+			values[f.GetName()+" "+outcome] = uint64(m.GetCounter().GetValue() + m.GetGauge().GetValue())
+		}
+	}
+	return values
+}
+
+// collect is gather for OpenTelemetry.
+func collect(t *testing.T, r *metric.ManualReader) map[string]uint64 {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	must(t, r.Collect(t.Context(), &all))
+	values := map[string]uint64{}
+	for _, s := range all.ScopeMetrics {
+		for _, m := range s.Metrics {
+			var points []metricdata.DataPoint[int64]
+			switch d := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				points = d.DataPoints
+			case metricdata.Gauge[int64]:
+				points = d.DataPoints
+			}
+			for _, p := range points {
+				outcome, _ := p.Attributes.Value("coalesce.call.outcome")
+				values[m.Name+" "+outcome.AsString()] = uint64(p.Value)
+			}
+		}
+	}
+	return values
+}
