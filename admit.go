@@ -9,7 +9,7 @@ import "github.com/seed342dcb2d/coalesce/internal/sched"
 //
 // Three places decide the first row, that of a key without a flight, by themselves, to
 // be fast: Do in an empty shard, doSlow in a plain one, and multi.lead. A change of that
-// row, or of what is refused, has to reach them.
+// row, or of the refusals, has to reach them.
 //
 //	the key's flight        | Do, DoContext, DoChan, DoMulti | DoFresh   | TryDo
 //	------------------------|--------------------------------|-----------|------------

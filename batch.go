@@ -22,12 +22,12 @@ import (
 //
 // The state of a batch is in two parts. The flights refer to the one that is called batch
 // below. The other is the load, which the DoMulti shares with the goroutine of run: the
-// flights, and what fn has returned. A caller of one flight must not keep the values of
-// the others, nor must a value that refers to fn's context. So neither a flight nor a
-// context refers to the load.
+// flights, and the results of fn. A caller of one flight must not keep the values of the
+// others, nor must a value that refers to fn's context. So neither a flight nor a context
+// refers to the load.
 //
 // Most flights of a batch are joined by no other call, and a DoMulti may lead hundreds of
-// them. What is done for each of these is little:
+// them. So the work for each of these is little:
 //
 //   - It has a record such as a Do uses, taken from the shard's list and put back there
 //     by retire, in the critical sections in which it is registered and finished.
@@ -60,7 +60,7 @@ import (
 //      all its flights' shards. A flight that needs its own gets a copy from extend, under
 //      its shard's lock, which is therefore needed to read flight.cold.
 
-// A batch is what the flights of a batch have in common.
+// A batch is the common part of the flights of a batch.
 type batch[K comparable, V any] struct {
 	ctx  flightContext // fn's; has a lock of its own
 	cold cold[K, V]    // of the flights that have none of their own; see M5

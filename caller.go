@@ -174,8 +174,8 @@ func (c *caller[K, V]) arrive(gs *groupState[K, V], key K, wants wish) verdict {
 // prepare is the part of arrive that comes before the lock. If the verdict is open, enter
 // must follow. A receiver begins to watch its ctx in between.
 //
-// Hash and the methods of ctx are user code. All that the decision needs of it runs
-// here.
+// Hash and the methods of ctx are user code. Everything that the decision needs of
+// it runs here.
 func (c *caller[K, V]) prepare(gs *groupState[K, V], key K, wants wish) (h uint64, reflexive bool, v verdict) {
 	h, reflexive = gs.hash(key) // may panic, when nothing has been counted or begun
 	if c.ctx != nil {
@@ -384,10 +384,10 @@ func (c *caller[K, V]) result() (v V, shared bool, err error) {
 	return v, shared, err
 }
 
-// withdraw makes c leave its flight because ctx has ended, does all that follows from
-// it, and reports whether c has left. It does nothing if the flight has finished, as a
-// result beats the end of a context. ctx is c.ctx, or Background if user code exited
-// the goroutine. No lock may be held.
+// withdraw makes c leave its flight because ctx has ended, does everything that
+// follows from that, and reports whether c has left. It does nothing if the flight has
+// finished, as a result beats the end of a context. ctx is c.ctx, or Background if
+// user code exited the goroutine. No lock may be held.
 func (c *caller[K, V]) withdraw(ctx context.Context) bool {
 	if !c.leave(nil) {
 		return false

@@ -128,12 +128,12 @@ type Group[K comparable, V any] struct {
 	// Zero or a negative duration means that it does not linger; [Forever],
 	// that it does not expire.
 	//
-	// LingerFor is called once for each flight whose fn has returned, with
-	// what fn returned and not a clone, even if its outcome will not linger
-	// for a reason given at Linger, but not after a panic or a Goexit. In
-	// [Group.DoMulti] it is called once for each key, with what its callers
-	// get, before the first of them does: an absent key has the zero value and
-	// [ErrAbsent]. The time counts from just before the call.
+	// LingerFor is called once for each flight whose fn has returned, with the
+	// results of fn and not a clone, even if its outcome will not linger for a
+	// reason given at Linger, but not after a panic or a Goexit. In
+	// [Group.DoMulti] it is called once for each key, with the result of its
+	// callers, before the first of them gets it: an absent key has the zero
+	// value and [ErrAbsent]. The time counts from just before the call.
 	//
 	// LingerFor is called outside all locks, as a part of fn: on its goroutine,
 	// while the callers wait. If it panics or calls [runtime.Goexit], fn has
@@ -242,9 +242,9 @@ func (g *Group[K, V]) Do(key K, fn func() (V, error)) (v V, shared bool, err err
 
 // doSlow is Do for a shard that has other flights or is not plain. It is a separate
 // function so that the code that most leaders run is short. It is entered with s.mu held
-// and releases it. What a call that follows needs is not split off: with one frame more,
-// its goroutine outgrows the stack that it began with, and the last of ten thousand
-// returned after twice the time (work=fan-in in benchmarks/).
+// and releases it. The part of a call that follows is not split off: with one frame
+// more, its goroutine outgrows the stack that it began with, and the last of ten
+// thousand returned after twice the time (work=fan-in in benchmarks/).
 func (s *shard[K, V]) doSlow(h uint64, key K, reflexive bool, fn func() (V, error)) (v V, shared bool, err error) {
 	if s.plain && s.lookup(h, key, reflexive) == nil {
 		f := s.lead(h, key) // admit would decide the same

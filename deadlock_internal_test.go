@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/sched"
 )
 
 // edgesOf returns the number of edges from c, and checks the links between
@@ -49,8 +51,21 @@ func callIn(form int, ctx context.Context, g *Group[int, int], keys []int, fn fu
 	}
 }
 
+// timersOf returns the timers of the calls whose edges begin at c.
+func timersOf(c *flightContext) (timers []sched.Timer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for e := c.edges.first; e != nil; e = e.next {
+		if e.timer != nil {
+			timers = append(timers, e.timer)
+		}
+	}
+	return timers
+}
+
 // TestDeadlock_EdgesAreRemoved: while a call waits, there is an edge to each flight that
-// it takes part in, and when it has been answered, or has left, there is none.
+// it takes part in, and when it has been answered, or has left, there is none, and its
+// timer has been stopped.
 func TestDeadlock_EdgesAreRemoved(t *testing.T) {
 	type scene struct {
 		name  string
@@ -107,6 +122,7 @@ func TestDeadlock_EdgesAreRemoved(t *testing.T) {
 						if n := edgesOf(t, c); n != want {
 							t.Errorf("got %d edges, want %d", n, want)
 						}
+						timers := timersOf(c)
 						if sc.leave {
 							cancelNested()
 							wg.Wait()
@@ -119,6 +135,11 @@ func TestDeadlock_EdgesAreRemoved(t *testing.T) {
 						synctest.Wait()
 						if n := edgesOf(t, c); n != 0 {
 							t.Errorf("a call that was answered: got %d edges, want none", n)
+						}
+						for _, timer := range timers {
+							if timer.Stop() {
+								t.Error("got a timer that has not been stopped")
+							}
 						}
 						return 0, nil
 					})

@@ -261,9 +261,9 @@
 //	                                         a few more if a flight has
 //	                                         receivers and Receive is set
 //
-// A group costs what it is used for. Its first call allocates 8 bytes for each
-// of its [Group.Shards] and less than 1.5 KiB for the rest; a shard is made when
-// a call first comes to one of its keys.
+// The cost of a group depends on its use. Its first call allocates 8 bytes for
+// each of its [Group.Shards] and less than 1.5 KiB for the rest; a shard is made
+// when a call first comes to one of its keys.
 //
 // A flight has a record, which holds a V. When no flight is left, each shard that
 // was used keeps at most four records for use again, and keeps more than one only
@@ -274,10 +274,10 @@
 //
 // A DoMulti that leads 100 keys allocates 16 KB, the map of results included. An
 // outcome that lingers takes some 170 bytes with its place in the index, apart
-// from what its key, value and error refer to, and each shard with outcomes 2
-// KB at least. A context that fn derives from its own costs no goroutine,
-// unless a [context.WithValue] comes between the two: then it costs one until
-// it is canceled.
+// from the objects to which its key, value and error refer, and each shard with
+// outcomes 2 KB at least. A context that fn derives from its own costs no
+// goroutine, unless a [context.WithValue] comes between the two: then it costs
+// one until it is canceled.
 //
 // MaxAge, Linger, LingerFor and Hooks put each flight into a hash table; without
 // them, a flight of Do that is alone in its shard needs none. MaxAge and Hooks

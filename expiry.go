@@ -179,9 +179,9 @@ func (l *lingerers[K, V]) arm(now, due int64) {
 	})
 }
 
-// sweep runs on the goroutine of a timer that was due at the given time. It removes what
-// has expired, and sees to the next sweep. It does nothing if another has been started in
-// its place. No lock may be held.
+// sweep runs on the goroutine of a timer that was due at the given time. It removes
+// expired outcomes, and plans the next sweep. It does nothing if another has been started
+// in its place. No lock may be held.
 func (l *lingerers[K, V]) sweep(due int64) {
 	l.mu.Lock()
 	i := slices.Index(l.sweeps, due)

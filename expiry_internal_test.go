@@ -88,6 +88,15 @@ func TestOrder_KeepsAnEmptyChunk(t *testing.T) {
 	}
 }
 
+// TestOrder_BeginsSmall: a group with a few outcomes does not allocate room for a chunk of them.
+func TestOrder_BeginsSmall(t *testing.T) {
+	var o order[int, int]
+	heap.Push(&o, new(lingerer[int, int]))
+	if room := cap(o.chunks[0]); room > 8 {
+		t.Errorf("got room for %d elements, want 8 at most", room)
+	}
+}
+
 // keepFor makes the outcome of key linger for the time life.
 func keepFor(g *Group[int, time.Duration], key int, life time.Duration) {
 	_, _, _ = g.Do(key, func() (time.Duration, error) { return life, nil })

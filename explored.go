@@ -5,8 +5,8 @@ package coalesce
 import "fmt"
 
 // This file is part of the build for the explorer alone. It gives the programs that are
-// explored a view of what lingers which changes nothing: a call that is not answered
-// would load the key, and drop what has expired.
+// explored a view of the lingering outcomes that changes nothing: a call that is not
+// answered would load the key, and drop expired ones.
 
 // A Kept is an outcome that lingers.
 type Kept[K comparable, V any] struct {

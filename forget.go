@@ -20,8 +20,8 @@ import "slices"
 //
 // ForgetFunc does what Forget does, for each key that matches. ForgetFlight does it for
 // a flight instead of a key: it detaches that flight and promotes its successor, but
-// leaves what lingers, which is the outcome of another flight. It returns false if the
-// flight with that ID is not registered: queued, forgotten or finished.
+// leaves the lingering outcome, which is that of another flight. It returns false if
+// the flight with that ID is not registered: queued, forgotten or finished.
 
 // Forget makes the group forget the flight of key and drop the outcome that lingers for
 // key, so that calls which begin later are answered by another flight. It reports
@@ -155,7 +155,8 @@ func (g *Group[K, V]) ForgetFunc(match func(K) bool) int {
 			continue
 		}
 		x.Range(func(at slot[K], _ *lingerer[K, V]) bool {
-			// If its flight has been forgotten, what lingers is of a later execution.
+			// If its flight has been forgotten, the lingering outcome is of a later
+			// execution.
 			if !forgot[at.key] && match(at.key) && g.Forget(at.key) {
 				n++
 			}

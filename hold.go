@@ -2,8 +2,8 @@ package coalesce
 
 import "context"
 
-// This file holds Hold, and what becomes of a flight that runs when its last caller has
-// left: it is abandoned, unless it is held.
+// This file holds Hold, and the fate of a running flight when its last caller has left:
+// it is abandoned, unless it is held.
 //
 //	                    the last caller leaves
 //	running ──────────────────────────────────────▶ abandoned, for good
@@ -27,13 +27,13 @@ import "context"
 //      batch's lock as well) in which the last caller leaves. So under that lock a running
 //      flight has a caller, is held, or is abandoned.
 //
-// Rejected: a Hold that can be released. Whoever releases it last would abandon a flight
-// without callers, so that Hold would have to find the flight by its context, under the
-// lock of its shard; and a release that is forgotten is a flight that cannot be canceled.
+// Rejected: a Hold that can be released. The last release would abandon a flight without
+// callers, so that Hold would have to find the flight by its context, under the lock of
+// its shard; and a release that is forgotten is a flight that cannot be canceled.
 
-// Hold keeps the flight whose fn was given ctx from being abandoned. Use it in an fn for
-// whose result somebody waits who is no caller of the group, for example because fn fills
-// a cache, or answers another process. fn calls it, or code that fn gave its context to.
+// Hold keeps the flight whose fn was given ctx from being abandoned. Use it in an fn
+// whose result has a use besides the callers of the group, for example because fn fills a
+// cache, or answers another process. fn calls it, or code that fn gave its context to.
 // ctx is the context that fn was given, or one derived from it, including one from
 // [context.WithoutCancel]; a context from [Detach] does not count. Hold does not block.
 //

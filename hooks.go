@@ -88,8 +88,8 @@ type Hooks[K comparable] struct {
 	// fn's context has the values of the context that Start returns, and
 	// nothing else of it: its deadline and its end have no effect. Nil stands
 	// for the context that Start got. Finish gets the returned context too, so
-	// that a span that begins in Start can be the parent of what fn does, and
-	// end in Finish. The fn of a Do or a TryDo gets no context; there, only
+	// that a span that begins in Start can be the parent of the spans of fn,
+	// and end in Finish. The fn of a Do or a TryDo gets no context; there, only
 	// Finish gets it. A DoContext whose context can never end gives fn that
 	// very context if Start returns nil, and otherwise one with the returned
 	// values that never ends either.

@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// This file holds KeyErrors and how the outcomes of single keys follow from what the fn
-// of a DoMulti returned.
+// This file holds KeyErrors and how the outcomes of single keys follow from the results
+// of the fn of a DoMulti.
 
-// KeyErrors is what the fn of [Group.DoMulti] returns as its error if some of its keys
+// KeyErrors is the error that the fn of [Group.DoMulti] returns if some of its keys
 // have failed, or each in its own way. It holds the errors of those keys:
 //
 //	func load(ctx context.Context, ids []int) (map[int]*User, error) {
@@ -32,9 +32,9 @@ import (
 // need not ask whether failed is empty.
 //
 // The error of fn may also wrap a KeyErrors: [errors.As] finds it, as part of fn and on
-// fn's goroutine. The keys then get the errors in it, and whatever else the error says
-// is lost. If the wrapped KeyErrors is without an error, all keys get the error that
-// wraps it.
+// fn's goroutine. The keys then get the errors in it, and the rest of the error is
+// lost. If the wrapped KeyErrors is without an error, all keys get the error that wraps
+// it.
 //
 // The group reads a KeyErrors when fn has returned; fn must not keep it and change it
 // later. If it is returned by the fn of another form of call, or if its key type is not the

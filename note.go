@@ -140,7 +140,7 @@ func (c *counter) add(n int64) {
 	s.Add(n)
 }
 
-// value returns the sum of all that was added.
+// value returns the sum of all additions.
 func (c *counter) value() int64 {
 	if s := c.striped.Load(); s != nil {
 		return s.Value()

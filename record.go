@@ -57,8 +57,8 @@ import (
 //
 // Rejected: a sync.Pool for the records of takeOwn, which giveBack could use without the
 // lock. A pool takes 128 bytes for each P, so that the first DoContext of a group would
-// allocate 18 KB on 128 of them; and what it keeps has no bound. The lock costs a
-// DoContext nothing that exceeds the noise (go test -run - -bench DoContext .).
+// allocate 18 KB on 128 of them; and the records that it keeps have no bound. The lock
+// costs a DoContext nothing that exceeds the noise (go test -run - -bench DoContext .).
 //
 // Rejected: the flights of a batch in one array. A pointer to one of them would keep the
 // values of all.

@@ -40,11 +40,11 @@ import (
 // pointer to it. Only the listed callers are found from their flight: to be sent the
 // result, or to lead the successor (waiter.go).
 //
-// A shard is made when a call first comes to one of its keys, and stays. So a group costs
-// what it is used for, however many shards it may come to have. Code that only looks,
-// such as Forget and Stats, makes none, as a shard that has not been made has no flight.
-// Shutdown puts one closed shard, the stand-in, into all places that are empty: a call
-// that comes to one of them later finds it closed.
+// A shard is made when a call first comes to one of its keys, and stays. So the cost of a
+// group depends on its use, and not on the number of shards that it may make. Code that
+// only looks, such as Forget and Stats, makes none, as a shard that has not been made has
+// no flight. Shutdown puts one closed shard, the stand-in, into all places that are
+// empty: a call that comes to one of them later finds it closed.
 //
 // Most flights are alone in their shard: fn returns before another call comes to it.
 // Such a flight is not linked into the table, and its record stays in the shard when
@@ -73,8 +73,8 @@ import (
 // is taken with no lock held, and none is taken under it. The locks of xsync's buckets come
 // last.
 //
-// The tag rest of a field says what it may refer to while no call is under way, for a check
-// that nothing is kept (internal/verify/storm/atrest.go).
+// The tag rest of a field says which objects it may refer to while no call is under way,
+// for a check that nothing is kept (internal/verify/storm/atrest.go).
 //
 // Why a lone flight: a Do takes 25.2 ns on one goroutine. It takes 27.3 ns if it takes a
 // record from the free list, links it and unlinks it. If two cores use a shard in turn,
@@ -149,7 +149,7 @@ type shard[K comparable, V any] struct {
 	counts   [steps]uint64 // how often each step was taken
 
 	group    *groupState[K, V]          `rest:"stays"`
-	outcomes sched.SetOnce[index[K, V]] `rest:"stays"` // of what lingers; made by makeIndex, under mu
+	outcomes sched.SetOnce[index[K, V]] `rest:"stays"` // the lingering outcomes; made by makeIndex, under mu
 	table[K, V]
 
 	// events is the last number that an event or a flight got. It grows by the number of

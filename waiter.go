@@ -24,7 +24,7 @@ import (
 //  W1. At most perCompletion calls wait on one completion.
 //  W2. Every call with a seat in an unfinished flight is counted, in seated or in the
 //      block that it waits in. Only the last block may be empty. So memory is in
-//      proportion to the calls that wait, not to all that have come and left.
+//      proportion to the calls that wait, not to all calls that have come and left.
 //  W3. A listed caller is in the list of its flight until it leaves or the flight is
 //      finished. After that the list belongs to the goroutine that wakes the waiters, and
 //      so does the list of bare receivers.
@@ -144,8 +144,8 @@ func (e *ending[K, V]) wake(clone func(V) V, mayDefer bool) {
 // receivers, and to stop watching their contexts is to run code of theirs.
 //
 // The frames from runOwn on down fit into the two KiB of stack that the goroutine of a
-// flight starts with (TestMemory_StackOfAFlight): if it had to grow, a DoContext would take
-// twice the time. So what is rare is not in this function.
+// flight starts with (TestMemory_StackOfAFlight): if it had to grow, a DoContext would
+// take twice the time. So rare work is not in this function.
 func (e *ending[K, V]) wakeCallers(clone func(V) V, mayDefer bool) {
 	if mayDefer && (e.n > wakeInline || e.first != nil) {
 		e.wakeLater(clone)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,11 @@ type structKey struct {
 }
 
 func serialWorkloads() []Workload {
+	// The drop-in is beside the peer that it takes the place of in one workload. In the
+	// others it differs from coalesce by the same closure and interface.
+	dropIn := Run{Impl: DropIn, Note: "package singleflight here: values are of type any", Bench: func(b *testing.B) {
+		serial(b, newDropIn(), makeKeys(0, nkeys))
+	}}
 	workload := func(keys, of string, runs []Run) Workload {
 		return Workload{
 			Name:  "work=serial/keys=" + keys,
@@ -45,8 +51,8 @@ func serialWorkloads() []Workload {
 	return []Workload{
 		workload("int", "ints", serialRuns(
 			func(i int, _ string) int { return 1_000_000 + i }, strconv.Itoa)),
-		workload("string16", "strings of 16 bytes", serialRuns(
-			func(_ int, key string) string { return key }, nil)),
+		workload("string16", "strings of 16 bytes", slices.Insert(serialRuns(
+			func(_ int, key string) string { return key }, nil), 1, dropIn)),
 		workload("string1k", "strings of 1,024 bytes", serialRuns(
 			func(_ int, key string) string { return long[:1024-keyLen] + key }, nil)),
 		workload("struct", "structs of an integer and a string", serialRuns(

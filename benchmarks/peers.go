@@ -17,6 +17,7 @@ import (
 	tailscale "tailscale.com/util/singleflight"
 
 	"github.com/seed342dcb2d/coalesce"
+	dropin "github.com/seed342dcb2d/coalesce/singleflight"
 )
 
 // This file holds the implementations: for each, a function that makes a new
@@ -26,6 +27,7 @@ import (
 // The names of the implementations, as they are in a benchmark's name.
 const (
 	Coalesce      = "coalesce"
+	DropIn        = "drop-in"        // package singleflight of the same module
 	XSync         = "x-sync"         // golang.org/x/sync/singleflight
 	Resenje       = "resenje"        // resenje.org/singleflight
 	Samber        = "samber"         // github.com/samber/go-singleflightx
@@ -133,6 +135,15 @@ func newCoalesce[K comparable]() call[K] {
 
 func newXSync() call[string] {
 	g := new(singleflight.Group)
+	return func(key string, t *task) (*page, error) {
+		v, err, _ := g.Do(key, func() (any, error) { return t.do() })
+		p, _ := v.(*page)
+		return p, err
+	}
+}
+
+func newDropIn() call[string] {
+	g := new(dropin.Group)
 	return func(key string, t *task) (*page, error) {
 		v, err, _ := g.Do(key, func() (any, error) { return t.do() })
 		p, _ := v.(*page)

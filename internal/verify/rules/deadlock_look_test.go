@@ -269,6 +269,32 @@ func TestDeadlock_BesideACallThatIsAboutToLeave(t *testing.T) {
 	})
 }
 
+// TestDeadlock_StuckStop: a receiver that waits for itself gets the error although its
+// context blocks when its AfterFunc is stopped.
+func TestDeadlock_StuckStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g kit.Group
+		_, _, _ = g.DoContext(contextThatCanEnd(t), "k", func(ctx context.Context) (int, error) {
+			stuck := stuckInside{stuckContext{ctx, make(chan struct{})}}
+			defer close(stuck.stuck)
+			select {
+			case r := <-g.DoChan(stuck, "k", kit.CtxValue(0)):
+				wantCycle(t, r.Err, "k", "k")
+			case <-time.After(time.Minute):
+				t.Error("got no answer, want the cycle")
+			}
+			return 1, nil
+		})
+	})
+}
+
+// A stuckInside is a stuckContext that has the values of fn's context, but is not found
+// to be that.
+type stuckInside struct{ stuckContext }
+
+// Value hides the standard context inside, if there is one, as stuckContext does.
+func (c stuckInside) Value(key any) any { return c.Context.Value(key) }
+
 // TestDeadlock_OneKeyOfMany: a DoMulti that waits for itself for one key gets the error
 // for that key alone.
 func TestDeadlock_OneKeyOfMany(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/internal/verify/kit"
@@ -567,6 +568,38 @@ func TestG12_ExpiredIsFreed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestG12_ExpiredIsCollected: the group has no reference to a value that has expired, or that
+// was dropped, also if others of the group go on lingering.
+func TestG12_ExpiredIsCollected(t *testing.T) {
+	type value struct {
+		life time.Duration
+		_    *int // so that it does not share its memory with others, as tiny values do
+	}
+	synctest.Test(t, func(t *testing.T) {
+		g := coalesce.Group[int, *value]{LingerFor: func(v *value, _ error) time.Duration { return v.life }}
+		var expired []weak.Pointer[value]
+		for key, life := range []time.Duration{coalesce.Forever, time.Second, time.Hour, time.Minute, 24 * time.Hour} {
+			v := &value{life: life}
+			if life != coalesce.Forever && life < 24*time.Hour {
+				expired = append(expired, weak.Make(v))
+			}
+			g.Do(key, func() (*value, error) { return v, nil })
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		g.Forget(2) // of an hour
+		runtime.GC()
+		if n := g.Stats().Lingering; n != 2 {
+			t.Errorf("got %d that linger, want 2", n)
+		}
+		for i, p := range expired {
+			if p.Value() != nil {
+				t.Errorf("got value %d of those that are over, want it collected", i)
+			}
+		}
+	})
 }
 
 // TestLingerFor_Bubbles: a group in a package variable may be used in one bubble after

@@ -98,6 +98,33 @@ func TestDoMulti_NaN(t *testing.T) {
 	}
 }
 
+// TestDoMulti_ManyNaNs: thousands of keys that do not equal themselves come before those
+// that do, and among these are duplicates.
+func TestDoMulti_ManyNaNs(t *testing.T) {
+	const nans, others = 5000, 1000
+	var g coalesce.Group[float64, int]
+	var keys []float64
+	for range nans {
+		keys = append(keys, math.NaN())
+	}
+	for i := range 3 * others {
+		keys = append(keys, float64(i%others))
+	}
+	r := g.DoMulti(t.Context(), keys, func(_ context.Context, got []float64) (map[float64]int, error) {
+		if len(got) != nans+others {
+			t.Errorf("fn: got %d keys, want %d", len(got), nans+others)
+		}
+		m := map[float64]int{}
+		for _, k := range got {
+			m[k] = int(k) + 1
+		}
+		return m, nil
+	})
+	if len(r) != nans+others || r[others-1].Val != others {
+		t.Errorf("got %d results, %+v for the last key, want %d, %d", len(r), r[others-1], nans+others, others)
+	}
+}
+
 func nothingByFloat(context.Context, []float64) (map[float64]int, error) { return nil, nil }
 
 // TestDoMulti_ZerosAreOneKey: 0 and -0 are equal, so fn gets the one that comes first.

@@ -186,7 +186,7 @@ func stages() (quick, thorough []mutate.Stage) {
 	if *explore != 0 {
 		thorough = append(thorough, mutate.Stage{
 			Name: "explore", Flag: "-tags=coalesceexplore", Package: "./internal/verify/explore", Timeout: *explore,
-			Args: []string{"-test.run=^TestExplore_(Releases|Linger|MaxAge|Cycles)", "-test.cpu=1"},
+			Args: []string{"-test.run=^TestExplore_(Releases|Linger|MaxAge|Cycles|Looks|Hold|Forget|KeyErrors|Hooks)", "-test.cpu=1"},
 		})
 	}
 	return quick, thorough
