@@ -319,3 +319,48 @@ func TestHooks_LeaveThoughErrExits(t *testing.T) {
 		})
 	}
 }
+
+// TestHooks_LeaveThoughValueExits: a call is the last to leave its flights, and its context
+// exits the goroutine when it is asked for the cause with which fn's context is to end. That
+// one ends all the same, and the Leave hook is called for each key.
+func TestHooks_LeaveThoughValueExits(t *testing.T) {
+	for _, f := range []kit.Form{kit.Forms[2], kit.Forms[3], kit.Forms[5]} {
+		t.Run(f.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var left []string
+				g := kit.Group{Hooks: coalesce.Hooks[string]{Leave: func(_ context.Context, e coalesce.Event[string]) { left = append(left, e.Key) }}}
+				parent, cancel := context.WithCancel(t.Context())
+				ctx := &valueExits{Context: parent}
+				ended := false
+				wait := func(ctx context.Context) { <-ctx.Done(); ended = true }
+				want := []string{"k"}
+				if f.Name == "DoMulti" {
+					want = []string{"j", "k"}
+					goMulti(ctx, &g, func(ctx context.Context, _ []string) (map[string]int, error) { wait(ctx); return nil, nil }, want...)
+				} else {
+					kit.Go(ctx, f, &g, "k", func(ctx context.Context) (int, error) { wait(ctx); return 0, nil })
+				}
+				synctest.Wait()
+				ctx.armed = true
+				cancel()
+				synctest.Wait()
+				if !ended || !slices.Equal(left, want) {
+					t.Errorf("got the end of fn's context %t, Leave for %q, want true, %q", ended, left, want)
+				}
+			})
+		})
+	}
+}
+
+// A valueExits exits its goroutine when it is asked for a value, once it is armed.
+type valueExits struct {
+	context.Context
+	armed bool
+}
+
+func (c *valueExits) Value(key any) any {
+	if c.armed {
+		runtime.Goexit()
+	}
+	return c.Context.Value(key)
+}
