@@ -49,12 +49,12 @@ func (d detector) binary(temp, pkg string) string {
 	return filepath.Join(temp, strings.ReplaceAll(pkg, "/", "_")+d.tags+".test")
 }
 
-// Without a bug, the explorer takes some 30 s on two cores, the tests 20 s, and the others
+// Without a bug, the explorer takes some 30 s on two cores, the tests of a package 20 s, and the others
 // 5 s at most.
 var detectors = []detector{
 	{explored, []string{"./internal/verify/explore"}, "coalesceexplore", []string{"-test.run=^TestExplore_(Inline|Pairs|Triples|MaxAge|MaxWaiters|Linger)$", "-test.cpu=1"}, 6 * time.Minute},
 	{stormed, []string{".", "./internal/verify/storm"}, "", []string{"-test.run=^TestStorm_", "-test.short", "-test.count=10", "-test.failfast"}, time.Minute},
-	{tested, []string{".", "./internal/verify/rules", "./internal/verify/costs"}, "", []string{"-test.run=^(Test|Example)", "-test.skip=^TestStorm_", "-test.short"}, 3 * time.Minute},
+	{tested, []string{".", "./internal/verify/rules", "./internal/verify/costs"}, "", []string{"-test.run=^(Test|Example)", "-test.skip=^TestStorm_", "-test.short"}, 90 * time.Second},
 	{fuzzed, []string{"."}, "", []string{"-test.run=^Fuzz"}, time.Minute},
 }
 
