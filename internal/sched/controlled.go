@@ -257,6 +257,7 @@ type Timer = *timer
 
 type timer struct {
 	real   *time.Timer // nil under an explorer
+	fn     func()      // nil under an explorer, and once Stop has stopped real
 	thread *thread     // fires the timer; done once that has happened or it is stopped
 }
 
@@ -264,7 +265,11 @@ type timer struct {
 // timer has fired or was stopped before.
 func (t *timer) Stop() bool {
 	if t.real != nil {
-		return t.real.Stop()
+		stopped := t.real.Stop()
+		if stopped {
+			t.fn = nil // as in sched.go
+		}
+		return stopped
 	}
 	point("stop")
 	in := !t.thread.done
@@ -278,7 +283,9 @@ func (t *timer) Stop() bool {
 func After(d time.Duration, fn func()) Timer {
 	r := current
 	if r == nil {
-		return &timer{real: time.AfterFunc(d, fn)}
+		t := &timer{fn: fn}
+		t.real = time.AfterFunc(d, func() { t.fn() })
+		return t
 	}
 	due := r.clock + int64(d)
 	return &timer{thread: r.spawn(func() {

@@ -101,10 +101,32 @@ func AfterFunc(ctx context.Context, fn func()) (stop func() bool) {
 
 // A Timer is a one-shot timer of the core. It may be stopped, but is never reset: a reset
 // from another testing/synctest bubble is a fatal error.
-type Timer = *time.Timer
+//
+// A stopped Timer keeps nothing alive. A [time.Timer] may: the runtime keeps it, and so
+// its function, among its timers until it is due or a quarter of them have been stopped.
+type Timer = *timer
+
+type timer struct {
+	real *time.Timer
+	fn   func() // nil once Stop has kept the timer from firing
+}
 
 // After arranges for fn to run in its own goroutine once d has passed.
-func After(d time.Duration, fn func()) Timer { return time.AfterFunc(d, fn) }
+func After(d time.Duration, fn func()) Timer {
+	t := &timer{fn: fn}
+	t.real = time.AfterFunc(d, func() { t.fn() })
+	return t
+}
+
+// Stop keeps the timer from firing, and reports whether it has: false means that the
+// timer has fired or was stopped before.
+func (t *timer) Stop() bool {
+	stopped := t.real.Stop()
+	if stopped {
+		t.fn = nil // nobody else reads it any more
+	}
+	return stopped
+}
 
 // epoch is the time at which Now is 1.
 var epoch = time.Now()
