@@ -65,8 +65,10 @@ type batch[K comparable, V any] struct {
 	ctx  flightContext // fn's; has a lock of its own
 	cold cold[K, V]    // of the flights that have none of their own; see M5
 
-	// started is that of the stories of all flights (see hooks.go). The goroutine of the
-	// DoMulti makes it with the first claim.
+	// The goroutine of the DoMulti sets these with the first claim, before other goroutines
+	// know the batch, and only if there are hooks: the ID of the first flight, for which
+	// Start is called, and the started of the stories of all flights (see hooks.go).
+	first   uint64
 	started sched.Completion
 
 	mu      sched.Mutex // guards the rest

@@ -96,8 +96,7 @@ type Hooks[K comparable] struct {
 	//
 	// In a DoMulti, Start is called once for all flights that fn runs for, with
 	// the event of the first key that fn gets. Finish is called for each of
-	// them, with the same context; one of these events has the FlightID of the
-	// Start.
+	// them, with the same context. StartID tells which flights have which Start.
 	Start func(context.Context, Event[K]) context.Context
 
 	// Join is called when a call has joined a flight or is queued in one, on
@@ -145,6 +144,11 @@ type Event[K comparable] struct {
 	// FlightID is the ID of the flight, as in [Flight]. A flight that is queued
 	// keeps it when it starts.
 	FlightID uint64
+
+	// StartID is the FlightID of the Start of the flight. It differs from the
+	// flight's own only if a DoMulti leads the flight and its fn gets another
+	// key first.
+	StartID uint64
 
 	// Seq is greater than that of all earlier events of the same key. No two
 	// events of a group have the same, except that a Receive has the Seq of the
@@ -234,11 +238,15 @@ type story struct {
 // be held.
 func (s *shard[K, V]) enroll(f *flight[K, V]) {
 	f.born = sched.Now()
-	s.idOf(f) // moves s.events on
+	id := s.idOf(f) // moves s.events on
+	b := f.batch()
+	if b != nil && b.first == 0 {
+		b.first = id
+	}
 	n := &story{born: f.born, seq: s.events}
 	if h := s.group.hooks; h.Start != nil && h.Leave != nil {
 		started := &n.started
-		if b := f.batch(); b != nil {
+		if b != nil {
 			started = &b.started // there is one Start for all its flights
 		}
 		if *started == nil {
@@ -265,8 +273,17 @@ func (s *shard[K, V]) newEvent(f *flight[K, V]) *Event[K] {
 	}
 	s.events += uint64(len(s.group.shards))
 	return &Event[K]{
-		Key: f.key, FlightID: f.cold.id, Seq: s.events, Waiters: f.followers(), at: sched.Now(),
+		Key: f.key, FlightID: f.cold.id, StartID: f.startID(), Seq: s.events, Waiters: f.followers(), at: sched.Now(),
 	}
+}
+
+// startID returns the ID of the flight that the Start hook is called for, if it is for f.
+// f must have been enrolled.
+func (f *flight[K, V]) startID() uint64 {
+	if b := f.cold.batch; b != nil {
+		return b.first
+	}
+	return f.cold.id
 }
 
 // leaveEvent returns the event for a call that leaves f, or nil without hooks. The call has
@@ -358,7 +375,9 @@ func (s *shard[K, V]) callStart(f *flight[K, V], ctx context.Context) (returned 
 		return nil
 	}
 	defer h.recovered()
-	returned = h.Start(orBackground(ctx), Event[K]{Key: f.key, FlightID: f.cold.id, Seq: n.seq, Waiters: n.waiters, Wait: n.wait})
+	returned = h.Start(orBackground(ctx), Event[K]{
+		Key: f.key, FlightID: f.cold.id, StartID: f.startID(), Seq: n.seq, Waiters: n.waiters, Wait: n.wait,
+	})
 	if returned != nil {
 		n.ctx = returned
 	}
@@ -422,7 +441,8 @@ func (c *caller[K, V]) callReceive() {
 		}
 	}()
 	h.call(h.Receive, c.ctx, &Event[K]{
-		Key: f.key, FlightID: f.cold.id, Seq: f.cold.story.seq, Wait: time.Duration(sched.Now() - c.joined.at),
+		Key: f.key, FlightID: f.cold.id, StartID: f.startID(), Seq: f.cold.story.seq,
+		Wait:    time.Duration(sched.Now() - c.joined.at),
 		Outcome: f.outcome.reported(), Err: f.err,
 	})
 	returned = true

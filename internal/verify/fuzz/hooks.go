@@ -20,6 +20,7 @@ type fuzzEvents struct{ starts, joins, receives, leaves int }
 type fuzzRecorder struct {
 	mu       sync.Mutex
 	unnamed  fuzzEvents                         // of Do and TryDo, which have no context
+	starts   map[uint64]uint64                  // by FlightID: the StartID
 	started  map[uint64]bool                    // by FlightID: whether Start has returned a context
 	finished map[uint64]coalesce.Event[float64] // by FlightID
 	seqs     map[uint64]bool                    // of all events except Receives
@@ -28,7 +29,7 @@ type fuzzRecorder struct {
 
 // of returns the hooks that record in h.
 func (h *fuzzRecorder) of() coalesce.Hooks[float64] {
-	h.started, h.finished, h.seqs = map[uint64]bool{}, map[uint64]coalesce.Event[float64]{}, map[uint64]bool{}
+	h.starts, h.started, h.finished, h.seqs = map[uint64]uint64{}, map[uint64]bool{}, map[uint64]coalesce.Event[float64]{}, map[uint64]bool{}
 	return coalesce.Hooks[float64]{
 		Start: h.start,
 		Join: func(ctx context.Context, e coalesce.Event[float64]) {
@@ -85,15 +86,24 @@ func (h *fuzzRecorder) finish(ctx context.Context, e coalesce.Event[float64]) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.once(e)
+	h.checkStart(e)
 	if _, twice := h.finished[e.FlightID]; twice {
 		h.failf("flight %d has finished twice", e.FlightID)
 	}
 	h.finished[e.FlightID] = e
-	// of a batch, one flight has started for all
 	id, given := ctx.Value(fuzzStartKey{}).(uint64)
-	if gave, known := h.started[e.FlightID]; known && gave != given || known && given && id != e.FlightID || given && !h.started[id] {
-		h.failf("Finish of flight %d got the context that Start returned for flight %d", e.FlightID, id)
+	gave, known := h.started[e.StartID]
+	if gave != given || given && id != e.StartID || known == (e.Outcome == coalesce.OutcomeClosed) {
+		h.failf("Finish of flight %d got the context that Start returned for flight %d, want %d", e.FlightID, id, e.StartID)
 	}
+}
+
+// checkStart checks that all events of a flight have the same StartID. h.mu must be held.
+func (h *fuzzRecorder) checkStart(e coalesce.Event[float64]) {
+	if id := h.starts[e.FlightID]; id != 0 && id != e.StartID {
+		h.failf("an event of flight %d has the StartID %d, another %d", e.FlightID, e.StartID, id)
+	}
+	h.starts[e.FlightID] = e.StartID
 }
 
 // once checks that no other event has the Seq of e. h.mu must be held.
@@ -115,6 +125,7 @@ func (h *fuzzRecorder) record(ctx context.Context, e coalesce.Event[float64], wh
 		c = c.recipient(e, which)
 		n = &c.events
 	}
+	h.checkStart(e)
 	if which(n) != &n.receives {
 		h.once(e)
 	}

@@ -65,7 +65,8 @@ func (r *recorder) hooks() coalesce.Hooks[string] {
 }
 
 // lines returns the recorded events, in the order of Seq, with flights numbered from 1 in
-// the order in which they appear, and forgets them. It reports flights without a number,
+// the order in which they appear, and forgets them. A flight that has the Start of another
+// is followed by @ and the number of that. lines reports flights without a number,
 // and numbers of events that are not unique, except that a Receive must have the number
 // of the end of its flight.
 func (r *recorder) lines(t *testing.T) []string {
@@ -90,7 +91,11 @@ func (r *recorder) lines(t *testing.T) []string {
 		if names[e.FlightID] == 0 {
 			names[e.FlightID] = len(names) + 1
 		}
-		line := fmt.Sprintf("%s(%s) %s %d: %d", e.hook, e.who, e.Key, names[e.FlightID], e.Waiters)
+		flight := fmt.Sprint(names[e.FlightID])
+		if e.StartID != e.FlightID {
+			flight += fmt.Sprintf("@%d", names[e.StartID])
+		}
+		line := fmt.Sprintf("%s(%s) %s %s: %d", e.hook, e.who, e.Key, flight, e.Waiters)
 		if e.Wait != 0 {
 			line += fmt.Sprintf(" wait %v", e.Wait)
 		}
@@ -323,9 +328,9 @@ func TestHooks_DoMulti(t *testing.T) {
 		<-done
 		synctest.Wait()
 		r.want(t,
-			"join(m) r 1: 1", "start(m) a 2: 0", "join(m) q 3: 1", "join(m) p 4: 2", "join(j) b 5: 1",
+			"join(m) r 1: 1", "start(m) a 2: 0", "join(m) q 3: 1", "join(m) p 4: 2", "join(j) b 5@2: 1",
 			"finish(m+) a 2: 0 run 1s returned false",
-			"finish(m+) b 5: 1 run 1s returned true", "receive(j) b 5: 0 wait 1s returned true",
+			"finish(m+) b 5@2: 1 run 1s returned true", "receive(j) b 5@2: 0 wait 1s returned true",
 			"finish(+) r 1: 1 run 2s returned false", "receive(m) r 1: 0 wait 3s returned false",
 			"finish(+) p 6: 0 run 2s returned false",
 			"start() p 4: 1 wait 2s", "finish(+) p 4: 1 wait 2s returned false", "receive(m) p 4: 0 wait 3s returned false",
