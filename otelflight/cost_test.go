@@ -16,7 +16,7 @@ import (
 // TestAllocs: what the documentation of Hooks says about allocations, with a tracer and a
 // meter that do nothing, and with the meter of the SDK.
 func TestAllocs(t *testing.T) {
-	e := coalesce.Event[string]{FlightID: 1000, Waiters: 1}
+	e := coalesce.Event[string]{FlightID: 1000, StartID: 1000, Waiters: 1}
 	quiet := Registry{MeterProvider: metricnoop.NewMeterProvider(), TracerProvider: silent{}}
 	h := Hooks(&quiet, "a", coalesce.Hooks[string]{})
 	ctx := trace.ContextWithSpan(t.Context(), recording{})

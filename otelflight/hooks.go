@@ -42,10 +42,8 @@ import (
 // The span of each caller that joins or queues, whether it gets the result or
 // leaves, gets a link to the span of the flight, as soon as that span begins, if
 // it is sampled. Later it gets the event "received" or "left", as does the span
-// of a leader that leaves. There are two cases without a link: a call that
-// leaves a queue before the flight begins, and, of the keys that a DoMulti
-// leads, those after the first. These get theirs when the flight has finished,
-// unless the span of the caller has ended by then.
+// of a leader that leaves. A call that leaves a queue before the flight begins
+// gets no link.
 //
 // # Histograms
 //
@@ -107,11 +105,11 @@ func makeHooks[K comparable](r *Registry, name string, next coalesce.Hooks[K]) (
 		}
 		return s.start(own, ctx, e.FlightID, e.Wait > 0)
 	}
-	h.Join = after(next.Join, func(ctx context.Context, e coalesce.Event[K]) { s.join(ctx, e.FlightID) })
+	h.Join = after(next.Join, func(ctx context.Context, e coalesce.Event[K]) { s.join(ctx, e.FlightID, e.StartID) })
 	h.Receive = after(h.Receive, func(ctx context.Context, e coalesce.Event[K]) { s.receive(ctx, e.FlightID) })
-	h.Leave = after(next.Leave, func(ctx context.Context, e coalesce.Event[K]) { s.leave(ctx, e.FlightID) })
+	h.Leave = after(next.Leave, func(ctx context.Context, e coalesce.Event[K]) { s.leave(ctx, e.StartID) })
 	h.Finish = after(h.Finish, func(ctx context.Context, e coalesce.Event[K]) {
-		s.finish(ctx, e.FlightID, e.Waiters, e.Outcome, e.Err)
+		s.finish(ctx, e.FlightID, e.StartID, e.Waiters, e.Outcome, e.Err)
 	})
 	return h, s
 }

@@ -2,6 +2,7 @@ package otelflight
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,17 +10,17 @@ import (
 )
 
 // TestOrder: the hooks of different calls come in any order, as no order is promised
-// between calls. In each, the followers of flight 1 are linked to its span, and no flight
-// is left.
+// between calls. In each, the followers of a flight are linked to its span, and no flight
+// is left. The same holds for the second flight of a DoMulti, which has no Start.
 func TestOrder(t *testing.T) {
-	const id = 1
 	for _, test := range []struct {
 		name  string
 		order string
 		links map[string]bool // whether a caller has a link
 	}{
 		// S, F: Start and Finish. j, r, l and J, R, L: what the calls b and c do. q: the
-		// leader is queued. p: it is promoted. n: nothing is listed.
+		// leader is queued. p: it is promoted. n: nothing is listed. 1, 2: Finish for the
+		// flights of a DoMulti.
 		{"Join before Start", "jSFrn", map[string]bool{"b": true}},
 		{"Join after Finish", "SFjrn", map[string]bool{"b": true}},
 		{"Join and Leave before Start", "jlnSFn", map[string]bool{"b": false}},
@@ -31,62 +32,83 @@ func TestOrder(t *testing.T) {
 		{"all left the queue", "jJlLn", map[string]bool{"b": false, "c": false}},
 		{"refused by Shutdown", "jXrn", map[string]bool{"b": false}},
 		{"refused by Shutdown, Receive first", "jrXn", map[string]bool{"b": false}},
+		{"Join before Start, and Leave", "jSlFn", map[string]bool{"b": true}},
+		{"Join between the ends of two flights", "S1j2rn", map[string]bool{"b": true}},
+		{"Receive between the ends of two flights", "S1jr2n", map[string]bool{"b": true}},
+		{"Join and Leave between the ends", "S1jl2n", map[string]bool{"b": false}},
+		{"Join before Start, ends apart", "jJS1rR2n", map[string]bool{"b": true, "c": true}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			k := newKit()
-			_, s := makeHooks(&k.Registry, "a", coalesce.Hooks[string]{})
-			followers := 0
-			for _, c := range test.order {
-				switch c {
-				case 'r', 'R':
-					followers++
-				}
+		const id = 1
+		single := !strings.Contains(test.order, "1")
+		batch := !strings.ContainsAny(test.order, "qpX")
+		if single {
+			t.Run(test.name, func(t *testing.T) { testOrder(t, test.order, id, id, test.links) })
+		}
+		if batch {
+			t.Run(test.name+", DoMulti", func(t *testing.T) { testOrder(t, test.order, id+1, id, test.links) })
+		}
+	}
+}
+
+// testOrder calls the hooks in the given order. The calls b and c join the flight id.
+func testOrder(t *testing.T, order string, id, start uint64, links map[string]bool) {
+	k := newKit()
+	_, s := makeHooks(&k.Registry, "a", coalesce.Hooks[string]{})
+	followers := 0
+	for _, c := range order {
+		switch c {
+		case 'r', 'R':
+			followers++
+		}
+	}
+	of := map[rune]context.Context{}
+	end := func() {}
+	for _, c := range "abc" {
+		ctx, span := k.tracer.Start(t.Context(), string(c))
+		of[c] = ctx
+		before := end
+		end = func() { span.End(); before() }
+	}
+	flight := of['a']
+	for _, c := range order {
+		switch c {
+		case 'q':
+			s.join(of['a'], id, start)
+		case 'S', 'p':
+			flight = s.start(of['a'], of['a'], start, c == 'p')
+		case 'F', '1', '2':
+			if id != start && c != '2' {
+				s.finish(flight, start, start, 0, coalesce.OutcomeReturned, nil)
 			}
-			of := map[rune]context.Context{}
-			end := func() {}
-			for _, c := range "abc" {
-				ctx, span := k.tracer.Start(t.Context(), string(c))
-				of[c] = ctx
-				before := end
-				end = func() { span.End(); before() }
+			if c != '1' {
+				s.finish(flight, id, start, followers, coalesce.OutcomeReturned, nil)
 			}
-			flight := of['a']
-			for _, c := range test.order {
-				switch c {
-				case 'q':
-					s.join(of['a'], id)
-				case 'S', 'p':
-					flight = s.start(of['a'], of['a'], id, c == 'p')
-				case 'F':
-					s.finish(flight, id, followers, coalesce.OutcomeReturned, nil)
-				case 'X':
-					s.finish(t.Context(), id, followers, coalesce.OutcomeClosed, coalesce.ErrClosed)
-				case 'j':
-					s.join(of['b'], id)
-				case 'J':
-					s.join(of['c'], id)
-				case 'r':
-					s.receive(of['b'], id)
-				case 'R':
-					s.receive(of['c'], id)
-				case 'l':
-					s.leave(of['b'], id)
-				case 'L':
-					s.leave(of['c'], id)
-				case 'n':
-					if n := s.listed(); n != 0 {
-						t.Errorf("got %d flights listed, want none", n)
-					}
-				}
+		case 'X':
+			s.finish(t.Context(), id, start, followers, coalesce.OutcomeClosed, coalesce.ErrClosed)
+		case 'j':
+			s.join(of['b'], id, start)
+		case 'J':
+			s.join(of['c'], id, start)
+		case 'r':
+			s.receive(of['b'], id)
+		case 'R':
+			s.receive(of['c'], id)
+		case 'l':
+			s.leave(of['b'], start)
+		case 'L':
+			s.leave(of['c'], start)
+		case 'n':
+			if n := s.listed(); n != 0 {
+				t.Errorf("got %d flights listed, want none", n)
 			}
-			end()
-			spans := k.spans(t)
-			for name, want := range test.links {
-				if got := len(spans[name].Links); got > 1 || got > 0 != want || want && !linksTo(spans[name], spans[flightSpan]) {
-					t.Errorf("%s has links %v, want one: %t", name, spans[name].Links, want)
-				}
-			}
-		})
+		}
+	}
+	end()
+	spans := k.spans(t)
+	for name, want := range links {
+		if got := len(spans[name].Links); got > 1 || got > 0 != want || want && !linksTo(spans[name], spans[flightSpan]) {
+			t.Errorf("%s has links %v, want one: %t", name, spans[name].Links, want)
+		}
 	}
 }
 
@@ -96,10 +118,10 @@ func TestOrder_OneSpan(t *testing.T) {
 	_, s := makeHooks(&k.Registry, "a", coalesce.Hooks[string]{})
 	k.span(t.Context(), "b", func(b context.Context) {
 		for range 3 {
-			s.join(b, 1)
+			s.join(b, 1, 1)
 		}
 		s.leave(b, 1)
-		s.finish(s.start(t.Context(), t.Context(), 1, false), 1, 2, coalesce.OutcomeReturned, nil)
+		s.finish(s.start(t.Context(), t.Context(), 1, false), 1, 1, 2, coalesce.OutcomeReturned, nil)
 		for range 2 {
 			s.receive(b, 1)
 		}
@@ -119,9 +141,9 @@ func TestOrder_LeaderFollows(t *testing.T) {
 		k := newKit()
 		h := Hooks(&k.Registry, "a", coalesce.Hooks[string]{})
 		k.span(t.Context(), "caller", func(ctx context.Context) {
-			h.Join(ctx, coalesce.Event[string]{FlightID: 1})
-			own := h.Start(ctx, coalesce.Event[string]{FlightID: 1, Wait: wait})
-			h.Finish(own, coalesce.Event[string]{FlightID: 1})
+			h.Join(ctx, coalesce.Event[string]{FlightID: 1, StartID: 1})
+			own := h.Start(ctx, coalesce.Event[string]{FlightID: 1, StartID: 1, Wait: wait})
+			h.Finish(own, coalesce.Event[string]{FlightID: 1, StartID: 1})
 		})
 		if n := len(k.spans(t)["caller"].Links); n != want {
 			t.Errorf("queued for %d ns: got %d links, want %d", wait, n, want)
@@ -148,38 +170,12 @@ func TestOrder_Many(t *testing.T) {
 		}
 	}
 	for id := uint64(64); id <= 64*n; id += 64 {
-		s.finish(t.Context(), id, 0, coalesce.OutcomeReturned, nil)
+		s.finish(t.Context(), id, id, 0, coalesce.OutcomeReturned, nil)
 	}
 	if after := heap(); after > before+100_000 {
 		t.Errorf("got a heap of %d B after %d flights, want %d as before", after, n, before)
 	}
 	if got := s.listed(); got != 0 {
 		t.Errorf("got %d flights listed at the end, want none", got)
-	}
-}
-
-// TestOrder_Batch: the second flight of a DoMulti has no Start. Its followers are linked at
-// its Finish if their spans have not ended by then.
-func TestOrder_Batch(t *testing.T) {
-	k := newKit()
-	_, s := makeHooks(&k.Registry, "a", coalesce.Hooks[string]{})
-	b, early := k.tracer.Start(t.Context(), "early")
-	c, late := k.tracer.Start(t.Context(), "late")
-	flight := s.start(t.Context(), t.Context(), 1, false)
-	s.join(b, 2)
-	s.join(c, 2)
-	s.leave(t.Context(), 2) // the leader of the batch
-	s.receive(b, 2)
-	early.End()
-	s.finish(flight, 1, 0, coalesce.OutcomeReturned, nil)
-	s.finish(flight, 2, 2, coalesce.OutcomeReturned, nil)
-	s.receive(c, 2)
-	late.End()
-	spans := k.spans(t)
-	if !linksTo(spans["late"], spans[flightSpan]) || len(spans["early"].Links) != 0 {
-		t.Errorf("got links %v and %v, want one of the caller whose span has not ended", spans["late"].Links, spans["early"].Links)
-	}
-	if n := s.listed(); n != 0 {
-		t.Errorf("got %d flights listed, want none", n)
 	}
 }

@@ -15,22 +15,27 @@ import (
 
 // This file holds the spans of the flights of one group, and the links to them.
 //
-// A call that joins knows the ID of its flight, and not the flight's span, which begins on
-// another goroutine. The two meet in a flight, which is listed under that ID. The hooks of
-// different calls come in any order, so that a flight is listed by the first that comes:
+// A call that joins knows the IDs of its flight and of the Start that the flight has, and
+// not the span, which begins on another goroutine. The two meet in a flight, which is
+// listed under its ID. The hooks of different calls come in any order, so that a flight is
+// listed by the first that comes:
 //
 //	Join       links the caller's span to that of the flight, or leaves it in waiting
 //	Start      links all that are in waiting
-//	Finish     the same, for a flight of a DoMulti that had no Start
+//	Finish     the same, if Start has not been called, or has panicked
 //	Receive    is counted
 //	Leave      takes the caller's span out of waiting
 //
+// Of the flights of a DoMulti only the first has a Start, and the others are linked to its
+// span: their callers are in waiting there. As it may be off the list before the others
+// have finished, the Finish of each links those that have come since.
+//
 // Invariants, true whenever no lock is held:
-//  L1. A flight is listed from its first hook on, until it has finished and all the calls
-//      have received its result that Finish has counted; or, if it has not started, until
-//      no call is waiting. The latter is for a queued flight that all callers leave, which
-//      has no Finish. So a Join that is called after Finish still finds the span.
-//  L2. A span is in waiting until its flight is known, or until its own call leaves.
+//  L1. A flight is listed while a call is waiting for its Start; from its Start on until
+//      it has finished; and from the first Receive or Finish on until as many calls have
+//      received its result as Finish has counted. So a Join that is called after Finish
+//      still finds the span. A queued flight that all callers leave has no Finish.
+//  L2. A span is in waiting until the flight's is known, or until its own call leaves.
 
 // spans are those of the flights of one group.
 type spans struct {
@@ -135,8 +140,8 @@ func (f *flight) know(target trace.SpanContext) map[spanID]waiter {
 	return waiting
 }
 
-// wait adds a span of a call to those that wait, and forgo takes it out. The flight's
-// table must be locked.
+// wait adds a span of a call to those that wait, and forgo takes it out and reports
+// whether it was there. The flight's table must be locked.
 func (f *flight) wait(id spanID, span trace.Span) {
 	if f.waiting == nil {
 		f.waiting = map[spanID]waiter{}
@@ -144,14 +149,16 @@ func (f *flight) wait(id spanID, span trace.Span) {
 	f.waiting[id] = waiter{span, f.waiting[id].calls + 1}
 }
 
-func (f *flight) forgo(id spanID) {
+func (f *flight) forgo(id spanID) bool {
 	switch w := f.waiting[id]; w.calls {
-	case 0: // it does not wait
+	case 0:
+		return false
 	case 1:
 		delete(f.waiting, id)
 	default:
 		f.waiting[id] = waiter{w.span, w.calls - 1}
 	}
+	return true
 }
 
 // start begins the span of a flight. ctx is what fn's context comes from, and call is the
@@ -170,19 +177,42 @@ func (s *spans) start(ctx, call context.Context, id uint64, queued bool) context
 	return context.WithValue(ctx, s, &running{id: id, span: span})
 }
 
-// join links the span of a call to that of the flight.
-func (s *spans) join(ctx context.Context, id uint64) {
+// join links the span of a call that has joined a flight to the span of the flight with
+// the ID start, which is the same one unless a DoMulti leads it.
+func (s *spans) join(ctx context.Context, id, start uint64) {
 	span, own := spanOf(ctx)
 	if !span.IsRecording() {
 		return
 	}
-	t, f := s.lock(id)
-	target := f.target
-	if !f.known {
+	t, f := s.lock(start)
+	target, known := f.target, f.known
+	if !known {
 		f.wait(own, span)
 	}
-	t.unlock(id, f)
+	t.unlock(start, f)
+	if !known && id != start {
+		target = s.recheck(own, id, start)
+	}
 	s.link(target, span)
+}
+
+// recheck returns the target of a span that waits for the flight with the ID start, if its
+// own flight has finished before. Otherwise the Finish of that will find the span.
+func (s *spans) recheck(own spanID, id, start uint64) (target trace.SpanContext) {
+	t, f := s.lock(id)
+	finished := f.finished
+	target = f.target
+	t.unlock(id, f)
+	if !finished {
+		return trace.SpanContext{}
+	}
+	t, f = s.lock(start)
+	waited := f.forgo(own)
+	t.unlock(start, f)
+	if !waited {
+		return trace.SpanContext{}
+	}
+	return target
 }
 
 // receive notes that a call has the result of the flight.
@@ -193,18 +223,18 @@ func (s *spans) receive(ctx context.Context, id uint64) {
 	s.event(ctx, "received")
 }
 
-// leave notes that a call has left the flight.
-func (s *spans) leave(ctx context.Context, id uint64) {
+// leave notes that a call has left a flight whose Start is that with the ID start.
+func (s *spans) leave(ctx context.Context, start uint64) {
 	_, own := spanOf(ctx)
-	t, f := s.lock(id)
+	t, f := s.lock(start)
 	f.forgo(own)
-	t.unlock(id, f)
+	t.unlock(start, f)
 	s.event(ctx, "left")
 }
 
 // finish ends the span of a flight that has finished with so many followers. ctx is what
-// start has returned.
-func (s *spans) finish(ctx context.Context, id uint64, followers int, how coalesce.Outcome, err error) {
+// start has returned for the flight with the ID start.
+func (s *spans) finish(ctx context.Context, id, start uint64, followers int, how coalesce.Outcome, err error) {
 	// r is the flight's own, or for a DoMulti that of the first flight, which has ended; or
 	// else, if there is no span because Start has panicked or was not called, that of an
 	// outer flight, whose fn has made the call, and which has not ended.
@@ -222,6 +252,13 @@ func (s *spans) finish(ctx context.Context, id uint64, followers int, how coales
 	f.due += followers
 	t.unlock(id, f)
 	s.linkAll(target, waiting)
+	if id != start {
+		t, f := s.lock(start)
+		waiting := f.waiting // what has come since that flight was taken off the list
+		f.waiting = nil
+		t.unlock(start, f)
+		s.linkAll(target, waiting)
+	}
 	if r != nil && r.id == id {
 		end(r.span, followers, how, err)
 		r.ended.Store(true)

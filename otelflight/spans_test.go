@@ -318,7 +318,8 @@ func TestSpans_AllLeaveTheQueue(t *testing.T) {
 	})
 }
 
-// TestSpans_DoMulti: a batch has one span, and a follower of the first key links to it.
+// TestSpans_DoMulti: a batch has one span, and the followers of all its keys link to it,
+// also one that leaves.
 func TestSpans_DoMulti(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit()
@@ -340,10 +341,11 @@ func TestSpans_DoMulti(t *testing.T) {
 			})
 		}
 		wg.Go(func() {
-			ctx, span := k.tracer.Start(t.Context(), "long")
-			g.DoContext(ctx, "b", notCalled)
-			time.Sleep(time.Second)
-			span.End()
+			k.span(t.Context(), "leaves b", func(ctx context.Context) {
+				ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+				defer cancel()
+				g.DoContext(ctx, "b", notCalled)
+			})
 		})
 		wg.Wait()
 		synctest.Wait()
@@ -352,12 +354,12 @@ func TestSpans_DoMulti(t *testing.T) {
 		if !childOf(flight, spans["leader"]) || !slices.Contains(flight.Attributes, attribute.Int("coalesce.flight.followers", 1)) {
 			t.Errorf("got %+v, want a child of the leader with the follower of a", flight)
 		}
-		if !linksTo(spans["follower of a"], flight) || !linksTo(spans["long"], flight) {
-			t.Errorf("got links %v and %v, want each to the flight", spans["follower of a"].Links, spans["long"].Links)
-		}
-		for _, name := range []string{"follower of a", "follower of b", "long"} {
-			if got := events(t, spans[name]); !slices.Equal(got, []string{"received"}) {
-				t.Errorf("%s has events %q, want received", name, got)
+		for name, event := range map[string]string{"follower of a": "received", "follower of b": "received", "leaves b": "left"} {
+			if !linksTo(spans[name], flight) {
+				t.Errorf("%s has links %v, want one to the flight", name, spans[name].Links)
+			}
+			if got := events(t, spans[name]); !slices.Equal(got, []string{event}) {
+				t.Errorf("%s has events %q, want %s", name, got, event)
 			}
 		}
 		if n := s.listed(); n != 0 {
@@ -540,8 +542,8 @@ func TestSpans_Off(t *testing.T) {
 func TestSpans_Name(t *testing.T) {
 	k := newKit()
 	h := Hooks(&k.Registry, "a\xff", coalesce.Hooks[string]{})
-	ctx := h.Start(t.Context(), coalesce.Event[string]{FlightID: 1})
-	h.Finish(ctx, coalesce.Event[string]{FlightID: 1})
+	ctx := h.Start(t.Context(), coalesce.Event[string]{FlightID: 1, StartID: 1})
+	h.Finish(ctx, coalesce.Event[string]{FlightID: 1, StartID: 1})
 	s, ok := k.spans(t)["coalesce a\uFFFD"]
 	if want := attribute.String("coalesce.group.name", "a\uFFFD"); !ok || !slices.Contains(s.Attributes, want) {
 		t.Errorf("got spans %v, want one with the attribute %v", k.spans(t), want)
