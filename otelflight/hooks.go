@@ -91,11 +91,15 @@ func makeHooks[K comparable](r *Registry, name string, next coalesce.Hooks[K]) (
 			in.flight.Record(ctx, e.Run.Seconds(), with...)
 		}
 	})
-	if _, off := r.TracerProvider.(noop.TracerProvider); off {
+	tracers := r.TracerProvider
+	if tracers == nil {
+		tracers = otel.GetTracerProvider()
+	}
+	if _, off := tracers.(noop.TracerProvider); off {
 		return h, nil
 	}
 
-	s = newSpans(r.TracerProvider.Tracer(scope), group)
+	s = newSpans(tracers.Tracer(scope), group)
 	h.Start = func(ctx context.Context, e coalesce.Event[K]) context.Context {
 		own := ctx
 		if next.Start != nil {
@@ -103,9 +107,11 @@ func makeHooks[K comparable](r *Registry, name string, next coalesce.Hooks[K]) (
 				own = c
 			}
 		}
-		return s.start(own, ctx, e.FlightID, e.Wait > 0)
+		return s.start(own, ctx, e.FlightID, e.Seq)
 	}
-	h.Join = after(next.Join, func(ctx context.Context, e coalesce.Event[K]) { s.join(ctx, e.FlightID, e.StartID) })
+	h.Join = after(next.Join, func(ctx context.Context, e coalesce.Event[K]) {
+		s.join(ctx, e.FlightID, e.StartID, e.Seq)
+	})
 	h.Receive = after(h.Receive, func(ctx context.Context, e coalesce.Event[K]) { s.receive(ctx, e.FlightID) })
 	h.Leave = after(next.Leave, func(ctx context.Context, e coalesce.Event[K]) { s.leave(ctx, e.StartID) })
 	h.Finish = after(h.Finish, func(ctx context.Context, e coalesce.Event[K]) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/seed342dcb2d/coalesce"
 )
@@ -70,12 +69,15 @@ func testOrder(t *testing.T, order string, id, start uint64, links map[string]bo
 		end = func() { span.End(); before() }
 	}
 	flight := of['a']
-	for _, c := range order {
+	for i, c := range order {
+		seq := uint64(2 + i)
 		switch c {
 		case 'q':
-			s.join(of['a'], id, start)
-		case 'S', 'p':
-			flight = s.start(of['a'], of['a'], start, c == 'p')
+			s.join(of['a'], id, start, seq)
+		case 'S':
+			flight = s.start(of['a'], of['a'], start, 1) // it began before all that joined
+		case 'p':
+			flight = s.start(of['a'], of['a'], start, seq)
 		case 'F', '1', '2':
 			if id != start && c != '2' {
 				s.finish(flight, start, start, 0, coalesce.OutcomeReturned, nil)
@@ -86,9 +88,9 @@ func testOrder(t *testing.T, order string, id, start uint64, links map[string]bo
 		case 'X':
 			s.finish(t.Context(), id, start, followers, coalesce.OutcomeClosed, coalesce.ErrClosed)
 		case 'j':
-			s.join(of['b'], id, start)
+			s.join(of['b'], id, start, seq)
 		case 'J':
-			s.join(of['c'], id, start)
+			s.join(of['c'], id, start, seq)
 		case 'r':
 			s.receive(of['b'], id)
 		case 'R':
@@ -118,10 +120,10 @@ func TestOrder_OneSpan(t *testing.T) {
 	_, s := makeHooks(&k.Registry, "a", coalesce.Hooks[string]{})
 	k.span(t.Context(), "b", func(b context.Context) {
 		for range 3 {
-			s.join(b, 1, 1)
+			s.join(b, 1, 1, 2)
 		}
 		s.leave(b, 1)
-		s.finish(s.start(t.Context(), t.Context(), 1, false), 1, 1, 2, coalesce.OutcomeReturned, nil)
+		s.finish(s.start(t.Context(), t.Context(), 1, 1), 1, 1, 2, coalesce.OutcomeReturned, nil)
 		for range 2 {
 			s.receive(b, 1)
 		}
@@ -137,16 +139,16 @@ func TestOrder_OneSpan(t *testing.T) {
 // TestOrder_LeaderFollows: a span whose call was queued and comes to lead has no link; one
 // whose call leads at once has one if another of its calls has joined by then.
 func TestOrder_LeaderFollows(t *testing.T) {
-	for wait, want := range map[time.Duration]int{0: 1, 1: 0} {
+	for start, want := range map[uint64]int{1: 1, 3: 0} {
 		k := newKit()
 		h := Hooks(&k.Registry, "a", coalesce.Hooks[string]{})
 		k.span(t.Context(), "caller", func(ctx context.Context) {
-			h.Join(ctx, coalesce.Event[string]{FlightID: 1, StartID: 1})
-			own := h.Start(ctx, coalesce.Event[string]{FlightID: 1, StartID: 1, Wait: wait})
+			h.Join(ctx, coalesce.Event[string]{FlightID: 1, StartID: 1, Seq: 2})
+			own := h.Start(ctx, coalesce.Event[string]{FlightID: 1, StartID: 1, Seq: start})
 			h.Finish(own, coalesce.Event[string]{FlightID: 1, StartID: 1})
 		})
 		if n := len(k.spans(t)["caller"].Links); n != want {
-			t.Errorf("queued for %d ns: got %d links, want %d", wait, n, want)
+			t.Errorf("Start with Seq %d, Join with 2: got %d links, want %d", start, n, want)
 		}
 	}
 }
@@ -159,7 +161,7 @@ func TestOrder_Many(t *testing.T) {
 	before := heap()
 	const n = 100_000
 	for id := uint64(64); id <= 64*n; id += 64 { // as in a group with 64 shards
-		s.start(t.Context(), t.Context(), id, false)
+		s.start(t.Context(), t.Context(), id, 1)
 	}
 	if got := s.listed(); got != n {
 		t.Errorf("got %d flights listed, want %d", got, n)

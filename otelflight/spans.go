@@ -2,9 +2,11 @@ package otelflight
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -72,6 +74,7 @@ type flight struct {
 	known   bool              // whether target is final: Start has been called, or Finish
 	target  trace.SpanContext // of the flight's span; not valid if there is none, or none that is sampled
 	waiting map[spanID]waiter // what joined before it was known; nil if nothing is waiting
+	first   uint64            // the least Event.Seq of the Joins that came before that; 0 if none did
 
 	finished bool
 	due      int // calls that are to receive; how many have received, negative, until finished
@@ -161,14 +164,15 @@ func (f *flight) forgo(id spanID) bool {
 	return true
 }
 
-// start begins the span of a flight. ctx is what fn's context comes from, and call is the
-// context of the leader. start returns what Finish and fn are to get.
-func (s *spans) start(ctx, call context.Context, id uint64, queued bool) context.Context {
+// start begins the span of a flight. ctx is what fn's context comes from, call is the
+// context of the leader, and seq is the Event.Seq of the Start. start returns what Finish
+// and fn are to get.
+func (s *spans) start(ctx, call context.Context, id, seq uint64) context.Context {
 	ctx, span := s.tracer.Start(ctx, s.name, s.onStart...)
 	target := sampled(span)
 	_, leader := spanOf(call)
 	t, f := s.lock(id)
-	if queued { // the leader has been waiting, too
+	if f.first != 0 && f.first < seq { // the flight was queued, so the leader has been waiting, too
 		f.forgo(leader)
 	}
 	waiting := f.know(target)
@@ -178,8 +182,9 @@ func (s *spans) start(ctx, call context.Context, id uint64, queued bool) context
 }
 
 // join links the span of a call that has joined a flight to the span of the flight with
-// the ID start, which is the same one unless a DoMulti leads it.
-func (s *spans) join(ctx context.Context, id, start uint64) {
+// the ID start, which is the same one unless a DoMulti leads it. seq is the Event.Seq of
+// the Join.
+func (s *spans) join(ctx context.Context, id, start, seq uint64) {
 	span, own := spanOf(ctx)
 	if !span.IsRecording() {
 		return
@@ -188,6 +193,9 @@ func (s *spans) join(ctx context.Context, id, start uint64) {
 	target, known := f.target, f.known
 	if !known {
 		f.wait(own, span)
+		if id == start && (f.first == 0 || seq < f.first) { // Seq orders the events of one key
+			f.first = seq
+		}
 	}
 	t.unlock(start, f)
 	if !known && id != start {
@@ -260,23 +268,23 @@ func (s *spans) finish(ctx context.Context, id, start uint64, followers int, how
 		s.linkAll(target, waiting)
 	}
 	if r != nil && r.id == id {
-		end(r.span, followers, how, err)
 		r.ended.Store(true)
+		end(r.span, followers, how, err)
 	}
 }
 
-// end ends the span of a flight.
+// end ends the span of a flight, even if a method of err panics.
 func end(span trace.Span, followers int, how coalesce.Outcome, err error) {
+	defer span.End()
 	span.SetAttributes(attribute.Int("coalesce.flight.followers", followers))
 	if err != nil {
 		text := "" // that of err may hold keys
 		if how != coalesce.OutcomeReturned {
 			text = how.String()
 		}
-		span.SetAttributes(semconv.ErrorType(err))
 		span.SetStatus(codes.Error, text)
+		span.SetAttributes(semconv.ErrorType(err))
 	}
-	span.End()
 }
 
 // sampled returns the context of a span, if it is sampled.
@@ -294,13 +302,23 @@ func (s *spans) link(target trace.SpanContext, from trace.Span) {
 	}
 }
 
-// linkAll is link for each call that waits.
+// linkAll is link for each call that waits. The spans are those of other calls. If one
+// panics, that harms neither the flight's span nor the rest.
 func (s *spans) linkAll(target trace.SpanContext, waiting map[spanID]waiter) {
 	for _, w := range waiting {
 		for range w.calls {
-			s.link(target, w.span)
+			s.linkOther(target, w.span)
 		}
 	}
+}
+
+func (s *spans) linkOther(target trace.SpanContext, from trace.Span) {
+	defer func() {
+		if p := recover(); p != nil {
+			otel.Handle(fmt.Errorf("otelflight: a span panicked: %v", p))
+		}
+	}()
+	s.link(target, from)
 }
 
 // event adds an event to the span of a call.

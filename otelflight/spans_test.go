@@ -549,3 +549,34 @@ func TestSpans_Name(t *testing.T) {
 		t.Errorf("got spans %v, want one with the attribute %v", k.spans(t), want)
 	}
 }
+
+// TestSpans_QueueWithoutTime: a call that is queued and comes to lead has no link, even where
+// the clock has not moved meanwhile.
+func TestSpans_QueueWithoutTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit()
+		var g coalesce.Group[string, int]
+		s := hooked(k, &g)
+		running := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() { g.Do("k", func() (int, error) { <-running; return 0, nil }) })
+		synctest.Wait()
+		for _, name := range []string{"first", "second"} {
+			wg.Go(func() { k.span(t.Context(), name, func(ctx context.Context) { g.DoFresh(ctx, "k", sleep(0)) }) })
+			synctest.Wait()
+		}
+		close(running)
+		wg.Wait()
+		synctest.Wait()
+		links := map[string]int{}
+		for _, s := range k.exporter.GetSpans() {
+			links[s.Name] += len(s.Links)
+		}
+		if links["first"] != 0 || links["second"] != 1 {
+			t.Errorf("got links %v, want one, of the second", links)
+		}
+		if n := s.listed(); n != 0 {
+			t.Errorf("got %d flights listed at the end, want none", n)
+		}
+	})
+}
