@@ -6,6 +6,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/seed342dcb2d/coalesce"
 )
@@ -83,14 +84,18 @@ func (in *instruments) make(m metric.Meter) {
 	in.waiting, err = m.Int64ObservableUpDownCounter("coalesce.waiting_calls", metric.WithUnit("{call}"),
 		metric.WithDescription("Calls that wait for a flight now, without the leaders."))
 	made(in.waiting, err)
-	in.wait, err = m.Float64Histogram("coalesce.wait.duration", metric.WithUnit("s"),
-		metric.WithDescription("How long calls that followed waited for their result."),
-		metric.WithExplicitBucketBoundaries(boundaries...))
-	errs = append(errs, err)
-	in.flight, err = m.Float64Histogram("coalesce.flight.duration", metric.WithUnit("s"),
-		metric.WithDescription("How long the functions ran that calls shared."),
-		metric.WithExplicitBucketBoundaries(boundaries...))
-	in.err = errors.Join(append(errs, err)...)
+	histogram := func(name, description string) metric.Float64Histogram {
+		h, err := m.Float64Histogram("coalesce."+name, metric.WithUnit("s"),
+			metric.WithDescription(description), metric.WithExplicitBucketBoundaries(boundaries...))
+		errs = append(errs, err)
+		if h == nil {
+			h = noop.Float64Histogram{} // for the hooks, which have no error to return
+		}
+		return h
+	}
+	in.wait = histogram("wait.duration", "How long calls that followed waited for their result.")
+	in.flight = histogram("flight.duration", "How long the functions ran that calls shared.")
+	in.err = errors.Join(errs...)
 }
 
 // observe returns the callback for a group.

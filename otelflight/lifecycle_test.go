@@ -10,6 +10,8 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	metricsdk "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/seed342dcb2d/coalesce"
@@ -134,7 +136,7 @@ func (m brokenMeter) Float64Histogram(string, ...metric.Float64HistogramOption) 
 	if m.callbacks {
 		return metricnoop.Float64Histogram{}, nil
 	}
-	return metricnoop.Float64Histogram{}, errBroken
+	return nil, errBroken
 }
 
 func (m brokenMeter) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
@@ -164,6 +166,67 @@ func TestMeterErrors(t *testing.T) {
 		if want := !callbacks; len(handled) > 0 != want {
 			t.Errorf("Hooks reported %v, want a report: %t", handled, want)
 		}
-		h.Receive(t.Context(), coalesce.Event[string]{}) // works
+		h.Receive(t.Context(), coalesce.Event[string]{}) // they work
+		h.Finish(t.Context(), coalesce.Event[string]{})
 	}
+}
+
+// TestRegistry_Fields: a Registry reads its fields, and does not write them, so that a program
+// may read them at any time.
+func TestRegistry_Fields(t *testing.T) {
+	var r Registry
+	var g coalesce.Group[string, int]
+	g.Hooks = Hooks(&r, "a", g.Hooks)
+	registration, err := r.Add("a", &g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer registration.Close()
+	if r.MeterProvider != nil || r.TracerProvider != nil {
+		t.Errorf("got %T and %T after use, want nil as before", r.MeterProvider, r.TracerProvider)
+	}
+}
+
+// TestAdd_LeavesNothingInTheGlobalProvider: the same, where the groups are added before the
+// program has set a MeterProvider, and closed afterwards.
+func TestAdd_LeavesNothingInTheGlobalProvider(t *testing.T) {
+	var r Registry // with the global one, which waits for another
+	reader := metricsdk.NewManualReader()
+	var open []*Registration
+	one := func(i int) *Registration {
+		registration, err := r.Add(fmt.Sprint("group ", i), new(coalesce.Group[string, int]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return registration
+	}
+	closeAll := func(n int, after func()) {
+		for i := range n {
+			open = append(open, one(i))
+		}
+		after()
+		for _, registration := range open {
+			if err := registration.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		open = nil
+	}
+	closeAll(100, func() {})
+	before := heap()
+	closeAll(5_000, func() {})
+	closeAll(5_000, func() { otel.SetMeterProvider(metricsdk.NewMeterProvider(metricsdk.WithReader(reader))) })
+	if after := heap(); after > before+300_000 {
+		t.Errorf("got a heap of %d B after 10,000 groups, want %d as before", after, before)
+	}
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all.ScopeMetrics {
+		if s.Scope.Name == scope {
+			t.Errorf("got %d metrics, want none", len(s.Metrics))
+		}
+	}
+	runtime.KeepAlive(&r)
 }

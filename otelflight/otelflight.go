@@ -124,16 +124,22 @@ func (r *Registry) Add(name string, g Source) (*Registration, error) {
 	case !r.take(name):
 		return nil, fmt.Errorf("otelflight: there is a group %q already", name)
 	}
+	added := false
+	defer func() {
+		if !added { // because of an error, or a panic of the meter
+			r.drop(name)
+		}
+	}()
 	in := r.use()
 	err := in.err
 	if err == nil {
 		var callback metric.Registration
 		callback, err = in.meter.RegisterCallback(in.observe(name, g), in.observed...)
 		if err == nil {
+			added = true
 			return &Registration{registry: r, name: name, callback: callback}, nil
 		}
 	}
-	r.drop(name)
 	return nil, fmt.Errorf("otelflight: group %q: %w", name, err)
 }
 
@@ -162,13 +168,12 @@ func (r *Registry) drop(name string) {
 // for all groups.
 func (r *Registry) use() *instruments {
 	r.made.Do(func() {
-		if r.MeterProvider == nil {
-			r.MeterProvider = otel.GetMeterProvider()
+		r.instruments.err = errors.New("the MeterProvider has panicked") // if it does
+		meters := r.MeterProvider
+		if meters == nil {
+			meters = otel.GetMeterProvider()
 		}
-		if r.TracerProvider == nil {
-			r.TracerProvider = otel.GetTracerProvider()
-		}
-		r.instruments.make(r.MeterProvider.Meter(scope))
+		r.instruments.make(meters.Meter(scope))
 	})
 	return &r.instruments
 }
