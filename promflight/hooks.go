@@ -13,7 +13,7 @@ import (
 // Set them before the group is used, which means before c is registered, too.
 // Use them for the group of c alone. The fields of next may be nil. Its hooks
 // have the effects that they have without c, even if they panic or exit, and the
-// observation is made all the same.
+// observation is made all the same. Hooks panics if c is nil.
 //
 // coalesce_wait_seconds observes, by the Receive hook, each call that followed
 // and got a result, or the error of a Shutdown. A call that left got none, and a

@@ -43,7 +43,8 @@
 //	coalesce_flight_seconds                histogram: how long fn ran
 //
 // [coalesce.Stats] says exactly what is counted. The two histograms have buckets
-// from 5 ms to 10 s, and native buckets where the server asks for them.
+// from 5 ms to 10 s, and native buckets where the server asks for them. Nothing
+// starts again from 0 as long as the Collector lives.
 //
 // # Cost
 //
@@ -57,7 +58,6 @@ import (
 	"fmt"
 	"reflect"
 	"sync/atomic"
-	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,10 +75,11 @@ type Source interface {
 // A Collector is a [prometheus.Collector] for one group. [New] makes one; the
 // zero Collector is of no use. It may be registered with several registries.
 // Each of them has names of its own, and refuses a second Collector of the same
-// name with an error. [prometheus.Registerer] Unregister takes a group out, and
-// leaves nothing behind: the Collector and its registries are all that refers
-// to the group. After that, the same Collector or another of the name may be
-// registered.
+// name with an error. A Collector that is refused reports nothing, and its hooks
+// do no harm. [prometheus.Registerer] Unregister takes a group out, and leaves
+// nothing behind: the Collector, its hooks and its registries are all that
+// refers to it. After that, the same Collector, which goes on with its
+// histograms, or another of the name may be registered.
 //
 // Its methods may be called concurrently.
 type Collector struct {
@@ -100,9 +101,10 @@ type counter struct {
 }
 
 // New returns a Collector for the group g, which exports its metrics with the
-// label group="name". It does not use the group yet. New returns an error if the
-// name is empty or no valid UTF-8, and if g is nil. That a name is taken is an
-// error of the registry, when the Collector is registered.
+// label group="name". It does not use the group yet; each scrape does, on a
+// goroutine of the registry's. New returns an error if the name is empty or no
+// valid UTF-8, and if g is nil. That a name is taken is an error of the registry,
+// when the Collector is registered. What keys and values g has does not matter.
 func New(name string, g Source) (*Collector, error) {
 	switch {
 	case name == "":
@@ -119,10 +121,12 @@ func New(name string, g Source) (*Collector, error) {
 	histogram := func(name, help string) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "coalesce_" + name, Help: help, ConstLabels: labels,
-			Buckets:                         prometheus.DefBuckets, // 5 ms to 10 s
-			NativeHistogramBucketFactor:     1.1,
-			NativeHistogramMaxBucketNumber:  160,
-			NativeHistogramMinResetDuration: time.Hour,
+			Buckets: prometheus.DefBuckets, // 5 ms to 10 s
+			// Past 160 native buckets, every two are merged. Rejected: to empty the histogram
+			// after an hour. That starts all its counts anew, and until then its timer keeps
+			// a histogram that has been unregistered.
+			NativeHistogramBucketFactor:    1.1,
+			NativeHistogramMaxBucketNumber: 160,
 		})
 	}
 	c := &Collector{
@@ -171,7 +175,7 @@ func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [prometheus.Collector]. It waits for no call of the group.
 func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, t, v, labels...)
