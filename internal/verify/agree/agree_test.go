@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,6 +93,73 @@ func TestAgree(t *testing.T) {
 	if got := counter(t, page, "Calls"); got != calls || report.Groups[0].Counters["Calls"] != calls {
 		t.Errorf("Calls: got %d from the page, %d from JSON, want %d", got, report.Groups[0].Counters["Calls"], calls)
 	}
+}
+
+// TestAgree_InFlight: while flights are under way, each view has the keys, the calls that wait
+// and the age of the oldest flight as Flights has them. A group with nothing in flight is in
+// each view, too.
+func TestAgree_InFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g, idle coalesce.Group[string, int]
+		reader := metric.NewManualReader()
+		registry := otelflight.Registry{MeterProvider: metric.NewMeterProvider(metric.WithReader(reader))}
+		scraped := prometheus.NewPedanticRegistry()
+		var pages debugflight.Registry
+		add := func(name string, g *coalesce.Group[string, int]) {
+			collector, err := promflight.New(name, promflight.WithFlights(g, 10))
+			must(t, err)
+			must(t, scraped.Register(collector))
+			_, err = registry.Add(name, otelflight.WithFlights(g, 10))
+			must(t, err)
+			_, err = pages.Add(name, debugflight.Of(g, nil))
+			must(t, err)
+		}
+		add("pages", &g)
+		sleep := func(context.Context) (int, error) { time.Sleep(time.Minute); return 0, nil }
+		var wg sync.WaitGroup
+		for _, key := range []string{"a", "a", "a", "b"} {
+			wg.Go(func() { _, _, _ = g.DoContext(t.Context(), key, sleep) })
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		g.Forget("b") // it runs on
+		wg.Go(func() { _, _, _ = g.DoFresh(t.Context(), "a", sleep) })
+		synctest.Wait()
+		const keys, waiting, oldest = 1, 3, 4 // two calls follow, one is queued
+
+		report := debugflight.Report{}
+		must(t, json.Unmarshal([]byte(answer(t, &pages, "format=json")), &report))
+		if got := report.Groups[0]; got.Flights != 3 || got.Waiters != waiting || got.Oldest != oldest {
+			t.Errorf("JSON: got %d flights, %d waiting, oldest %v s, want 3, %d, %d", got.Flights, got.Waiters, got.Oldest, waiting, oldest)
+		}
+		p := gather(t, scraped)
+		if p["coalesce_keys_in_flight "] != keys || p["coalesce_waiting_calls "] != waiting || p["coalesce_oldest_flight_age_seconds "] != oldest {
+			t.Errorf("Prometheus: got %v, want %d keys, %d waiting, oldest %d s", p, keys, waiting, oldest)
+		}
+		o := collect(t, reader)
+		if o["coalesce.active_keys "] != keys || o["coalesce.waiting_calls "] != waiting || o["coalesce.oldest_flight.age "] != oldest {
+			t.Errorf("OpenTelemetry: got %v, want %d keys, %d waiting, oldest %d s", o, keys, waiting, oldest)
+		}
+		wg.Wait()
+
+		add("idle", &idle)
+		must(t, json.Unmarshal([]byte(answer(t, &pages, "format=json")), &report))
+		if len(report.Groups) != 2 || !strings.Contains(answer(t, &pages, ""), "idle") {
+			t.Errorf("the page and JSON: got groups %v, want two", report.Groups)
+		}
+		families, err := scraped.Gather()
+		must(t, err)
+		for _, f := range families {
+			if n := len(f.GetMetric()); n%2 != 0 {
+				t.Errorf("Prometheus: got %d series of %s for two groups, want as many for each", n, f.GetName())
+			}
+		}
+		var all metricdata.ResourceMetrics
+		must(t, reader.Collect(t.Context(), &all))
+		if !strings.Contains(fmt.Sprint(all.ScopeMetrics), "idle") {
+			t.Error("OpenTelemetry: got nothing of the group that is idle")
+		}
+	})
 }
 
 func must(t *testing.T, err error) {
@@ -208,6 +276,11 @@ func collect(t *testing.T, r *metric.ManualReader) map[string]uint64 {
 	for _, s := range all.ScopeMetrics {
 		for _, m := range s.Metrics {
 			var points []metricdata.DataPoint[int64]
+			if d, ok := m.Data.(metricdata.Gauge[float64]); ok {
+				for _, p := range d.DataPoints {
+					values[m.Name+" "] = uint64(p.Value)
+				}
+			}
 			switch d := m.Data.(type) {
 			case metricdata.Sum[int64]:
 				points = d.DataPoints
