@@ -19,8 +19,9 @@ import (
 //
 // Set them before the group is used, which means before it is added to r, too.
 // Use them for one group alone, and the name that it is added with: Add returns
-// an error for a bad name, Hooks does not. A meter that returns an error is
-// reported to [otel.Handle].
+// an error for a bad name, Hooks does not, and replaces what is no valid UTF-8. A
+// meter that returns an error is reported to [otel.Handle]. Hooks panics if r is
+// nil.
 //
 // # Spans
 //
@@ -59,7 +60,10 @@ import (
 // Start puts into the context is there when the span begins, and its Finish gets
 // a context whose span has not ended. Their panics and Goexits have the effects
 // that they have without Hooks, and what is said above happens all the same,
-// except that a flight whose Start panics or exits has no span.
+// except that a flight whose Start panics or exits has no span. A tracer, a span
+// or a meter that panics is a hook that does: no call is harmed. If that is the
+// tracer at the start of a flight, it has no span, and what Start has put into
+// the context is lost.
 //
 // # Cost
 //

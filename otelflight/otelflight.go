@@ -91,9 +91,10 @@ type Source interface {
 }
 
 // A Registry reports groups, each under a name of its own. Registries do not
-// know of each other. The zero Registry is ready to use and reports to the
-// global providers. It must not be copied after first use. Its methods may be
-// called concurrently.
+// know of each other: of two groups with one name in two of them, a
+// MeterProvider that both have cannot tell the metrics apart. The zero Registry
+// is ready to use and reports to the global providers. It must not be copied
+// after first use. Its methods may be called concurrently.
 type Registry struct {
 	// MeterProvider and TracerProvider are those that groups are reported to.
 	// Nil stands for [otel.GetMeterProvider] and [otel.GetTracerProvider]. They
@@ -110,9 +111,13 @@ type Registry struct {
 }
 
 // Add begins to report the metrics of the group g under a name, until the
-// Registration is closed. It returns an error if the name is empty, no valid
-// UTF-8 or taken, if g is nil, and if the meter returns one. The Registry refers
-// to g until then.
+// Registration is closed; g is not collected as garbage before. It returns an
+// error if the name is empty, no valid UTF-8 or taken, if g is nil, and if the
+// meter returns one. What keys and values g has does not matter.
+//
+// Add does not use g. Each collection does, on a goroutine of its own or of the
+// reader's. With the SDK, Add and Close wait for a collection that is under
+// way, so the methods of g must not call them.
 func (r *Registry) Add(name string, g Source) (*Registration, error) {
 	switch {
 	case name == "":
@@ -189,10 +194,11 @@ type Registration struct {
 
 // Close takes the group out: collections that begin later do not report its
 // counters, and its name is free again. One that is under way may report it for
-// a last time. Histograms are not taken out, as OpenTelemetry has no means for
-// that: a group that had [Hooks] leaves those of its name, and a group of the
-// same name goes on with them. Close returns the error of the meter, if any. A
-// second Close does nothing and returns the same.
+// a last time. The group itself, its calls, and what its [Hooks] report, go on.
+// Histograms are not taken out, as OpenTelemetry has no means for that: a group
+// that had Hooks leaves those of its name, and a group of the same name goes on
+// with them. Close returns the error of the meter, if any. A second Close does
+// nothing and returns the same.
 func (r *Registration) Close() error {
 	r.closed.Do(func() {
 		r.err = r.callback.Unregister()

@@ -7,6 +7,10 @@ import (
 	"github.com/seed342dcb2d/coalesce"
 )
 
+// This file is in otelflight, too, but for the names of the metrics. Rejected: to have it once, in
+// an internal package of the root module. A program may build this module with any later
+// version of the root, which then could not change that package.
+
 // A walker is a Source that looks at its flights, too.
 type walker interface {
 	// walk returns for how long the oldest flight has been running, 0 if there is none,
@@ -15,7 +19,8 @@ type walker interface {
 	isNil() bool
 }
 
-// WithFlights returns a Source for [New] that has two metrics more than g:
+// WithFlights returns a Source for [New], which returns an error if g is nil, that
+// has two metrics more than g:
 //
 //   - coalesce_oldest_flight_age_seconds, for how long the flight that began
 //     first has been running, and 0 if none runs; abandoned and forgotten
