@@ -93,7 +93,7 @@ func Of[K comparable, V any](g *coalesce.Group[K, V], format func(K) string) Sou
 		return nil
 	}
 	if format == nil {
-		format = func(key K) string { return fmt.Sprint(key) }
+		format = func(key K) string { return textOf(key) }
 	}
 	return &group[K, V]{g, format}
 }
@@ -161,13 +161,13 @@ func (r *Registry) all() []registered {
 	return r.sources
 }
 
-// find returns the source of a name, which may be as it is shown, or an error that lists some
-// that there are.
+// find returns the source of a name, as it is shown or as it was added, or an error that lists
+// some that there are.
 func (r *Registry) find(name string) (registered, error) {
 	all := r.all()
-	i, found := slices.BinarySearchFunc(all, name, registered.compare)
-	if !found {
-		i = slices.IndexFunc(all, func(s registered) bool { return printable(s.name) == name })
+	i := slices.IndexFunc(all, func(s registered) bool { return printable(s.name) == name })
+	if i < 0 {
+		i = slices.IndexFunc(all, func(s registered) bool { return s.name == name })
 	}
 	if i >= 0 {
 		return all[i], nil

@@ -380,34 +380,6 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// TestPanickingFormatter: a formatter that panics costs its row, not the page.
-func TestPanickingFormatter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r debugflight.Registry
-		var g kit.Group
-		add(t, &r, "g", debugflight.Of(&g, func(key string) string {
-			if key == "bad" {
-				panic("no such <key>")
-			}
-			return key
-		}))
-		h := kit.Hold()
-		for _, key := range []string{"good", "bad"} {
-			kit.Go(t.Context(), kit.Forms[0], &g, key, h.CtxFn(1))
-			<-h.Started
-		}
-		for _, query := range []string{"", "q=o"} {
-			w := get(t, &r, query)
-			for _, want := range []string{"good", "(no text: the formatter panicked: no such &lt;key&gt;)"} {
-				if !strings.Contains(w.Body.String(), want) {
-					t.Errorf("got no %q, want it:\n%s", want, w.Body)
-				}
-			}
-		}
-		close(h.Release)
-	})
-}
-
 // A fixed source has what it is given.
 type fixed []debugflight.Flight
 

@@ -111,7 +111,11 @@ func (q query) matches(f Flight) bool {
 		q.state != "" && q.state != "forgotten" && f.State != q.state:
 		return false
 	}
-	return q.text == "" || strings.Contains(keyOf(f), q.text)
+	if q.text == "" {
+		return true
+	}
+	key := keyOf(f)
+	return strings.Contains(key, q.text) || strings.Contains(printable(key), q.text)
 }
 
 // report looks at the sources, and returns the flights that q selects. With q.seconds it takes that time. It

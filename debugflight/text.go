@@ -3,8 +3,10 @@ package debugflight
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -16,21 +18,49 @@ const (
 
 	// cutWhole bounds the bytes of a key on its own page.
 	cutWhole = 16 << 10
+
+	// cutValue bounds the characters of a parameter in an error.
+	cutValue = 100
 )
 
-// keyOf returns the text of a flight's key. A panic of the formatter is part of it.
-func keyOf(f Flight) (text string) {
-	defer func() {
-		if r := recover(); r != nil {
-			reason, _ := cut(fmt.Sprint(r), 100)
-			text = "(no text: the formatter panicked: " + reason + ")"
+// textOf is the formatter of a group that was given none. A pointer without methods for its
+// text is shown as an address, as the program may be changing what it points to.
+func textOf(key any) string {
+	switch key := key.(type) {
+	case string:
+		return key
+	case fmt.Formatter, fmt.Stringer, error:
+	default:
+		if reflect.ValueOf(key).Kind() == reflect.Pointer {
+			return fmt.Sprintf("(%T)(%p)", key, key)
 		}
+	}
+	return fmt.Sprint(key)
+}
+
+// keyOf returns the text of a flight's key. The formatter has a goroutine of its own, so that
+// no more than this text is lost if it exits that.
+func keyOf(f Flight) string {
+	text := make(chan string, 1)
+	go func() {
+		shown := "(no text: the formatter exited its goroutine)"
+		defer func() { text <- shown }()
+		defer func() {
+			defer func() { _ = recover() }() // of a method of the panic's value
+			if r := recover(); r != nil {
+				shown = "(no text: the formatter panicked)"
+				reason, _ := cut(fmt.Sprint(r), cutValue)
+				shown = "(no text: the formatter panicked: " + reason + ")"
+			}
+		}()
+		shown = f.Key()
 	}()
-	return f.Key()
+	return <-text
 }
 
 // printable returns text as the page shows it. Text that is no valid UTF-8, or has control
-// characters or marks that change how others look, is quoted as in Go.
+// characters or marks that change how others look, is quoted as in Go. So is text that looks
+// like that, so that no two texts are shown alike.
 func printable(text string) string {
 	for i, r := range text {
 		if r == utf8.RuneError {
@@ -39,6 +69,11 @@ func printable(text string) string {
 			}
 		}
 		if !strconv.IsPrint(r) {
+			return strconv.Quote(text)
+		}
+	}
+	if strings.HasPrefix(text, `"`) {
+		if quoted, err := strconv.Unquote(text); err == nil && printable(quoted) == text {
 			return strconv.Quote(text)
 		}
 	}
