@@ -1,6 +1,7 @@
 package debugflight
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,6 +34,7 @@ var (
 )
 
 const (
+	mostText    = 1000 // bytes: the address of each row has the text
 	mostSeconds = 300
 	mostRefresh = 3600
 )
@@ -40,7 +42,12 @@ const (
 // parameters sets a field of a query from a parameter, by its name.
 var parameters = map[string]func(q *query, value string) error{
 	"group": func(q *query, value string) error { q.group = value; return nil },
-	"q":     func(q *query, value string) error { q.text = value; return nil },
+	"q": func(q *query, value string) error {
+		if q.text = value; len(value) > mostText {
+			return fmt.Errorf("want %d bytes at most", mostText)
+		}
+		return nil
+	},
 	"state": func(q *query, value string) error { return oneOf(&q.state, value, states...) },
 	"sort":  func(q *query, value string) error { return oneOf(&q.sort, value, orders...) },
 	"min": func(q *query, value string) (err error) {
@@ -96,24 +103,33 @@ func parse(r *http.Request) (q query, err error) {
 		given := values[name]
 		switch {
 		case !known:
-			return q, fmt.Errorf("unknown parameter %q (want %s)", name, strings.Join(sortedKeys(parameters), ", "))
+			return q, fmt.Errorf("unknown parameter %s (want %s)", quote(name), strings.Join(sortedKeys(parameters), ", "))
 		case len(given) > 1:
 			return q, fmt.Errorf("%s is given %d times (want once)", name, len(given))
 		case given[0] == "":
 			continue
 		}
 		if err := set(&q, given[0]); err != nil {
-			return q, fmt.Errorf("%s is %q (%w)", name, given[0], err)
+			return q, fmt.Errorf("%s is %s (%w)", name, quote(given[0]), err)
 		}
 	}
 	if q.id != 0 && q.group == "" {
 		return q, errors.New("id needs group: an ID is unique in its group alone")
 	}
-	server, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
-	if wait := time.Duration(q.seconds) * time.Second; server != nil && server.WriteTimeout > 0 && wait >= server.WriteTimeout {
-		return q, fmt.Errorf("seconds is %d (want less than the server's WriteTimeout, %v)", q.seconds, server.WriteTimeout)
+	return q, q.inTime(r.Context())
+}
+
+// inTime returns an error if the request with ctx ends before q.seconds are over.
+func (q query) inTime(ctx context.Context) error {
+	wait := time.Duration(q.seconds) * time.Second
+	server, _ := ctx.Value(http.ServerContextKey).(*http.Server)
+	if server != nil && server.WriteTimeout > 0 && wait >= server.WriteTimeout {
+		return fmt.Errorf("seconds is %d (want less than the server's WriteTimeout, %v)", q.seconds, server.WriteTimeout)
 	}
-	return q, nil
+	if end, ok := ctx.Deadline(); ok && wait > 0 && wait >= time.Until(end) {
+		return fmt.Errorf("seconds is %d (want less than the %v that the request has)", q.seconds, time.Until(end).Round(time.Millisecond))
+	}
+	return nil
 }
 
 // address returns the relative address of the page that q asks for.

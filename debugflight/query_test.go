@@ -1,6 +1,7 @@
 package debugflight_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed342dcb2d/coalesce/debugflight"
@@ -49,6 +51,22 @@ func TestBadRequests(t *testing.T) {
 		if kind := w.Header().Get("Content-Type"); kind != "text/plain; charset=utf-8" {
 			t.Errorf("%s: got type %q, want plain text", query, kind)
 		}
+	}
+}
+
+// TestLongValues: a value of any length makes no long answer. The text to search for is in the
+// address of each row, so it is bounded, too.
+func TestLongValues(t *testing.T) {
+	var r debugflight.Registry
+	add(t, &r, "g", debugflight.Of(new(kit.Group), nil))
+	long := strings.Repeat("x", 1<<20)
+	for _, query := range []string{"q=" + long[:1001], "state=" + long, "group=" + long, long + "=1", "min=" + long} {
+		if w := get(t, &r, query); w.Code != http.StatusBadRequest || w.Body.Len() > 1000 {
+			t.Errorf("%.10s: got status %d, %d bytes, want 400 and less than 1,000", query, w.Code, w.Body.Len())
+		}
+	}
+	if w := get(t, &r, "q="+long[:1000]); w.Code != http.StatusOK {
+		t.Errorf("got status %d for a text of 1,000 bytes, want 200: %.200s", w.Code, w.Body)
 	}
 }
 
@@ -144,4 +162,32 @@ func TestWriteTimeout(t *testing.T) {
 			t.Errorf("%s: got status %d, error %v, %q, want %d", query, resp.StatusCode, err, body, want)
 		}
 	}
+}
+
+// TestRequestEnds: a request whose context ends before the answer is ready is answered with a
+// sentence, and at once if seconds cannot be waited for; never with an empty page.
+func TestRequestEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r debugflight.Registry
+		serve := func(ctx context.Context, query string) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			r.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/?"+query, nil))
+			return w
+		}
+		limited, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		began := time.Now()
+		if w := serve(limited, "seconds=10"); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `seconds is 10 (want less than the 10s`) || time.Since(began) != 0 {
+			t.Errorf("got status %d, %q after %v, want 400 at once", w.Code, w.Body, time.Since(began))
+		}
+		if w := serve(limited, "seconds=9"); w.Code != http.StatusOK {
+			t.Errorf("got status %d, %q, want 200", w.Code, w.Body)
+		}
+		canceled, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		began = time.Now()
+		if w := serve(canceled, "seconds=10"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "context canceled") || time.Since(began) != time.Second {
+			t.Errorf("got status %d, %q after %v, want 503 and a sentence after 1s", w.Code, w.Body, time.Since(began))
+		}
+	})
 }

@@ -183,5 +183,5 @@ func (r *Registry) find(name string) (registered, error) {
 	if names == nil {
 		names = []string{"none"}
 	}
-	return registered{}, fmt.Errorf("group is %q (registered are: %s)", name, strings.Join(names, ", "))
+	return registered{}, fmt.Errorf("group is %s (registered are: %s)", quote(name), strings.Join(names, ", "))
 }

@@ -224,20 +224,6 @@ func TestRates(t *testing.T) {
 	})
 }
 
-// TestRates_ClientGone: a request whose client goes away does not go on waiting.
-func TestRates_ClientGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r debugflight.Registry
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		began := time.Now()
-		r.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/?seconds=100", nil))
-		if took := time.Since(began); took != time.Second {
-			t.Errorf("got an end after %v, want 1s", took)
-		}
-	})
-}
-
 // TestFilters: each parameter leaves the rows that it says, and none of them the counts of
 // the groups.
 func TestFilters(t *testing.T) {

@@ -168,9 +168,11 @@ func (q query) report(ctx context.Context, sources []registered, most int) (*Rep
 func (q query) describe(f row) FlightReport {
 	d := FlightReport{
 		Group: printable(f.group), ID: f.ID, Age: f.Age.Seconds(), AtLeast: f.AtLeast, Waiters: f.Waiters,
-		State: f.State, Forgotten: f.Forgotten, Detail: printable(f.Detail),
+		State: f.State, Forgotten: f.Forgotten,
 		age: f.Age,
 	}
+	detail, _ := cut(f.Detail, cutKey)
+	d.Detail = printable(detail)
 	if q.id != 0 {
 		d.Key, d.KeyIsCut = cutBytes(keyOf(f.Flight), cutWhole)
 	} else {

@@ -67,7 +67,8 @@ func (r *Registry) serveReport(w http.ResponseWriter, req *http.Request) {
 	report, err := q.report(req.Context(), sources, most)
 	switch {
 	case err != nil:
-		return // the client has gone
+		refuse(w, http.StatusServiceUnavailable, fmt.Errorf("the request ended before the answer was ready: %w", err))
+		return
 	case q.id != 0 && report.Found == 0:
 		refuse(w, http.StatusNotFound, errors.New("this flight is no longer there: it has finished"))
 		return
@@ -126,7 +127,7 @@ func (r *Registry) toForget(w http.ResponseWriter, req *http.Request) (id uint64
 	}
 	id, err = strconv.ParseUint(form.Get("forget"), 10, 64)
 	if err != nil || id == 0 {
-		return 0, nil, http.StatusBadRequest, fmt.Errorf("forget is %q (want the ID of a flight, a number from 1)", form.Get("forget"))
+		return 0, nil, http.StatusBadRequest, fmt.Errorf("forget is %s (want the ID of a flight, a number from 1)", quote(form.Get("forget")))
 	}
 	found, err := r.find(form.Get("of"))
 	if err != nil {

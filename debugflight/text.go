@@ -93,6 +93,12 @@ func cut(text string, n int) (short string, wasCut bool) {
 	return text, false
 }
 
+// quote returns text quoted as in Go, and cut, for an error.
+func quote(text string) string {
+	short, _ := cut(text, cutValue)
+	return strconv.Quote(short)
+}
+
 // cutBytes is cut for bytes. It cuts between characters.
 func cutBytes(text string, n int) (short string, wasCut bool) {
 	if len(text) <= n {
