@@ -101,7 +101,7 @@ func newPage(r *Registry, q query, report *Report, nonce string) page {
 	}
 	for _, f := range report.Flights {
 		own := list
-		own.group, own.id = f.Group, f.ID
+		own.group, own.id, own.seconds = f.Group, f.ID, 0 // at once
 		state := f.State
 		if f.Forgotten {
 			state += ", forgotten"

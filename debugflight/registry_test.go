@@ -144,7 +144,7 @@ func TestReport(t *testing.T) {
 		for i, want := range []debugflight.GroupReport{
 			{Name: "idle"},
 			{Name: "numbers", Flights: 1, Waiters: 1, Oldest: 1},
-			{Name: "pages", Flights: 3, Waiters: 1, Oldest: 3},
+			{Name: "pages", Flights: 3, Waiters: 1, Oldest: 3, AtLeast: true}, // the age of one is not known
 		} {
 			g := got.Groups[i]
 			g.Counters = nil
@@ -316,6 +316,44 @@ func TestOwnPage(t *testing.T) {
 		if w := get(t, &r, fmt.Sprintf("group=g&id=%d", id)); w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "no longer there") {
 			t.Errorf("got status %d, %q of a flight that is over, want 404 and a sentence", w.Code, w.Body)
 		}
+	})
+}
+
+// TestOwnPage_Filters: the other parameters do not hide a flight from its own page, though it
+// has changed since they selected it; the way back to the list has them.
+func TestOwnPage_Filters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := debugflight.Registry{AllowForget: true}
+		var g kit.Group
+		add(t, &r, "g", debugflight.Of(&g, nil))
+		h := kit.Lead(t, &g)
+		id := report(t, &r, "").Flights[0].ID
+		w := get(t, &r, fmt.Sprintf("group=g&id=%d&state=queued&min=1h&q=other", id))
+		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `<a href="?group=g&amp;min=1h0m0s&amp;q=other&amp;state=queued">all flights</a>`) {
+			t.Errorf("got status %d, want the page of the flight, and a way back: %s", w.Code, w.Body)
+		}
+		close(h.Release)
+	})
+}
+
+// TestOwnPage_Seconds: neither the page of a flight nor the list after Forget takes the time of
+// the rates that were asked for before.
+func TestOwnPage_Seconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := debugflight.Registry{AllowForget: true}
+		var g kit.Group
+		add(t, &r, "g", debugflight.Of(&g, nil))
+		h := kit.Lead(t, &g)
+		id := report(t, &r, "").Flights[0].ID
+		page := get(t, &r, "seconds=10&sort=waiters").Body.String()
+		if want := fmt.Sprintf(`<a href="?group=g&amp;id=%d&amp;sort=waiters">`, id); !strings.Contains(page, want) {
+			t.Errorf("got a list without the link %s, want it:\n%s", want, page)
+		}
+		w := post(t, &r, "seconds=10&sort=waiters", fmt.Sprintf("forget=%d&of=g", id))
+		if at := w.Header().Get("Location"); at != "?sort=waiters" {
+			t.Errorf("got Location %q after Forget, want the list without seconds", at)
+		}
+		close(h.Release)
 	})
 }
 

@@ -105,8 +105,9 @@ func byWaiters(a, b row) int {
 // matches reports whether q asks for f.
 func (q query) matches(f Flight) bool {
 	switch {
-	case q.id != 0 && f.ID != q.id,
-		f.Age < q.min,
+	case q.id != 0:
+		return f.ID == q.id
+	case f.Age < q.min,
 		q.state == "forgotten" && !f.Forgotten,
 		q.state != "" && q.state != "forgotten" && f.State != q.state:
 		return false
@@ -145,9 +146,8 @@ func (q query) report(ctx context.Context, sources []registered, most int) (*Rep
 			}
 			g.Flights++
 			g.Waiters += f.Waiters
-			if oldest <= f.Age {
-				oldest, g.AtLeast = f.Age, f.AtLeast
-			}
+			oldest = max(oldest, f.Age)
+			g.AtLeast = g.AtLeast || f.AtLeast // that one may be the oldest
 			if q.matches(f) {
 				r.Found++
 				found.add(row{f, s.name}, most)

@@ -110,7 +110,7 @@ func (r *Registry) serveForget(w http.ResponseWriter, req *http.Request) {
 		refuse(w, http.StatusConflict, errors.New("this flight is no longer there: it has finished, or was forgotten before"))
 		return
 	}
-	back.id = 0
+	back.id, back.seconds = 0, 0               // the list, at once
 	w.Header().Set("Location", back.address()) // relative, as the path may be another one in front of a proxy
 	w.WriteHeader(http.StatusSeeOther)
 }
