@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/seed342dcb2d/coalesce"
 	"github.com/seed342dcb2d/coalesce/debugflight"
@@ -434,4 +436,23 @@ func TestSource(t *testing.T) {
 			t.Errorf("got a page without %q, want it:\n%s", want, page)
 		}
 	}
+}
+
+// TestRemove_Frees: a group that was removed is kept neither by the registry nor by remove.
+func TestRemove_Frees(t *testing.T) {
+	var r debugflight.Registry
+	group, remove := func() (weak.Pointer[kit.Group], func()) {
+		g := new(kit.Group)
+		return weak.Make(g), add(t, &r, "g", debugflight.Of(g, nil))
+	}()
+	report(t, &r, "")
+	if runtime.GC(); group.Value() == nil {
+		t.Error("got a group freed that is registered, want it kept")
+	}
+	remove()
+	if !kit.Eventually(func() bool { runtime.GC(); return group.Value() == nil }) {
+		t.Error("got a group that is kept, want it freed")
+	}
+	remove()
+	runtime.KeepAlive(&r)
 }

@@ -19,7 +19,7 @@ type nasty struct{}
 func (nasty) Error() string { panic(nasty{}) }
 
 // An exiting key exits the goroutine that asks for its text.
-type exiting struct{ n int }
+type exiting struct{}
 
 func (exiting) String() string { runtime.Goexit(); return "" }
 
