@@ -19,14 +19,16 @@ import (
 
 // A Registry is an [http.Handler] that serves a page about the groups that were added to
 // it. The zero Registry is ready to use. Its fields must not be changed once it serves; its
-// methods may be called by many goroutines at once. It must not be copied.
+// methods may be called by many goroutines at once, and registries have nothing in common.
+// It must not be copied.
 type Registry struct {
-	// AllowForget lets the page forget flights. Without it, such a request is answered
-	// 404.
+	// AllowForget lets the page forget flights. Without it, the page has no buttons for
+	// that, and a POST is answered 404.
 	AllowForget bool
 
 	// MaxRows bounds the flights that a page shows, and those in JSON; 0, or less, means
-	// 1000. The page says how many more there are.
+	// 1000. These are the first in the order that was asked for, and the page says how many
+	// more there are.
 	MaxRows int
 
 	protection http.CrossOriginProtection
@@ -43,8 +45,9 @@ type registered struct {
 var _ http.Handler = (*Registry)(nil)
 
 // A Source has the flights that a Registry shows under one name: those of a group, by [Of],
-// or of something else that calls wait for. Its methods must be safe for use by many goroutines at once, and are
-// called for each request.
+// or of something else that calls wait for. Its methods must be safe for use by many goroutines
+// at once. They are called for each request, on its goroutine and without a lock of the
+// Registry; a panic ends that request alone, as in any handler.
 type Source interface {
 	// Flights yields the flights, in any order. A caller may stop early.
 	Flights() iter.Seq[Flight]
@@ -53,41 +56,52 @@ type Source interface {
 	// same names each time.
 	Counters() []Counter
 
-	// ForgetFlight forgets the flight with an ID, and reports whether there was one.
+	// ForgetFlight lets the next call for the key of the flight with an ID start another,
+	// and reports whether it has: false means that the flight was over, or forgotten before.
+	// It is called only with AllowForget.
 	ForgetFlight(id uint64) bool
 }
 
 // A Flight is one row of the page.
 type Flight struct {
-	ID      uint64 // identifies the flight among those of its source, for ForgetFlight
-	Age     time.Duration
-	AtLeast bool // Age is only a lower bound
-	Waiters int
+	ID      uint64        // from 1; identifies the flight among those of its source
+	Age     time.Duration // how long fn has been running, or the flight queued
+	AtLeast bool          // Age is only a lower bound
+	Waiters int           // calls that wait for the flight, without its leader
 
 	State     string // running, abandoned or queued
-	Forgotten bool
+	Forgotten bool   // the next call for the key does not join it
 
-	// Key returns the text of the key. It is called only for flights that are shown, or
-	// if keys are searched. If it panics, the page says so in place of the key.
+	// Key returns the text of the key. It is called, by a goroutine of its own for which
+	// the request waits, only for flights that are shown, or if keys are searched. If it
+	// panics or exits its goroutine, the page says so in place of the key.
 	Key func() string
 
-	Detail string // more about the flight, in a few words; may be empty
+	Detail string // more about the flight, in a few words; may be empty; cut at 200 characters
 }
 
 // A Counter is a number with a name, without spaces.
 type Counter struct {
 	Name  string
 	Value uint64
-	Gauge bool // it goes up and down, so it has no rate
+	Gauge bool // Value goes up and down, so it has no rate
 }
 
-// Of returns a Source that shows g, or nil if g is nil. format returns the text of a key; nil
-// means [fmt.Sprint]. Where keys hold secrets, format is what keeps them from the page. The
-// counters are the fields of [coalesce.Stats].
+// Of returns a Source that shows g, or nil if g is nil. Its counters are the fields of
+// [coalesce.Stats].
+//
+// format returns the text of a key, of which the page shows 200 characters, and 16 KiB if the
+// flight is looked at alone. Where keys hold secrets, format is what keeps them from the page.
+// It may be called by many goroutines at once. If it panics or exits its goroutine, the page
+// says so in place of the key; if it blocks, so does the request. If format is nil, the text is
+// that of [fmt.Sprint], except that a pointer is an address unless its type has a method for
+// its text, such as String: the program may be changing what it points to.
 //
 // The Source keeps g alive, so remove it from the registry before g is dropped. A request
-// takes time in proportion to the flights of g, as [coalesce.Group.Flights] does. Calls wait no
-// longer for that than it takes to describe the flights of one shard.
+// takes time in proportion to the flights of g, as [coalesce.Group.Flights] does, and memory
+// for those of one shard and for the rows that it shows. Calls wait no longer for that than it
+// takes to describe the flights of one shard. What a look at a flight costs its group is said
+// in package coalesce.
 func Of[K comparable, V any](g *coalesce.Group[K, V], format func(K) string) Source {
 	if g == nil {
 		return nil
@@ -127,8 +141,10 @@ func (g *group[K, V]) Counters() []Counter {
 	return counters
 }
 
-// Add shows s under a name. remove ends that; to call it again has no effect. Add returns an
-// error if name is empty or taken, or if s is nil.
+// Add shows s under a name, which may be any text but the empty one. remove ends that; to call
+// it again has no effect, even if the name was added again. It does not wait for requests that
+// have begun: they may still look at s. Add returns an error, and a nil remove, if name is
+// empty or taken, or if s is nil.
 func (r *Registry) Add(name string, s Source) (remove func(), err error) {
 	switch {
 	case name == "":

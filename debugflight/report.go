@@ -13,14 +13,21 @@ import (
 // This file holds reports: the flights and counters that a query selects.
 
 // A Report is the answer of a Registry with format=json. Fields will be added to it, and none
-// changed without a new Version.
+// changed without a new Version. Times are in RFC 3339, ages in seconds, and IDs strings, as not
+// all readers of JSON have numbers of 64 bits.
+//
+// Its groups are looked at one after another, and so are the shards of each: the numbers agree
+// with each other only while nothing changes.
 type Report struct {
-	Version int       `json:"version"` // 1
-	Time    time.Time `json:"time"`
+	Version int       `json:"version"`           // 1
+	Time    time.Time `json:"time"`              // when it was begun, or when the seconds were over
 	Seconds float64   `json:"seconds,omitempty"` // how long rates were counted; 0 without them
 
-	Groups  []GroupReport  `json:"groups"`  // by name; all, or the one that was asked for
-	Flights []FlightReport `json:"flights"` // those that were found, at most Registry.MaxRows
+	Groups []GroupReport `json:"groups"` // by name; all, or the one that was asked for
+
+	// Flights are those that were found, in the order that was asked for, at most
+	// Registry.MaxRows.
+	Flights []FlightReport `json:"flights"`
 
 	// Found is the number of flights that were found, and NotShown of those among them for
 	// which there was no room.
@@ -31,19 +38,20 @@ type Report struct {
 // A GroupReport is the part of a Report about one source.
 type GroupReport struct {
 	Name    string  `json:"name"`
-	Flights int     `json:"flights"` // in flight, those that the query does not select included
-	Waiters int     `json:"waiters"` // calls that wait for them
-	Oldest  float64 `json:"oldest_seconds"`
-	AtLeast bool    `json:"oldest_at_least,omitempty"` // Oldest is only a lower bound
+	Flights int     `json:"flights"`                   // in flight, those that the query does not select included
+	Waiters int     `json:"waiters"`                   // calls that wait for them
+	Oldest  float64 `json:"oldest_seconds"`            // the greatest known age; 0 without flights
+	AtLeast bool    `json:"oldest_at_least,omitempty"` // Oldest is only a lower bound, as is the age of a flight
 
-	Counters map[string]uint64  `json:"counters"`
-	Rates    map[string]float64 `json:"rates,omitempty"` // by second, of the counters that only grow
+	Counters map[string]uint64  `json:"counters"`        // by name
+	Rates    map[string]float64 `json:"rates,omitempty"` // growth per second of those that only grow; nil without seconds
 
 	counters []Counter
 }
 
-// A FlightReport is the part of a Report about one flight. Texts that cannot be shown as they are,
-// for they have control characters or are no valid UTF-8, are quoted as in Go.
+// A FlightReport is the part of a Report about one flight: see [Flight] for what the fields mean.
+// Texts that cannot be shown as they are, for they have control characters or are no valid UTF-8,
+// are quoted as in Go.
 type FlightReport struct {
 	Group     string  `json:"group"`
 	ID        uint64  `json:"id,string"`

@@ -23,9 +23,17 @@ var pageTemplate = template.Must(template.New("page").Parse(pageText))
 // maxForm bounds the bytes of the form that forgets a flight.
 const maxForm = 64 << 10
 
-// ServeHTTP answers GET and HEAD with the page, or with JSON, and a POST of its form, if
-// AllowForget is set, by forgetting a flight. It answers 400 with a sentence where the
-// parameters are wrong, and 409 where the flight to forget is gone.
+// ServeHTTP answers GET and HEAD with the page, or with JSON, and changes nothing by that. It
+// answers a POST of the page's form, if AllowForget is set, by forgetting a flight, and with 303
+// and the address of the list. It takes the time that the parameter seconds asks for. All other
+// answers are a sentence:
+//
+//	400  a parameter is unknown or wrong, or the request ends before its seconds are over
+//	403  the form was sent by a page of another site
+//	404  the flight with this id is over; a POST without AllowForget
+//	405  the method is another one
+//	409  the flight to forget is over, or was forgotten before
+//	503  the request's context has ended before the answer was ready
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
