@@ -2,6 +2,7 @@ package singleflight_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -58,6 +59,13 @@ func isPanic(err any, value any) bool {
 
 func never(bool) int { return 0 }
 
+func unlessBlocked(blocked bool) int {
+	if blocked {
+		return 0
+	}
+	return 1
+}
+
 var endings = []ending{
 	{
 		"returns", func() (any, error) { return "v", nil },
@@ -83,12 +91,17 @@ var endings = []ending{
 		"panics", func() (any, error) { panic("apple") },
 		func(o outcome) bool { return isPanic(o.panicked, "apple") },
 		func(o outcome) bool { return o.v == nil && isPanic(o.err, "apple") },
-		func(blocked bool) int {
-			if blocked {
-				return 0
-			}
-			return 1
+		unlessBlocked,
+	},
+	{
+		"panics while it exits", func() (any, error) {
+			defer panic("apple")
+			runtime.Goexit()
+			return "v", nil
 		},
+		func(o outcome) bool { return isPanic(o.panicked, "apple") },
+		func(o outcome) bool { return o.v == nil && isPanic(o.err, "apple") },
+		unlessBlocked,
 	},
 	{
 		"exits", func() (any, error) { runtime.Goexit(); return "v", nil },
@@ -201,6 +214,39 @@ func TestReturnedErrGoexit(t *testing.T) {
 		t.Errorf("got %+v, want the error %v", o, wrapped)
 	}
 }
+
+// TestReturnedErrGoexit_Beneath: a call of the group beneath finds such an error with errors.Is.
+// Whether an fn of the group beneath has exited or returned it, Do cannot know: it exits.
+func TestReturnedErrGoexit_Beneath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g singleflight.Group
+		release := make(chan struct{})
+		returns := func() (any, error) {
+			<-release
+			return nil, coalesce.ErrGoexit
+		}
+		call := do(&g, returns)
+		synctest.Wait()
+		receiver := g.Coalesce().DoChan(t.Context(), "k", nil2)
+		synctest.Wait()
+		close(release)
+		if o, r := <-call, <-receiver; o.err != coalesce.ErrGoexit || !errors.Is(r.Err, coalesce.ErrGoexit) {
+			t.Errorf("got %+v and %+v, want ErrGoexit for both", o, r)
+		}
+
+		release = make(chan struct{})
+		receiver = g.Coalesce().DoChan(t.Context(), "k", func(context.Context) (any, error) { return returns() })
+		synctest.Wait()
+		call = do(&g, returns)
+		synctest.Wait()
+		close(release)
+		if o, r := <-call, <-receiver; !o.exited || r.Err != coalesce.ErrGoexit {
+			t.Errorf("got %+v and %+v, want an exit and ErrGoexit", o, r)
+		}
+	})
+}
+
+func nil2(context.Context) (any, error) { return nil, nil }
 
 // TestForget: after Forget, the next call runs its fn beside the one that runs; both calls
 // get the results of their own.
@@ -356,9 +402,13 @@ func TestDo_Allocs(t *testing.T) {
 // TestNilFn: a nil fn is refused with a message that says so, and leaves nothing behind.
 func TestNilFn(t *testing.T) {
 	var g singleflight.Group
+	fn, release := hold(1)
+	running := g.DoChan("runs", fn)
 	for name, call := range map[string]func(){
-		"Do":     func() { _, _, _ = g.Do("k", nil) },
-		"DoChan": func() { g.DoChan("k", nil) },
+		"Do":             func() { _, _, _ = g.Do("k", nil) },
+		"DoChan":         func() { g.DoChan("k", nil) },
+		"Do follows":     func() { _, _, _ = g.Do("runs", nil) },
+		"DoChan follows": func() { g.DoChan("runs", nil) },
 	} {
 		func() {
 			defer func() {
@@ -368,6 +418,10 @@ func TestNilFn(t *testing.T) {
 			}()
 			call()
 		}()
+	}
+	close(release)
+	if r := <-running; r.Val != 1 || r.Shared {
+		t.Errorf("got %+v of the flight, want 1, not shared", r)
 	}
 	if n := g.Coalesce().Len(); n != 0 {
 		t.Errorf("got %d flights, want 0", n)
