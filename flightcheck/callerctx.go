@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/types"
 	"slices"
+	"strings"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/ast/edge"
@@ -13,17 +14,16 @@ import (
 )
 
 func callerCtx(pass *analysis.Pass) {
-	fns := make(map[*ast.FuncLit]bool) // each is looked at once, for the call that runs it
+	fns := make(map[*ast.FuncLit]call) // each is looked at once, for the first call that runs it
+	var lits []*ast.FuncLit
 	for _, c := range calls(pass) {
-		if lit := c.literal(vars(pass)); lit != nil {
-			fns[lit] = true
+		if lit := c.literal(vars(pass)); lit != nil && fns[lit].expr == nil {
+			fns[lit] = c
+			lits = append(lits, lit)
 		}
 	}
-	for _, c := range calls(pass) {
-		lit := c.literal(vars(pass))
-		if lit == nil || !fns[lit] {
-			continue
-		}
+	for _, lit := range lits {
+		c := fns[lit]
 		uses := c.callerContexts(pass, lit, fns)
 		if c.ctx < 0 {
 			if i := slices.IndexFunc(uses, func(u use) bool { return u.mayFail(pass.TypesInfo) }); i >= 0 {
@@ -41,7 +41,7 @@ func callerCtx(pass *analysis.Pass) {
 				Pos: u.expr.Pos(), End: u.expr.End(),
 				Message: fmt.Sprintf("function passed to %s uses its caller's %s instead of its own context:"+
 					" if this caller leaves, it fails for all", c.name, types.ExprString(u.expr)),
-				SuggestedFixes: ownContext(pass, lit, u, uses[0].x),
+				SuggestedFixes: c.ownContext(pass, lit, u, uses[0].x),
 			})
 		}
 	}
@@ -56,7 +56,7 @@ type use struct {
 
 // callerContexts returns the uses of callers' contexts in lit, the fn of c, but for those
 // in other fns.
-func (c call) callerContexts(pass *analysis.Pass, lit *ast.FuncLit, fns map[*ast.FuncLit]bool) []use {
+func (c call) callerContexts(pass *analysis.Pass, lit *ast.FuncLit, fns map[*ast.FuncLit]call) []use {
 	vars := vars(pass)
 	given := func(*types.Var) bool { return false } // whether it is the context of the call
 	if c.ctx >= 0 {
@@ -72,7 +72,7 @@ func (c call) callerContexts(pass *analysis.Pass, lit *ast.FuncLit, fns map[*ast
 	body.Inspect([]ast.Node{(*ast.Ident)(nil), (*ast.CallExpr)(nil), (*ast.FuncLit)(nil)}, func(at inspector.Cursor) bool {
 		switch n := at.Node().(type) {
 		case *ast.FuncLit:
-			return !fns[n]
+			return fns[n].expr == nil
 		case *ast.CallExpr:
 			if r := vars.ofRequest(n); r != nil && !within(r.Pos(), lit) && !harmless(pass.TypesInfo, at) {
 				uses = append(uses, use{n, r, at})
@@ -115,6 +115,9 @@ func (u use) mayFail(info *types.Info) bool {
 	case *ast.SelectorExpr:
 		return parent.Sel.Name == "Done" || parent.Sel.Name == "Err"
 	case *ast.CallExpr:
+		if f := typeutil.Callee(info, parent); f != nil && strings.Contains(f.Name(), "From") && strings.HasSuffix(f.Name(), "Context") {
+			return false // it only reads a value, as metadata.FromIncomingContext does
+		}
 		fails := func(t types.Type) bool { return isError(t) || isContext(t) }
 		t := info.TypeOf(parent)
 		results, ok := t.(*types.Tuple)
@@ -130,11 +133,11 @@ func (u use) mayFail(info *types.Info) bool {
 	return false
 }
 
-// ownContext returns the fix that puts the context of lit in the place of u. If lit has no
-// name for it, it gets one, which is that of the variable like if possible.
-func ownContext(pass *analysis.Pass, lit *ast.FuncLit, u use, like *types.Var) []analysis.SuggestedFix {
-	if !vars(pass).params[u.x] && !usedOutside(pass.TypesInfo, lit, u.x) {
-		return nil // the compiler would not have it unused
+// ownContext returns the fix that puts the context of lit, the fn of c, in the place of u. If
+// lit has no name for it, it gets one, which is that of the variable like if possible.
+func (c call) ownContext(pass *analysis.Pass, lit *ast.FuncLit, u use, like *types.Var) []analysis.SuggestedFix {
+	if !vars(pass).madeOf(c.expr.Args[c.ctx], u.x, c.expr.Pos(), nil) {
+		return nil // fn's own may lack its values, and the compiler would not have it unused
 	}
 	first := lit.Type.Params.List[0]
 	var edits []analysis.TextEdit
@@ -171,16 +174,7 @@ func ownContext(pass *analysis.Pass, lit *ast.FuncLit, u use, like *types.Var) [
 	if types.ExprString(u.expr) != name {
 		edits = append(edits, analysis.TextEdit{Pos: u.expr.Pos(), End: u.expr.End(), NewText: []byte(name)})
 	}
-	return []analysis.SuggestedFix{{Message: "Use the function's own context", TextEdits: edits}}
-}
-
-func usedOutside(info *types.Info, lit *ast.FuncLit, x *types.Var) bool {
-	for id, obj := range info.Uses {
-		if obj == x && !within(id.Pos(), lit) {
-			return true
-		}
-	}
-	return false
+	return []analysis.SuggestedFix{{Message: "Use the function's own context, which has no deadline", TextEdits: edits}}
 }
 
 // isFree reports whether a parameter of lit may have a name: whether lit does not use that

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
 
 	"golang.org/x/tools/go/types/typeutil"
 )
@@ -52,10 +53,8 @@ func isFrom(f types.Object, pkg string, names ...string) bool {
 func (v *variables) ends(x *types.Var, at token.Pos) bool { return v.endsBut(x, at, nil) }
 
 func (v *variables) endsBut(x *types.Var, at token.Pos, seen []*types.Var) bool {
-	for _, s := range seen {
-		if s == x {
-			return true // it is what it was
-		}
+	if slices.Contains(seen, x) {
+		return true // it is what it was
 	}
 	if x.IsField() || !isContext(x.Type()) {
 		return false
@@ -115,6 +114,33 @@ func (v *variables) made(val value, seen []*types.Var) bool {
 	for i := range results.Len() {
 		t := results.At(i).Type()
 		if _, function := t.Underlying().(*types.Signature); i != val.result && !function && !isError(t) && !isContext(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// madeOf reports whether the expression e, as it is at a position, is made of the variable x,
+// or is x.
+func (v *variables) madeOf(e ast.Expr, x *types.Var, at token.Pos, seen []*types.Var) bool {
+	found := false
+	ast.Inspect(e, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok && !found {
+			y, _ := v.info.ObjectOf(id).(*types.Var)
+			found = y != nil && (y == x || v.assignedFrom(y, x, at, seen))
+		}
+		return !found
+	})
+	return found
+}
+
+// assignedFrom is madeOf for anything that is assigned to the variable y.
+func (v *variables) assignedFrom(y, x *types.Var, at token.Pos, seen []*types.Var) bool {
+	if y.IsField() || slices.Contains(seen, y) {
+		return false
+	}
+	for _, val := range v.values[y] {
+		if val.at < at && val.expr != nil && v.madeOf(val.expr, x, at, append(seen, y)) {
 			return true
 		}
 	}

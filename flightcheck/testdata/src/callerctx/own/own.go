@@ -136,6 +136,56 @@ func nested(ctx context.Context, g, h *group) {
 	})
 }
 
+// A context that has more than that of the call, or another one: no fix, as fn's own lacks the
+// values.
+func more(ctx, other context.Context, g *group) {
+	valued := context.WithValue(ctx, "k", 1)
+	fn := func(own context.Context) (int, error) {
+		if _, err := load(other); err != nil { // want `its caller's other instead`
+			return 0, err
+		}
+		return load(valued) // want `its caller's valued instead`
+	}
+	g.DoContext(ctx, "a", fn)
+	g.DoFresh(ctx, "b", fn) // it has been looked at
+	g.DoContext(context.Background(), "c", func(own context.Context) (int, error) {
+		return load(ctx) // want `its caller's ctx instead`
+	})
+	g.DoContext(valued, "d", func(own context.Context) (int, error) {
+		return load(ctx) // want `its caller's ctx instead`
+	})
+}
+
+// Neither fix may leave a variable without a use.
+func both(parent context.Context, g *group) {
+	ctx, cancel := context.WithCancel(parent)
+	defer cancel()
+	g.DoContext(parent, "a", func(own context.Context) (int, error) {
+		return load(ctx) // want `its caller's ctx instead`
+	})
+	g.DoContext(parent, "b", func(own context.Context) (int, error) {
+		return load(ctx) // want `its caller's ctx instead`
+	})
+}
+
+// A context that is made inside another fn.
+func deeper(ctx context.Context, g, h *group) {
+	g.DoContext(ctx, "k", func(ctx context.Context) (int, error) {
+		short, cancel := context.WithCancel(ctx)
+		defer cancel()
+		v, _, err := h.DoContext(short, "k", func(own context.Context) (int, error) {
+			return load(short) // want `its caller's short instead`
+		})
+		return v, err
+	})
+}
+
+func generic[K comparable, V any](ctx context.Context, g *struct{ coalesce.Group[K, V] }, key K, load func(context.Context, K) (V, error)) {
+	g.DoContext(ctx, key, func(context.Context) (V, error) {
+		return load(ctx, key) // want `its caller's ctx instead`
+	})
+}
+
 func silent(ctx context.Context, r *http.Request, g *group) {
 	g.DoContext(ctx, "k", func(ctx context.Context) (int, error) { return load(ctx) })
 	g.DoContext(ctx, "k", load)

@@ -21,6 +21,8 @@ var root, stop = context.WithCancel(context.Background())
 
 func load(ctx context.Context) (any, error) { return nil, ctx.Err() }
 
+func claimsFromContext(ctx context.Context) (any, error) { return ctx.Value("claims"), nil }
+
 func detach(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
 
 func extend(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -123,6 +125,9 @@ func (s *server) silent(ctx context.Context, r *http.Request) {
 	s.group.Do("log", func() (any, error) {
 		slog.InfoContext(ctx, "loading", "user", ctx.Value("user"))
 		return nil, nil
+	})
+	s.group.Do("values", func() (any, error) {
+		return claimsFromContext(ctx)
 	})
 	s.group.Do("late", func() (any, error) {
 		ctx = context.WithoutCancel(ctx)
