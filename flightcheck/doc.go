@@ -2,11 +2,19 @@
 // github.com/seed342dcb2d/coalesce, with its package singleflight, or with a library
 // that programs move from. Three of them suggest fixes.
 //
-// The command runs them all, under go vet to report, under go fix to mend:
+// The command runs them all, under the go command:
 //
 //	go install github.com/seed342dcb2d/coalesce/flightcheck/cmd/flightcheck@latest
 //	go vet -vettool=$(which flightcheck) ./...
 //	go fix -fixtool=$(which flightcheck) ./...
+//
+// The first reports, the second fixes. A program that moves has to require coalesce first:
+//
+//	go get github.com/seed342dcb2d/coalesce@latest
+//
+// A fix compiles, and changes no more than what its report and the section of its analyzer say.
+// go fix does not change files that are generated, or use cgo, or are left out of the build by
+// their tags; where a package would have to change one of them, too, nothing in it is fixed.
 //
 // A flag with an analyzer's name, as in -vettool=$(which flightcheck) -callerctx, runs
 // that one alone, and one like -fromxsync=false all but that one.
@@ -30,7 +38,10 @@
 //
 // DoContext, DoFresh, DoMulti and DoChan of coalesce, and Do of resenje, give fn a context
 // that ends when the last caller has left. In their fn, each use of a caller's context is
-// reported, and the fix puts fn's own in its place, with a name if it has none.
+// reported, and the fix puts fn's own in its place, with a name if it has none. That one has the
+// values of the call's context, but not its deadline: an fn that is to end in time has to set
+// itself one. There is no fix for a context of which the call's is not made, as fn's own may lack
+// its values.
 //
 // Do of coalesce and of x/sync, and TryDo, have no context for fn. There the first use is
 // reported that can fail: an argument of a call that returns an error or a context, and
@@ -43,7 +54,8 @@
 //
 // The analyzer is silent about contexts in fields and package variables, about what other
 // functions return (they may have cut it off), about arguments of [context.WithoutCancel]
-// and of coalesce.Detach, and about Value.
+// and of coalesce.Detach, and about Value. In an fn that has no context, it is silent about
+// arguments of functions that only read a value, as their name says: claimsFromContext.
 //
 // # Analyzer ctxkey
 //
@@ -89,8 +101,9 @@
 // Nothing is fixed, and the report says why, if the types do not allow it: if the package
 // gives a group to another module, or takes one; if it uses a group as an interface with Do
 // or Forget, or Forget as a function value (coalesce's reports whether there was something
-// to forget); or if it imports the package with a dot. Packages of the same module are
-// looked at one by one; the compiler finds what they exchange in another way.
+// to forget); if it imports the package with a dot; or if it embeds a group where a name would
+// be there twice. Packages of the same module are looked at one by one; the compiler finds what
+// they exchange in another way, as where one of two cannot move.
 //
 // The analyzer is silent in a package of which a file imports both.
 //
@@ -104,9 +117,13 @@
 //	-import "golang.org/x/sync/singleflight"
 //	+import "github.com/seed342dcb2d/coalesce/singleflight"
 //
+// A panic or a Goexit of an fn that DoChan runs changes. In x/sync the one ends the process, and
+// after the other nothing is sent; in coalesce each is the Err of the Result. The report says so
+// if the package uses DoChan. A panic that a caller of Do recovers is a *coalesce.PanicError.
+//
 // Nothing is fixed, and the report says why, if the package gives a Group or a Result to
-// another module, or takes one. The analyzer is silent in a package of which a file imports
-// both, or coalesce beside the former.
+// another module, or takes one, also by an interface or a field. The analyzer is silent in a
+// package of which a file imports both, or coalesce beside the former.
 //
 // # Analyzer samekey
 //

@@ -26,19 +26,35 @@ func TestSameKey(t *testing.T) { fixed(t, flightcheck.SameKey, "samekey") }
 func TestStringKey(t *testing.T) { fixed(t, flightcheck.StringKey, "stringkey") }
 
 func TestFromXSync(t *testing.T) {
-	fixed(t, flightcheck.FromXSync, "fromxsync/moved", "fromxsync/exchanged", "fromxsync/deep", "fromxsync/both", "other.org/cache")
+	fixed(t, flightcheck.FromXSync, "fromxsync/moved", "fromxsync/both", "other.org/cache")
+}
+
+// All imports of a file are moved, also those with a dot.
+func TestFromXSync_OddImports(t *testing.T) {
+	fixed(t, flightcheck.FromXSync, "fromxsync/twice", "fromxsync/dot")
+}
+
+// Types stay that another module has in its API, but not those that it keeps to itself.
+func TestFromXSync_TypesThatStay(t *testing.T) {
+	fixed(t, flightcheck.FromXSync, "fromxsync/exchanged", "fromxsync/deep", "fromxsync/doer", "fromxsync/constraint",
+		"fromxsync/options", "fromxsync/private")
+}
+
+// No file moves where another one cannot, as it is generated or not in the build.
+func TestFromXSync_FilesThatStay(t *testing.T) {
+	fixed(t, flightcheck.FromXSync, "fromxsync/generated", "fromxsync/tags")
 }
 
 // The report says what changes silently: resenje cancels fn's context when Do returns.
 func TestFromResenje(t *testing.T) { fixed(t, flightcheck.FromResenje, "fromresenje/moved") }
 
 func TestFromResenje_NamesThatStay(t *testing.T) {
-	fixed(t, flightcheck.FromResenje, "fromresenje/named")
+	fixed(t, flightcheck.FromResenje, "fromresenje/named", "fromresenje/twice")
 }
 
 func TestFromResenje_TypesThatStay(t *testing.T) {
 	fixed(t, flightcheck.FromResenje, "fromresenje/value", "fromresenje/iface", "fromresenje/dot",
-		"fromresenje/exchanged", "fromresenje/across", "fromresenje/both")
+		"fromresenje/exchanged", "fromresenje/across", "fromresenje/both", "fromresenje/beside", "fromresenje/method")
 }
 
 func fixed(t *testing.T, a *analysis.Analyzer, packages ...string) {

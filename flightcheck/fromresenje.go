@@ -27,25 +27,25 @@ func fromResenje(pass *analysis.Pass) {
 				renames = append(renames, analysis.TextEdit{Pos: id.Pos(), End: id.End(), NewText: []byte("DoContext")})
 			}
 		}
-		spec := importOf(file, resenje)
-		if spec == nil {
-			if why == "" {
-				reportRenames(pass, renames)
+		specs := importsOf(file, resenje)
+		if len(specs) == 0 && why == "" {
+			reportRenames(pass, renames)
+		}
+		for _, spec := range specs {
+			d := analysis.Diagnostic{Pos: spec.Path.Pos(), End: spec.Path.End()}
+			if why != "" {
+				d.Message = fmt.Sprintf("%s cannot be replaced by %s: %s", resenje, core, why)
+			} else {
+				d.Message = fmt.Sprintf("%s can be replaced by %s, which does not cancel fn's context when Do returns",
+					resenje, core)
+				d.SuggestedFixes = []analysis.SuggestedFix{{
+					Message:   "Import " + core + ", and rename Do to DoContext",
+					TextEdits: append(moveImport(pass, spec), renames...),
+				}}
+				renames = nil // they are in the fix of the first import
 			}
-			continue
+			pass.Report(d)
 		}
-		d := analysis.Diagnostic{Pos: spec.Path.Pos(), End: spec.Path.End()}
-		if why != "" {
-			d.Message = fmt.Sprintf("%s cannot be replaced by %s: %s", resenje, core, why)
-		} else {
-			d.Message = fmt.Sprintf("%s can be replaced by %s, which does not cancel fn's context when Do returns",
-				resenje, core)
-			d.SuggestedFixes = []analysis.SuggestedFix{{
-				Message:   "Import " + core + ", and rename Do to DoContext",
-				TextEdits: append(moveImport(pass, spec), renames...),
-			}}
-		}
-		pass.Report(d)
 	}
 }
 
@@ -80,7 +80,7 @@ func isResenje(f *types.Func) bool {
 func whyResenjeStays(pass *analysis.Pass, methods []inspector.Cursor) string {
 	imported := false
 	for _, file := range pass.Files {
-		if spec := importOf(file, resenje); spec != nil {
+		for _, spec := range importsOf(file, resenje) {
 			imported = true
 			if spec.Name != nil && spec.Name.Name == "." {
 				return "it is imported with a dot"
@@ -90,14 +90,23 @@ func whyResenjeStays(pass *analysis.Pass, methods []inspector.Cursor) string {
 	if !imported && len(methods) == 0 {
 		return ""
 	}
-	if obj := exchanged(pass, resenje); obj != nil {
-		return whyExchanged(obj)
+	if why := whyStays(pass, resenje); why != "" {
+		return why
 	}
 	for _, m := range methods {
+		id := m.Node().(*ast.Ident)
 		called := m.ParentEdgeKind() == edge.SelectorExpr_Sel && m.Parent().ParentEdgeKind() == edge.CallExpr_Fun
-		if id := m.Node().(*ast.Ident); id.Name == "Forget" && !called {
+		if id.Name == "Forget" && !called {
 			return fmt.Sprintf("Forget is a value in line %d", pass.Fset.Position(id.Pos()).Line)
 		}
+		if sel, ok := m.Parent().Node().(*ast.SelectorExpr); ok && id.Name == "Do" {
+			if obj, _, _ := types.LookupFieldOrMethod(pass.TypesInfo.TypeOf(sel.X), true, pass.Pkg, "DoContext"); obj != nil {
+				return fmt.Sprintf("%s has a DoContext of its own", types.TypeString(pass.TypesInfo.TypeOf(sel.X), types.RelativeTo(pass.Pkg)))
+			}
+		}
+	}
+	if why := embeddedBeside(pass); why != "" {
+		return why
 	}
 	var asInterface []string
 	finder := satisfy.Finder{}
@@ -114,6 +123,41 @@ func whyResenjeStays(pass *analysis.Pass, methods []inspector.Cursor) string {
 	}
 	if len(asInterface) > 0 {
 		return slices.Min(asInterface)
+	}
+	return ""
+}
+
+// added are the names that coalesce's Group has and resenje's lacks.
+var added = []string{
+	"Clone", "DoChan", "DoContext", "DoFresh", "DoMulti", "Flights", "ForgetFlight", "ForgetFunc", "ForgetUnshared", "Hash",
+	"Hooks", "Len", "Linger", "LingerFor", "LingerMax", "MaxAge", "MaxWaiters", "Shards", "Shutdown", "Stats", "TryDo",
+}
+
+// embeddedBeside says which struct embeds a Group beside something that has one of the added
+// names, which would be ambiguous, or returns "".
+func embeddedBeside(pass *analysis.Pass) string {
+	for at := range root(pass).Preorder((*ast.StructType)(nil)) {
+		t, ok := pass.TypesInfo.TypeOf(at.Node().(*ast.StructType)).(*types.Struct)
+		if !ok {
+			continue
+		}
+		var others []types.Type
+		group := false
+		for f := range t.Fields() {
+			if f.Embedded() && isGroup(f.Type()) && mentions(f.Type(), resenje, false) {
+				group = true
+			} else if f.Embedded() {
+				others = append(others, f.Type())
+			}
+		}
+		for _, other := range others {
+			for _, name := range added {
+				if obj, _, _ := types.LookupFieldOrMethod(other, true, pass.Pkg, name); obj != nil && group {
+					return fmt.Sprintf("it is embedded beside %s, which has %s, too",
+						types.TypeString(other, types.RelativeTo(pass.Pkg)), name)
+				}
+			}
+		}
 	}
 	return ""
 }

@@ -1,0 +1,4 @@
+package flightcheck
+
+// Added is added, for a test.
+var Added = added

@@ -1,0 +1,6 @@
+//go:build ignore
+
+// Not of the package.
+package main
+
+func main() {}
