@@ -19,6 +19,9 @@
 // A flag with an analyzer's name, as in -vettool=$(which flightcheck) -callerctx, runs
 // that one alone, and one like -fromxsync=false all but that one.
 //
+// Other drivers of package [golang.org/x/tools/go/analysis], such as multichecker, take
+// [Analyzers].
+//
 // In what follows, a flight is one execution of a function fn, for all calls with the
 // same key that wait for it. All of the analyzers but fromxsync and fromresenje know the
 // calls of four packages: coalesce, coalesce/singleflight, golang.org/x/sync/singleflight
@@ -153,9 +156,9 @@
 //	key := fmt.Sprint(tags) // the same for {"a b"} and {"a", "b"}
 //	v, err, _ := group.Do(key, load)
 //
-// Reported are the operands of %v (in Sprintf, Sprint and Sprintln) that hold strings within
-// a slice, an array, a map or a struct, or values of any type. Reported are also those that
-// print an address, by %p or by %v of a pointer: equal values have different ones. A struct
+// Reported are the operands of %v and %+v (in Sprintf, Sprint and Sprintln) that hold strings
+// within a slice, an array, a map or a struct, or values of any type. Reported are also those
+// that print an address, by %p, or by %v or %#v of a pointer: equal values have different ones. A struct
 // or an array as the key needs no format; where the key has to be a string, %q keeps
 // strings apart.
 //

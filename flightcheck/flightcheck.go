@@ -12,7 +12,8 @@ import (
 //go:embed doc.go
 var docs string
 
-// Analyzers are all analyzers of the package, in the order of their names.
+// Analyzers are all analyzers of the package, in the order of their names. Like each of
+// them, they are for a driver to run, and not to be changed.
 var Analyzers = []*analysis.Analyzer{CallerCtx, CtxKey, FromResenje, FromXSync, SameKey, StringKey}
 
 // CallerCtx reports an fn that uses the context of a caller.
