@@ -36,12 +36,17 @@ func callerCtx(pass *analysis.Pass) {
 			}
 			continue
 		}
+		var like *types.Var // the first whose uses are fixed
 		for _, u := range uses {
+			fixes := c.ownContext(pass, lit, u, like)
+			if len(fixes) > 0 && like == nil {
+				like = u.x
+			}
 			pass.Report(analysis.Diagnostic{
 				Pos: u.expr.Pos(), End: u.expr.End(),
 				Message: fmt.Sprintf("function passed to %s uses its caller's %s instead of its own context:"+
 					" if this caller leaves, it fails for all", c.name, types.ExprString(u.expr)),
-				SuggestedFixes: c.ownContext(pass, lit, u, uses[0].x),
+				SuggestedFixes: fixes,
 			})
 		}
 	}
@@ -100,8 +105,8 @@ func harmless(info *types.Info, at inspector.Cursor) bool {
 		return ok && blank.Name == "_"
 	case *ast.BinaryExpr:
 		return true
-	case *ast.SelectorExpr:
-		return parent.Sel.Name == "Value"
+	case *ast.SelectorExpr: // of Value, or of what other contexts do not have
+		return !slices.Contains([]string{"Deadline", "Done", "Err"}, parent.Sel.Name)
 	case *ast.CallExpr:
 		callee := typeutil.Callee(info, parent)
 		return isFrom(callee, "context", "WithoutCancel") || isFrom(callee, core, "Detach")
@@ -134,10 +139,17 @@ func (u use) mayFail(info *types.Info) bool {
 }
 
 // ownContext returns the fix that puts the context of lit, the fn of c, in the place of u. If
-// lit has no name for it, it gets one, which is that of the variable like if possible.
+// lit has no name for it, it gets one, which is that of the variable like if possible. A nil
+// like is the one that u uses.
 func (c call) ownContext(pass *analysis.Pass, lit *ast.FuncLit, u use, like *types.Var) []analysis.SuggestedFix {
 	if !vars(pass).madeOf(c.expr.Args[c.ctx], u.x, c.expr.Pos(), nil) {
 		return nil // fn's own may lack its values, and the compiler would not have it unused
+	}
+	if !isNamed(pass.TypesInfo.TypeOf(u.expr), "context", "Context") {
+		return nil // fn's own lacks its methods
+	}
+	if like == nil {
+		like = u.x
 	}
 	first := lit.Type.Params.List[0]
 	var edits []analysis.TextEdit

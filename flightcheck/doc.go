@@ -44,7 +44,7 @@
 // reported, and the fix puts fn's own in its place, with a name if it has none. That one has the
 // values of the call's context, but not its deadline: an fn that is to end in time has to set
 // itself one. There is no fix for a context of which the call's is not made, as fn's own may lack
-// its values.
+// its values, nor for one of another type.
 //
 // Do of coalesce and of x/sync, and TryDo, have no context for fn. There the first use is
 // reported that can fail: an argument of a call that returns an error or a context, and
@@ -57,7 +57,8 @@
 //
 // The analyzer is silent about contexts in fields and package variables, about what other
 // functions return (they may have cut it off), about arguments of [context.WithoutCancel]
-// and of coalesce.Detach, and about Value. In an fn that has no context, it is silent about
+// and of coalesce.Detach, about Value, and about methods and fields that a context of another
+// type has beside those of [context.Context]. In an fn that has no context, it is silent about
 // arguments of functions that only read a value, as their name says: claimsFromContext.
 //
 // # Analyzer ctxkey
@@ -141,8 +142,8 @@
 //
 // Reported are calls that wait: those that block, and a DoChan that is received from in the
 // same expression. Group and key are the same if they are the same expression, of constants,
-// variables that fn does not assign, their fields and elements, and of functions of fmt,
-// strconv and strings.
+// of variables, fields and elements that fn does not assign, and of functions of fmt, strconv
+// and strings.
 //
 // The analyzer is silent about what fn does not wait for (go statements, functions that it
 // only passes on), and about calls after a Forget of the key, which start another flight.
@@ -158,9 +159,9 @@
 //
 // Reported are the operands of %v and %+v (in Sprintf, Sprint and Sprintln) that hold strings
 // within a slice, an array, a map or a struct, or values of any type. Reported are also those
-// that print an address, by %p, or by %v or %#v of a pointer: equal values have different ones. A struct
-// or an array as the key needs no format; where the key has to be a string, %q keeps
-// strings apart.
+// that print an address, by %p, or by %v or %#v of a pointer: equal values have different
+// ones. A struct or an array as the key needs no format; where the key has to be a string, %q
+// keeps strings apart.
 //
 // The analyzer is silent about types with a method String, Error or Format, about basic
 // types, about all other verbs, and about formats that number their operands, as %[1]v.

@@ -180,6 +180,34 @@ func deeper(ctx context.Context, g, h *group) {
 	})
 }
 
+// fn's context does not get the name of one that stays.
+func stays(ctx, other context.Context, g *group) {
+	g.DoContext(ctx, "k", func(context.Context) (int, error) {
+		if _, err := load(other); err != nil { // want `its caller's other instead`
+			return 0, err
+		}
+		return load(ctx) // want `its caller's ctx instead`
+	})
+}
+
+// A context of a framework, which has more than a context has: no fix where that would not
+// compile, and nothing to report where it is no use as a context.
+type webContext struct {
+	context.Context
+	params map[string]string
+}
+
+func (c *webContext) Param(name string) string { return c.params[name] }
+
+func show(c *webContext, g *group) {
+	g.DoContext(c, c.Param("id"), func(context.Context) (int, error) {
+		if c.Param("id") == "" || c.params == nil || c.Err() != nil { // want `its caller's c instead`
+			return 0, nil
+		}
+		return load(c) // want `its caller's c instead`
+	})
+}
+
 func generic[K comparable, V any](ctx context.Context, g *struct{ coalesce.Group[K, V] }, key K, load func(context.Context, K) (V, error)) {
 	g.DoContext(ctx, key, func(context.Context) (V, error) {
 		return load(ctx, key) // want `its caller's ctx instead`
