@@ -42,10 +42,10 @@ func (v *variables) same(a, b ast.Expr, fn ast.Node) bool {
 		if _, ok := v.info.Selections[a]; !ok {
 			return true // of a package
 		}
-		return v.same(a.X, b.X, fn)
+		return v.same(a.X, b.X, fn) && !v.written(fn, a)
 	case *ast.StarExpr:
 		b, ok := b.(*ast.StarExpr)
-		return ok && v.same(a.X, b.X, fn)
+		return ok && v.same(a.X, b.X, fn) && !v.written(fn, a)
 	case *ast.UnaryExpr:
 		b, ok := b.(*ast.UnaryExpr)
 		return ok && a.Op == b.Op && a.Op != token.ARROW && v.same(a.X, b.X, fn)
@@ -54,7 +54,7 @@ func (v *variables) same(a, b ast.Expr, fn ast.Node) bool {
 		return ok && a.Op == b.Op && v.same(a.X, b.X, fn) && v.same(a.Y, b.Y, fn)
 	case *ast.IndexExpr:
 		b, ok := b.(*ast.IndexExpr)
-		return ok && v.same(a.X, b.X, fn) && v.same(a.Index, b.Index, fn)
+		return ok && v.same(a.X, b.X, fn) && v.same(a.Index, b.Index, fn) && !v.written(fn, a)
 	case *ast.CompositeLit:
 		b, ok := b.(*ast.CompositeLit)
 		return ok && types.Identical(v.info.TypeOf(a), v.info.TypeOf(b)) && v.allSame(a.Elts, b.Elts, fn)
@@ -75,6 +75,41 @@ func (v *variables) same(a, b ast.Expr, fn ast.Node) bool {
 			v.same(a.Fun, b.Fun, fn) && v.allSame(a.Args, b.Args, fn)
 	}
 	return false
+}
+
+// written reports whether fn assigns the field, the element or the value pointed to that e is,
+// or another of its kind, or takes the address of one.
+func (v *variables) written(fn ast.Node, e ast.Expr) bool {
+	found := false
+	write := func(to ast.Expr) {
+		switch to := ast.Unparen(to).(type) {
+		case *ast.SelectorExpr:
+			e, ok := e.(*ast.SelectorExpr)
+			found = found || ok && v.info.ObjectOf(e.Sel) == v.info.ObjectOf(to.Sel)
+		case *ast.IndexExpr:
+			e, ok := e.(*ast.IndexExpr)
+			found = found || ok && types.Identical(v.info.TypeOf(e.X), v.info.TypeOf(to.X))
+		case *ast.StarExpr:
+			e, ok := e.(*ast.StarExpr)
+			found = found || ok && types.Identical(v.info.TypeOf(e), v.info.TypeOf(to))
+		}
+	}
+	ast.Inspect(fn, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.AssignStmt:
+			for _, to := range n.Lhs {
+				write(to)
+			}
+		case *ast.IncDecStmt:
+			write(n.X)
+		case *ast.UnaryExpr:
+			if n.Op == token.AND && !isGroup(v.info.TypeOf(n.X)) {
+				write(n.X)
+			}
+		}
+		return !found
+	})
+	return found
 }
 
 func (v *variables) allSame(a, b []ast.Expr, fn ast.Node) bool {

@@ -204,6 +204,37 @@ func (l *loader) silentToo(p, q *string, i, j int, byKey map[string]*coalesce.Gr
 	})
 }
 
+// fn may change what a key is read from.
+func (l *loader) changed(p *string, names []string, i int) {
+	l.group.Do(l.name, func() (int, error) {
+		l.name = l.name[1:]
+		v, _, err := l.group.Do(l.name, one)
+		return v, err
+	})
+	l.group.Do(*p, func() (int, error) {
+		*p += "x"
+		v, _, err := l.group.Do(*p, one)
+		return v, err
+	})
+	l.group.Do(names[i], func() (int, error) {
+		names[i] = "x"
+		v, _, err := l.group.Do(names[i], one)
+		return v, err
+	})
+	l.group.Do(l.name, func() (int, error) {
+		scan(&l.name)
+		v, _, err := l.group.Do(l.name, one)
+		return v, err
+	})
+	l.group.Do(l.name, func() (int, error) {
+		names[i] = "x"
+		v, _, err := l.group.Do(l.name, one) // want `Do inside the function passed to Do has`
+		return v, err
+	})
+}
+
+func scan(...any) {}
+
 func (l *loader) next() string { l.name += "x"; return l.name }
 
 func later(func()) {}
