@@ -110,8 +110,8 @@ func (p *printed) add(t types.Type, depth int) {
 	if has(t, "Format") || !p.sharp && (has(t, "String") || has(t, "Error")) || p.sharp && has(t, "GoString") {
 		return
 	}
-	if _, ok := types.Unalias(t).(*types.TypeParam); ok || types.IsInterface(t) {
-		if !p.sharp {
+	if param, ok := types.Unalias(t).(*types.TypeParam); ok || types.IsInterface(t) {
+		if !p.sharp && (!ok || !isBasic(param.Constraint())) {
 			p.loose += 2 // it could be anything
 		}
 		return
@@ -148,6 +148,28 @@ func (p *printed) add(t types.Type, depth int) {
 	case *types.Map:
 		p.addMany(depth+1, u.Key(), u.Elem())
 	}
+}
+
+// isBasic reports whether a constraint has basic types alone.
+func isBasic(constraint types.Type) bool {
+	switch u := constraint.Underlying().(type) {
+	case *types.Basic:
+		return true
+	case *types.Union:
+		for term := range u.Terms() {
+			if _, ok := term.Type().Underlying().(*types.Basic); !ok {
+				return false
+			}
+		}
+		return true
+	case *types.Interface:
+		for part := range u.EmbeddedTypes() {
+			if isBasic(part) {
+				return true // types have to be in all parts
+			}
+		}
+	}
+	return false
 }
 
 // addMany adds any number of values of these types.

@@ -61,6 +61,19 @@ func more(g *singleflight.Group, m map[any]int, f func(), w wide, format string,
 	g.Do(strings(tags), fn)
 }
 
+type integer interface{ ~int | ~int64 }
+
+type ordered interface {
+	comparable
+	integer
+}
+
+func numbers[I integer, O ordered, S ~string | ~[]string](g *singleflight.Group, i I, o O, s S) {
+	g.Do(fmt.Sprint(i), fn)
+	g.Do(fmt.Sprintf("%v/%v", i, o), fn)
+	g.Do(fmt.Sprint(s), fn) // want `different values of type S may print alike`
+}
+
 func strings(tags []string) string { return fmt.Sprint(tags) }
 
 func silent(g *singleflight.Group, n int, s string, d time.Duration, p printed, one single, xy point, tags []string, err error) {
