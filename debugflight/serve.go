@@ -48,7 +48,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.serveForget(w, req)
 	default:
 		h.Set("Allow", "GET, HEAD, POST")
-		http.Error(w, "debugflight: the method is "+strconv.Quote(req.Method)+" (want GET, HEAD or POST)", http.StatusMethodNotAllowed)
+		http.Error(w, "debugflight: the method is "+quote(req.Method)+" (want GET, HEAD or POST)", http.StatusMethodNotAllowed)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -247,6 +248,66 @@ func TestPage(t *testing.T) {
 	}
 	if len(backgrounds) != 2 {
 		t.Errorf("got backgrounds %v, want one for each scheme", backgrounds)
+	}
+}
+
+// TestTexts: a hostile text that is the name of a group, a key and a parameter at once is text
+// on the list, in its form, and on the page of the flight, to which its link leads.
+func TestTexts(t *testing.T) {
+	s := serve(t)
+	groups := map[string]*coalesce.Group[string, int]{}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for text := range hostile {
+		groups[text] = new(coalesce.Group[string, int])
+		if _, err := s.registry.Add(text, debugflight.Of(groups[text], nil)); err != nil {
+			t.Fatal(err)
+		}
+		groups[text].DoChan(ctx, text, func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, nil })
+	}
+	b := open(t, 390, "light")
+	for text, want := range hostile {
+		whole := want
+		if len(text) > 200 {
+			whole = text
+		}
+		for _, query := range []string{"?q=" + url.QueryEscape(text), "?group=" + url.QueryEscape(text)} {
+			do(t, b, chromedp.Navigate(s.at("localhost", query)))
+			if got := eval[string](t, b, `document.querySelector("td.key").textContent`); got != want {
+				t.Errorf("%s: got key %q, want %q", query, got, want)
+			}
+			if got := eval[string](t, b, `document.querySelector("table.rows td.key + td").textContent`); got != whole {
+				t.Errorf("%s: got group %q, want %q", query, got, whole)
+			}
+			if is := eval[int64](t, b, `document.querySelector("table.rows").scrollWidth`); is > 390 {
+				t.Errorf("%s: got rows %d px wide, want 390 at most", query, is)
+			}
+		}
+		if got := eval[string](t, b, `document.querySelector("select[name=group]").value`); got != whole {
+			t.Errorf("got the group %q chosen, want %q", got, whole)
+		}
+		if _, err := chromedp.RunResponse(b, chromedp.Click("td.key a")); err != nil {
+			t.Fatal(err)
+		}
+		if got := eval[string](t, b, `document.querySelector("pre").textContent`); got != whole {
+			t.Errorf("got the page of %q, want %q", got, whole)
+		}
+		if _, err := chromedp.RunResponse(b, chromedp.Click("button[name=forget]")); err != nil {
+			t.Fatal(err)
+		}
+		for f := range groups[text].Flights() {
+			if !f.Forgotten {
+				t.Errorf("%q: got a flight that is not forgotten, want the form to find it", text)
+			}
+		}
+		if n := eval[int](t, b, `document.querySelectorAll("script, img, iframe, object").length`); n != 0 {
+			t.Errorf("got %d elements from %q, want 0", n, text)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.problems) > 0 {
+		t.Errorf("got complaints %q, want none", b.problems)
 	}
 }
 
