@@ -32,6 +32,7 @@ func TestBadRequests(t *testing.T) {
 		"min=-1s":             `min is "-1s" (want a time like 1.5s or 2m)`,
 		"seconds=0":           `seconds is "0" (want a number from 1 to 300)`,
 		"seconds=301":         `seconds is "301"`,
+		"refresh=3601":        `refresh is "3601"`,
 		"seconds=1e9":         `seconds is "1e9"`,
 		"refresh=fast":        `refresh is "fast" (want a number from 1 to 3600)`,
 		"format=xml":          `format is "xml" (want html, json)`,
@@ -93,7 +94,7 @@ func TestMethods(t *testing.T) {
 	} {
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "/", nil))
-		if allow := w.Header().Get("Allow"); w.Code != want || (want == 405) != (allow == "GET, HEAD, POST") {
+		if allow := w.Result().Header.Get("Allow"); w.Code != want || (want == 405) != (allow == "GET, HEAD, POST") {
 			t.Errorf("%s: got status %d, Allow %q, want %d", method, w.Code, allow, want)
 		}
 	}
@@ -105,7 +106,7 @@ func TestHeaders(t *testing.T) {
 	var r debugflight.Registry
 	nonces := map[string]bool{}
 	for _, query := range []string{"", "", "format=json", "bad=1"} {
-		h := get(t, &r, query).Header()
+		h := get(t, &r, query).Result().Header
 		for name, want := range map[string]string{
 			"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin",
 		} {
