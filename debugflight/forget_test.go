@@ -38,7 +38,7 @@ func TestForget(t *testing.T) {
 		id := report(t, &r, "").Flights[0].ID
 		form := fmt.Sprintf("forget=%d&of=my+group", id)
 		w := post(t, &r, fmt.Sprintf("group=my+group&sort=waiters&id=%d", id), form)
-		if at := w.Header().Get("Location"); w.Code != http.StatusSeeOther || at != "?group=my+group&sort=waiters" {
+		if at := w.Result().Header.Get("Location"); w.Code != http.StatusSeeOther || at != "?group=my+group&sort=waiters" {
 			t.Errorf("got status %d, Location %q, want 303 and the list", w.Code, at)
 		}
 		if f := report(t, &r, "").Flights; len(f) != 1 || !f[0].Forgotten {

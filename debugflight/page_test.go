@@ -52,6 +52,8 @@ func TestForm(t *testing.T) {
 		for _, query := range []string{"seconds=1", "refresh=1"} {
 			wantIn(t, get(t, &r, query).Body.String(), "not >all</a>", "Nothing is in flight")
 		}
+		wantIn(t, get(t, &r, "min=1ns&seconds=1&refresh=1").Body.String(),
+			`name="min" value="1ns"`, `<a href="?group=one&amp;min=1ns&amp;refresh=1&amp;seconds=1"><bdi`)
 	})
 }
 
@@ -76,7 +78,46 @@ func TestNumbers(t *testing.T) {
 			fmt.Sprintf(`<td class="n">%s</td><td class="n waiters">1,234,567</td><td>running</td>`, want),
 			fmt.Sprintf(`<td class="n">1</td><td class="n">1,234,567</td><td class="n">%s</td>`, want), "not ≥")
 	}
-	var r debugflight.Registry
-	add(t, &r, "idle", fixed{})
-	wantIn(t, get(t, &r, "").Body.String(), `<td class="n">0</td><td class="n">0</td><td class="n"></td>`)
+	for n, want := range map[int]string{0: "0", 999: "999", 1_000: "1,000", 123_456: "123,456"} {
+		var r debugflight.Registry
+		add(t, &r, "fixed", fixed{{ID: 1, State: "running", Waiters: n, Key: func() string { return "key" }}})
+		wantIn(t, get(t, &r, "").Body.String(), fmt.Sprintf(`<td class="n waiters">%s</td>`, want))
+	}
+}
+
+// TestCells: a group's row has what its source counts, and an empty cell for what it does not
+// count. A counter has a rate if that was asked for; one that goes up and down has none.
+func TestCells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r debugflight.Registry
+		g := kit.Group{Linger: time.Hour}
+		for range 3 {
+			_, _, _ = g.Do("k", kit.Value(1)) // leads, and is answered twice
+		}
+		add(t, &r, "group", debugflight.Of(&g, nil))
+		add(t, &r, "other", fixed{})
+		empty := strings.Repeat(`<td class="n"></td>`, 2)
+		wantIn(t, get(t, &r, "").Body.String(),
+			`<bdi class="name">group</bdi></a></td><td class="n">0</td><td class="n">0</td><td class="n"></td><td class="n">3</td><td class="n">1</td></tr>`,
+			`<bdi class="name">other</bdi></a></td><td class="n">0</td><td class="n">0</td><td class="n"></td>`+empty+`</tr>`)
+		wantIn(t, get(t, &r, "group=group&seconds=1").Body.String(),
+			`<td>Lingered</td><td class="n">2</td><td class="n">0/s</td>`, `<td>Lingering</td><td class="n">1</td><td class="n"></td>`)
+	})
+}
+
+// TestMaxRows: one row is one row, and the page says how many are missing only if some are.
+func TestMaxRows(t *testing.T) {
+	r := debugflight.Registry{MaxRows: 1}
+	var flights fixed
+	for id := range uint64(3) {
+		add(t, &r, fmt.Sprint("source ", id), flights)
+		flights = append(flights, debugflight.Flight{ID: id + 1, State: "running", Key: func() string { return "key" }})
+	}
+	wantIn(t, get(t, &r, "group=source+0").Body.String(), "(0)", "not not shown")
+	wantIn(t, get(t, &r, "group=source+1").Body.String(), "(1)", "not not shown")
+	wantIn(t, get(t, &r, "group=source+2").Body.String(), "(2, 1 of them not shown)")
+	r.MaxRows = -1
+	if got := report(t, &r, ""); len(got.Flights) != 3 || got.NotShown != 0 {
+		t.Errorf("got %d flights, %d not shown, want 3 and 0", len(got.Flights), got.NotShown)
+	}
 }

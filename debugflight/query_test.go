@@ -79,6 +79,9 @@ func TestManyGroups(t *testing.T) {
 	}
 	for i := range 1000 {
 		add(t, &r, strings.Repeat("g", i+1), debugflight.Of(new(kit.Group), nil))
+		if w := get(t, &r, "group=x"); i == 19 && strings.Contains(w.Body.String(), "more") {
+			t.Errorf("got %q, want all of 20 groups", w.Body)
+		}
 	}
 	if w := get(t, &r, "group=x"); !strings.Contains(w.Body.String(), "and 980 more") || w.Body.Len() > 1000 {
 		t.Errorf("got %d bytes, want less than 1,000 that say how many groups there are: %.200s", w.Body.Len(), w.Body)
@@ -109,6 +112,9 @@ func TestHeaders(t *testing.T) {
 		h := get(t, &r, query).Result().Header
 		for name, want := range map[string]string{
 			"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin",
+			"Content-Type": map[string]string{
+				"": "text/html; charset=utf-8", "format=json": "application/json", "bad=1": "text/plain; charset=utf-8",
+			}[query],
 		} {
 			if got := h.Get(name); got != want {
 				t.Errorf("%q: got %s %q, want %q", query, name, got, want)
