@@ -2,8 +2,15 @@ package otelflight
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/seed342dcb2d/coalesce"
 )
@@ -179,5 +186,116 @@ func TestOrder_Many(t *testing.T) {
 	}
 	if got := s.listed(); got != 0 {
 		t.Errorf("got %d flights listed at the end, want none", got)
+	}
+}
+
+// A linkedSpan is a span that records how often it is linked to a target.
+type linkedSpan struct {
+	noop.Span
+	id    byte
+	links map[trace.SpanID]int
+}
+
+func (s *linkedSpan) IsRecording() bool { return true }
+
+func (s *linkedSpan) SpanContext() trace.SpanContext {
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{s.id}, TraceFlags: trace.FlagsSampled})
+}
+
+func (s *linkedSpan) AddLink(l trace.Link) { s.links[l.SpanContext.SpanID()]++ }
+
+// A linkedTracer begins spans that are sampled and have the number 100.
+type linkedTracer struct{ noop.Tracer }
+
+func (linkedTracer) Start(ctx context.Context, _ string, _ ...trace.SpanStartOption) (context.Context, trace.Span) {
+	s := &linkedSpan{id: 100}
+	return trace.ContextWithSpan(ctx, s), s
+}
+
+// TestOrder_Any: in whatever order the hooks of a flight, or of the two of a DoMulti, and those
+// of their calls come, each call that receives the result has one link, each that leaves has one
+// at most, the leader has none, and in the end nothing is listed. Some calls have one span.
+func TestOrder_Any(t *testing.T) {
+	const start, second = 1, 2
+	for seed := range uint64(20_000) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		s := newSpans(linkedTracer{}, attribute.String("coalesce.group.name", "a"))
+		batch, queued := seed%3 == 0, seed%3 == 1
+		var script []string // what has been done
+		leader := &linkedSpan{id: 99, links: map[trace.SpanID]int{}}
+		leading := trace.ContextWithSpan(t.Context(), leader)
+		var flight context.Context
+		type thread []func()
+		var threads []thread
+		seq := uint64(10)
+		step := func(name string, do func()) func() { return func() { script = append(script, name); do() } }
+		startSeq := uint64(1)
+		if queued {
+			startSeq = 1000
+		}
+		begin := step("Start", func() { flight = s.start(leading, leading, start, startSeq) })
+		receivers := map[uint64]int{}
+		type caller struct {
+			span     *linkedSpan
+			receives bool
+		}
+		var callers []caller
+		for i := range 1 + random.IntN(4) {
+			c := caller{span: &linkedSpan{id: byte(1 + i), links: map[trace.SpanID]int{}}, receives: random.IntN(2) == 0}
+			if i > 0 && random.IntN(3) == 0 {
+				c.span = callers[0].span
+			}
+			callers = append(callers, c)
+			ctx := trace.ContextWithSpan(t.Context(), c.span)
+			id := uint64(start)
+			if batch && random.IntN(2) == 0 {
+				id = second
+			}
+			seq++
+			joined := seq
+			join := step(fmt.Sprint("Join ", i), func() { s.join(ctx, id, start, joined) })
+			if c.receives {
+				receivers[id]++
+				threads = append(threads, thread{join, step(fmt.Sprint("Receive ", i), func() { s.receive(ctx, id) })})
+			} else {
+				threads = append(threads, thread{join, step(fmt.Sprint("Leave ", i), func() { s.leave(ctx, start) })})
+			}
+		}
+		flights := thread{begin, step("Finish", func() { s.finish(flight, start, start, receivers[start], coalesce.OutcomeReturned, nil) })}
+		if queued {
+			flights = append(thread{step("Join of the leader", func() { s.join(leading, start, start, 10) })}, flights...)
+		}
+		if batch {
+			flights = append(flights, step("Finish 2", func() { s.finish(flight, second, start, receivers[second], coalesce.OutcomeReturned, nil) }))
+		}
+		threads = append(threads, flights)
+		for len(threads) > 0 {
+			i := random.IntN(len(threads))
+			threads[i][0]()
+			if threads[i] = threads[i][1:]; len(threads[i]) == 0 {
+				threads = slices.Delete(threads, i, i+1)
+			}
+		}
+		if n := s.listed(); n != 0 {
+			t.Errorf("seed %d, %q: got %d flights listed, want none", seed, script, n)
+		}
+		if len(leader.links) != 0 {
+			t.Errorf("seed %d, %q: the leader has links %v, want none", seed, script, leader.links)
+		}
+		least, most := map[*linkedSpan]int{}, map[*linkedSpan]int{}
+		for _, c := range callers {
+			most[c.span]++
+			if c.receives {
+				least[c.span]++
+			}
+		}
+		for span, most := range most {
+			if n := span.links[trace.SpanID{100}]; n < least[span] || n > most {
+				t.Errorf("seed %d, %q: span %d has %d links, want %d to %d", seed, script, span.id, n, least[span], most)
+			}
+		}
+		if t.Failed() {
+			return
+		}
 	}
 }
