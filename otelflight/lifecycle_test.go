@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"weak"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
@@ -229,4 +230,26 @@ func TestAdd_LeavesNothingInTheGlobalProvider(t *testing.T) {
 		}
 	}
 	runtime.KeepAlive(&r)
+}
+
+// TestAdd_GarbageAfterClose: a group that is closed is garbage when the program has no use for
+// it, though the Registry, and the Registration, live on.
+func TestAdd_GarbageAfterClose(t *testing.T) {
+	k := newKit()
+	g := new(coalesce.Group[string, int])
+	hooked(k, g)
+	r := k.add(t, "a", WithFlights(g, 10))
+	g.Do("k", func() (int, error) { return 0, nil })
+	k.values(t)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	seen := weak.Make(g)
+	g = nil
+	heap()
+	if seen.Value() != nil {
+		t.Error("got a group that is still referred to, want none")
+	}
+	runtime.KeepAlive(r)
+	runtime.KeepAlive(k)
 }

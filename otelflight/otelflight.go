@@ -202,6 +202,7 @@ type Registration struct {
 func (r *Registration) Close() error {
 	r.closed.Do(func() {
 		r.err = r.callback.Unregister()
+		r.callback = nil // which refers to the group
 		r.registry.drop(r.name)
 	})
 	return r.err

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -216,4 +217,28 @@ func TestRegister_Concurrently(t *testing.T) {
 	if s := values(t, r); len(s) != 0 {
 		t.Errorf("got %v after all were unregistered, want none", s)
 	}
+}
+
+// TestUnregister_Garbage: a group that is unregistered is garbage when the program has no use
+// for it and its Collector.
+func TestUnregister_Garbage(t *testing.T) {
+	r := prometheus.NewPedanticRegistry()
+	g := new(coalesce.Group[string, int])
+	c := newCollector(t, "a", promflight.WithFlights(g, 10))
+	g.Hooks = promflight.Hooks(c, g.Hooks)
+	if err := r.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	g.Do("k", func() (int, error) { return 0, nil })
+	values(t, r)
+	if !r.Unregister(c) {
+		t.Fatal("Unregister: got false, want true")
+	}
+	seen := weak.Make(g)
+	g, c = nil, nil
+	heap()
+	if seen.Value() != nil {
+		t.Error("got a group that is still referred to, want none")
+	}
+	runtime.KeepAlive(r)
 }
