@@ -13,6 +13,8 @@
 //	go get github.com/seed342dcb2d/coalesce@latest
 //
 // A fix compiles, and changes no more than what its report and the section of its analyzer say.
+// If a package has the types of a library in its own API, those change with a move, and so it does
+// for modules that use the package.
 // go fix does not change files that are generated, or use cgo, or are left out of the build by
 // their tags; where a package would have to change one of them, too, nothing in it is fixed.
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -64,6 +65,9 @@ func TestAgree(t *testing.T) {
 	must(t, err)
 
 	storm(t, &g)
+	for histogram(t, scraped, "coalesce_flight_seconds").count < g.Stats().Led { // hooks that come last
+		time.Sleep(time.Millisecond)
+	}
 
 	stats := reflect.ValueOf(g.Stats())
 	if stats.NumField() != len(names)+1 { // Calls is the sum of the outcomes
@@ -87,6 +91,18 @@ func TestAgree(t *testing.T) {
 		}
 		if want == 0 && !strings.Contains(strings.Join(never, " "), n.field) {
 			t.Errorf("%s: got 0 after the storm, want more", n.field)
+		}
+	}
+	for _, h := range []struct{ prometheus, otel string }{
+		{"coalesce_flight_seconds", "coalesce.flight.duration"},
+		{"coalesce_wait_seconds", "coalesce.wait.duration"},
+	} {
+		got, want := histogram(t, scraped, h.prometheus), otelHistogram(t, reader, h.otel)
+		for end := time.Now().Add(10 * time.Second); got.count != want.count && time.Now().Before(end); { // Receives of DoChan
+			got, want = histogram(t, scraped, h.prometheus), otelHistogram(t, reader, h.otel)
+		}
+		if got.count != want.count || math.Abs(got.sum-want.sum) > 1e-6 || got.count == 0 {
+			t.Errorf("%s: got %v, want %v as OpenTelemetry has it, and more than none", h.prometheus, got, want)
 		}
 	}
 	calls := stats.FieldByName("Calls").Uint()
@@ -265,6 +281,41 @@ func gather(t *testing.T, r *prometheus.Registry) map[string]uint64 {
 		}
 	}
 	return values
+}
+
+// A summary is what histograms of both kinds have.
+type summary struct {
+	count uint64
+	sum   float64
+}
+
+// histogram returns the summary of a histogram of one group.
+func histogram(t *testing.T, r *prometheus.Registry, name string) (s summary) {
+	t.Helper()
+	families, err := r.Gather()
+	must(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			h := f.GetMetric()[0].GetHistogram()
+			s = summary{h.GetSampleCount(), h.GetSampleSum()}
+		}
+	}
+	return s
+}
+
+// otelHistogram is histogram for OpenTelemetry.
+func otelHistogram(t *testing.T, r *metric.ManualReader, name string) (s summary) {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	must(t, r.Collect(t.Context(), &all))
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if d, ok := m.Data.(metricdata.Histogram[float64]); ok && m.Name == name {
+				s = summary{d.DataPoints[0].Count, d.DataPoints[0].Sum}
+			}
+		}
+	}
+	return s
 }
 
 // collect is gather for OpenTelemetry.
