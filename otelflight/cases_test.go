@@ -255,3 +255,41 @@ func TestAdd_Concurrently(t *testing.T) {
 		}
 	}
 }
+
+// TestSpans_WorkThatOutlivesItsFlight: work that fn has started calls the group when its flight
+// has finished. A flight of that work whose Start hook panics has no span, and its followers
+// have no link: not to that of the first flight either.
+func TestSpans_WorkThatOutlivesItsFlight(t *testing.T) {
+	quiet(t)
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit()
+		g := coalesce.Group[string, int]{Hooks: coalesce.Hooks[string]{
+			Start: func(_ context.Context, e coalesce.Event[string]) context.Context {
+				if e.Key == "inner" {
+					panic("Start")
+				}
+				return nil
+			},
+		}}
+		s := hooked(k, &g)
+		var wg sync.WaitGroup
+		_, _, _ = g.DoContext(t.Context(), "outer", func(ctx context.Context) (int, error) {
+			wg.Go(func() {
+				time.Sleep(time.Second)
+				g.DoContext(coalesce.Detach(ctx), "inner", sleep(time.Second))
+			})
+			return 0, nil
+		})
+		time.Sleep(time.Second)
+		synctest.Wait()
+		k.span(t.Context(), "follower", func(ctx context.Context) { g.DoContext(ctx, "inner", notCalled) })
+		wg.Wait()
+		synctest.Wait()
+		if f := k.spans(t)["follower"]; len(f.Links) != 0 || !slices.Equal(events(t, f), []string{"received"}) {
+			t.Errorf("the follower has links %v and events %v, want no links and that it received", f.Links, f.Events)
+		}
+		if n := s.listed(); n != 0 {
+			t.Errorf("got %d flights listed at the end, want none", n)
+		}
+	})
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -102,9 +101,8 @@ func spanOf(ctx context.Context) (trace.Span, spanID) {
 // A running flight is in the context that Start returns, under the spans as the key. Those
 // of a DoMulti have one in common.
 type running struct {
-	id    uint64 // of the flight that Start was called for
-	span  trace.Span
-	ended atomic.Bool
+	id   uint64 // of the flight that Start was called for
+	span trace.Span
 }
 
 // lock locks the table of the flight with an ID, and returns both. If the flight is not
@@ -243,12 +241,11 @@ func (s *spans) leave(ctx context.Context, start uint64) {
 // finish ends the span of a flight that has finished with so many followers. ctx is what
 // start has returned for the flight with the ID start.
 func (s *spans) finish(ctx context.Context, id, start uint64, followers int, how coalesce.Outcome, err error) {
-	// r is the flight's own, or for a DoMulti that of the first flight, which has ended; or
-	// else, if there is no span because Start has panicked or was not called, that of an
-	// outer flight, whose fn has made the call, and which has not ended.
+	// r is that of the flight with the ID start or, if there is no span because Start has
+	// panicked or was not called, of an outer flight, whose fn has made the call, or nil.
 	r, _ := ctx.Value(s).(*running)
 	var target trace.SpanContext
-	if r != nil && r.ended.Load() {
+	if r != nil && r.id == start {
 		target = sampled(r.span)
 	}
 	var waiting map[spanID]waiter
@@ -268,7 +265,6 @@ func (s *spans) finish(ctx context.Context, id, start uint64, followers int, how
 		s.linkAll(target, waiting)
 	}
 	if r != nil && r.id == id {
-		r.ended.Store(true)
 		end(r.span, followers, how, err)
 	}
 }
