@@ -307,7 +307,8 @@ func TestMetrics_Forms(t *testing.T) {
 }
 
 // TestMetrics_Agree: after a storm, the metrics of a quiescent group agree with its Stats,
-// the times with the events, and no flight is left. Metrics are collected all along.
+// the times with the events, no flight is left, and each call that has received a result has a
+// link. Metrics are collected all along.
 func TestMetrics_Agree(t *testing.T) {
 	defer slog.SetDefault(slog.Default())
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // panics
@@ -372,6 +373,22 @@ func TestMetrics_Agree(t *testing.T) {
 		a("coalesce.flight.duration.count"): float64(st.Led),
 		a("coalesce.wait.duration.count"):   float64(received.Load()),
 	})
+	all, linked := 0, 0
+	for _, span := range k.exporter.GetSpans() {
+		n := 0
+		for _, e := range span.Events {
+			if e.Name == "received" {
+				n++
+			}
+		}
+		all, linked = all+n, linked+len(span.Links)
+		if len(span.Links) < n {
+			t.Fatalf("got a call that received %d results and has %d links: %+v", n, len(span.Links), span)
+		}
+	}
+	if all == 0 || linked == 0 {
+		t.Errorf("got %d results received and %d links, want more of both", all, linked)
+	}
 }
 
 // storm makes a call of g.
