@@ -29,5 +29,6 @@
 // keys above all, and Forget changes the course of the program. So
 // mount the registry where the program's own access control applies. Requests from
 // pages of other sites cannot forget anything ([http.CrossOriginProtection]). They can make
-// the program draw the page, and with DNS rebinding read it, unless it checks the Host header.
+// the program draw the page, though, and DNS rebinding lets them read it, unless the program
+// checks the Host header of requests.
 package debugflight

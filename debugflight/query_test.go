@@ -190,6 +190,10 @@ func TestRequestEnds(t *testing.T) {
 		if w := serve(limited, "seconds=9"); w.Code != http.StatusOK {
 			t.Errorf("got status %d, %q, want 200", w.Code, w.Body)
 		}
+		time.Sleep(time.Second) // the end of limited
+		if w := serve(limited, ""); strings.Contains(w.Body.String(), "seconds is") {
+			t.Errorf("got %q, want nothing about seconds", w.Body)
+		}
 		canceled, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		began = time.Now()
