@@ -19,8 +19,7 @@ type walker interface {
 	isNil() bool
 }
 
-// WithFlights returns a Source for [Registry.Add], which returns an error if g is
-// nil, that has two metrics more than g:
+// WithFlights returns a Source for [Registry.Add] that has two metrics more than g:
 //
 //   - coalesce.oldest_flight.age, for how long the flight that began
 //     first has been running, and 0 if none runs; abandoned and forgotten
@@ -32,7 +31,7 @@ type walker interface {
 // Both are made by [coalesce.Group.Flights], at a cost proportional to the
 // number of flights. So a collection that finds more than limit keys in flight, or
 // more than limit flights, goes without these two metrics. A limit of 0 or less
-// turns them off. 1000 is a good value.
+// turns them off. 1000 is a good value. If g is nil, Add returns an error.
 //
 // The age of a flight of a Do, or of a DoContext whose context can never end,
 // counts from the first collection or join that finds it, unless the group has

@@ -61,9 +61,9 @@ import (
 // a context whose span has not ended. Their panics and Goexits have the effects
 // that they have without Hooks, and what is said above happens all the same,
 // except that a flight whose Start panics or exits has no span. A tracer, a span
-// or a meter that panics is a hook that does: no call is harmed. If that is the
-// tracer at the start of a flight, it has no span, and what Start has put into
-// the context is lost.
+// or a meter that panics has the effects of a hook that panics, so no call is
+// harmed. If the tracer panics at the start of a flight, that has no span, and
+// its fn lacks what Start has put into the context.
 //
 // # Cost
 //

@@ -113,11 +113,11 @@ type Registry struct {
 // Add begins to report the metrics of the group g under a name, until the
 // Registration is closed; g is not collected as garbage before. It returns an
 // error if the name is empty, no valid UTF-8 or taken, if g is nil, and if the
-// meter returns one. What keys and values g has does not matter.
+// meter returns one. The types of the keys and values of g do not matter.
 //
-// Add does not use g. Each collection does, on a goroutine of its own or of the
-// reader's. With the SDK, Add and Close wait for a collection that is under
-// way, so the methods of g must not call them.
+// Add does not use g. Each collection does, on the goroutine that collects. With
+// the SDK, Add and Close wait for a collection that is under way, so the methods
+// of a Source must not call them.
 func (r *Registry) Add(name string, g Source) (*Registration, error) {
 	switch {
 	case name == "":

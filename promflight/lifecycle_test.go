@@ -235,7 +235,7 @@ func TestUnregister_Garbage(t *testing.T) {
 		t.Fatal("Unregister: got false, want true")
 	}
 	seen := weak.Make(g)
-	g, c = nil, nil
+	g = nil
 	heap()
 	if seen.Value() != nil {
 		t.Error("got a group that is still referred to, want none")

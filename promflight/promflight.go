@@ -104,7 +104,8 @@ type counter struct {
 // label group="name". It does not use the group yet; each scrape does, on a
 // goroutine of the registry's. New returns an error if the name is empty or no
 // valid UTF-8, and if g is nil. That a name is taken is an error of the registry,
-// when the Collector is registered. What keys and values g has does not matter.
+// when the Collector is registered. The types of the keys and values of g do not
+// matter.
 func New(name string, g Source) (*Collector, error) {
 	switch {
 	case name == "":
