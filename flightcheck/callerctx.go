@@ -130,12 +130,24 @@ func (u use) mayFail(info *types.Info) bool {
 			return t != nil && fails(t)
 		}
 		for i := range results.Len() {
-			if fails(results.At(i).Type()) {
+			t := results.At(i).Type()
+			if fails(t) && !(isContext(t) && dropped(u.at.Parent(), i)) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// dropped reports whether the result with a number of the call at a cursor is assigned to the
+// blank identifier, as in _, span := tracer.Start(ctx, "load").
+func dropped(call inspector.Cursor, result int) bool {
+	assign, ok := call.Parent().Node().(*ast.AssignStmt)
+	if !ok || result >= len(assign.Lhs) {
+		return false
+	}
+	to, ok := assign.Lhs[result].(*ast.Ident)
+	return ok && to.Name == "_"
 }
 
 // ownContext returns the fix that puts the context of lit, the fn of c, in the place of u. If

@@ -8,7 +8,7 @@
 //	go vet -vettool=$(which flightcheck) ./...
 //	go fix -fixtool=$(which flightcheck) ./...
 //
-// The first reports, the second fixes. A program that moves has to require coalesce first:
+// The first reports, the second fixes, each in place of the go command's own analyzers. A program that moves has to require coalesce first:
 //
 //	go get github.com/seed342dcb2d/coalesce@latest
 //

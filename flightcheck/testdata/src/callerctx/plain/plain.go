@@ -126,6 +126,10 @@ func (s *server) silent(ctx context.Context, r *http.Request) {
 		slog.InfoContext(ctx, "loading", "user", ctx.Value("user"))
 		return nil, nil
 	})
+	s.group.Do("span", func() (any, error) {
+		_, span := start(ctx)
+		return span, nil
+	})
 	s.group.Do("values", func() (any, error) {
 		return claimsFromContext(ctx)
 	})
