@@ -8,15 +8,16 @@
 //	go vet -vettool=$(which flightcheck) ./...
 //	go fix -fixtool=$(which flightcheck) ./...
 //
-// The first reports, the second fixes, each in place of the go command's own analyzers. A program that moves has to require coalesce first:
+// vet reports and fix fixes, each in place of the go command's own analyzers. A program that
+// moves has to require coalesce first:
 //
 //	go get github.com/seed342dcb2d/coalesce@latest
 //
-// A fix compiles, and changes no more than what its report and the section of its analyzer say.
-// If a package has the types of a library in its own API, those change with a move, and so it does
-// for modules that use the package.
-// go fix does not change files that are generated, or use cgo, or are left out of the build by
-// their tags; where a package would have to change one of them, too, nothing in it is fixed.
+// As far as one package shows, a package compiles after the fixes, and they change no more than
+// the report and the section of the analyzer say. If it has the types of a library in its own
+// API, a move changes that, too, for all modules that use it. go fix does not change files that
+// are generated, use cgo, or are left out of the build by their tags; where a move would have
+// to change one of them, nothing in the package is fixed.
 //
 // A flag with an analyzer's name, as in -vettool=$(which flightcheck) -callerctx, runs
 // that one alone, and one like -fromxsync=false all but that one.
