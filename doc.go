@@ -185,7 +185,7 @@
 // Two texts contain keys: that of a *[DeadlockError], and the log of a panic,
 // which has the key of the flight, or up to sixteen keys of a batch. In both of
 // them a key looks as [fmt.Print] shows it, and is cut at 256 bytes, with an
-// ellipsis. To hide a secret, give the type of the key a String method, or a
+// ellipsis. A pointer without such a method as below is not followed. To hide a secret, give the type of the key a String method, or a
 // Format method, that leaves the secret out. The method must not have a pointer
 // receiver if the key is no pointer. The type of a field does not suffice if
 // the field is not exported, as package fmt then calls no method of it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"unicode/utf8"
 )
@@ -53,7 +54,7 @@ type DeadlockError struct {
 }
 
 // Error returns the texts of the keys in order. A text is what [fmt.Print] shows, cut
-// at 256 bytes. A key hides a secret from it by a String or a Format method (see
+// at 256 bytes, but a pointer is not followed. A key hides a secret from it by a String or a Format method (see
 // “Keys that hold secrets” in the package documentation).
 func (e *DeadlockError) Error() string {
 	var b strings.Builder
@@ -81,7 +82,9 @@ const (
 )
 
 // keyText returns the text of a key, as fmt.Sprint returns it, for an error or the log. A
-// long one is cut, at the end of a character, and ends with an ellipsis.
+// long one is cut, at the end of a character, and ends with an ellipsis. A pointer is not
+// followed, unless it has a method for its text: other goroutines may write what it points
+// to, and that may be no text for a log.
 func keyText(key any) (text string) {
 	defer func() {
 		// fmt recovers the first panic of a method, but not one of the value of that panic.
@@ -89,9 +92,17 @@ func keyText(key any) (text string) {
 			text = noText
 		}
 	}()
-	text, isString := key.(string)
-	if !isString {
+	switch key := key.(type) {
+	case string:
+		text = key
+	case fmt.Formatter, fmt.Stringer, error:
 		text = fmt.Sprint(key)
+	default:
+		if v := reflect.ValueOf(key); v.Kind() == reflect.Pointer {
+			text = fmt.Sprintf("(%T)(%p)", key, key)
+		} else {
+			text = fmt.Sprint(key)
+		}
 	}
 	if len(text) <= maxKeyText {
 		return text

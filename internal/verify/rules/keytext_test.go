@@ -65,9 +65,11 @@ func logText(t *testing.T, key any) (text string) {
 }
 
 // TestG10_KeyTexts: in the log and in a DeadlockError, the text of a key is that of
-// fmt.Print, cut at 256 bytes, at the end of a character.
+// fmt.Print, cut at 256 bytes, at the end of a character. What a pointer points to is left
+// to the goroutines that may write it.
 func TestG10_KeyTexts(t *testing.T) {
 	const limit = 256
+	pointer := &struct{ token string }{"t0ken"}
 	long := strings.Repeat("k", 1<<20)
 	for _, c := range []struct {
 		name string
@@ -94,6 +96,8 @@ func TestG10_KeyTexts(t *testing.T) {
 		{"a method LogValue", secretLogValue{"ape", "t0ken"}, "{ape t0ken}"},
 		{"a field that hides itself", secretField{"t0ken"}, "{hidden}"},
 		{"a field that is not exported", unexportedField{"t0ken"}, "{t0ken}"},
+		{"pointer", pointer, fmt.Sprintf("(%T)(%p)", pointer, pointer)},
+		{"pointer with a method String", &secretString{"ape", "t0ken"}, "user ape"},
 		{"a method that panics", panickingKey{"ape"}, "%!v(PANIC=String method: no string)"},
 		{"a method that panics with itself", twicePanicking{"ape"}, "(no text: a method of the key panicked or exited)"},
 	} {
