@@ -45,7 +45,7 @@ func TestFixture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stages := []Stage{{Name: "only", Timeout: time.Minute, Stall: 5 * time.Second}}
+	stages := []Stage{{Name: "only", Timeout: time.Minute, Stall: 2 * time.Second}}
 	b, err := Compile(dir, t.TempDir(), stages)
 	if err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
-// Command mutate reports how many mutants of a package its tests find. See the README of
-// the module.
+// Command mutate reports how many mutants of a package its tests find. It is run in the
+// root of the module. See internal/verify/mutate/README.md.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 // This file holds the command.
 
 var (
-	module     = flag.String("module", "../../..", "the `directory` of the package")
+	module     = flag.String("module", ".", "the `directory` of the package")
 	file       = flag.String("file", "", "only mutants of these files, separated by `commas`")
 	only       = flag.String("only", "", "only mutants whose line in -list this `pattern` matches")
 	sample     = flag.Int("sample", 0, "only `n` mutants, drawn by -seed")
@@ -31,7 +31,7 @@ var (
 	tests      = flag.String("tests", ".,./internal/verify/rules,./internal/verify/costs,./internal/verify/storm", "the `packages` whose tests are run, in this order")
 	output     = flag.String("o", "", "write every mutant's result to this `file`")
 	journal    = flag.String("journal", "", "keep results in this `file`, and go on where it ends")
-	equivalent = flag.String("equivalent", "equivalent.txt", "the `file` that lists equivalent mutants")
+	equivalent = flag.String("equivalent", "internal/verify/mutate/equivalent.txt", "the `file` that lists equivalent mutants")
 	parallel   = flag.Int("p", 2, "how many mutants run at a time")
 	skip       = flag.String("skip", "", "tests to leave out of all stages, a `pattern`")
 	slow       = flag.String("slow", "", "tests that take long, a `pattern`: the first stage leaves them to the second")
