@@ -15,22 +15,22 @@ import (
 	"strings"
 )
 
-// This file holds the compilation of one test binary with all mutants.
+// This file holds the compilation of test binaries with mutants.
 
-// A Build is a package's test binaries with all of its mutants.
-type Build struct {
-	Dir      string            // of the package, where its tests run
-	Mutants  []*Mutant         // those that compile
-	Dropped  []*Mutant         // those that do not
-	Skipped  map[string]int    // statements without a mutant, by reason
-	Sum      string            // of the package's source
-	binaries map[string]string // by what Stage.binary returns
+// A Package is the source of a package and its mutants.
+type Package struct {
+	Dir     string         // where its tests run
+	Mutants []*Mutant      // whether they compile or not, in the order of the source
+	Skipped map[string]int // statements without a mutant, by reason
+	Sum     string         // of the source
+
+	name    string
+	sources []*source
 }
 
-// Compile finds the mutants of the package in dir and compiles its tests with them, once
-// for each flag and each package that the stages name. It writes its files to scratch.
-func Compile(dir, scratch string, stages []Stage) (*Build, error) {
-	paths, pkg, err := sourceFiles(dir)
+// Load finds the mutants of the package in dir, an absolute path.
+func Load(dir string) (*Package, error) {
+	paths, name, err := sourceFiles(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -43,24 +43,63 @@ func Compile(dir, scratch string, stages []Stage) (*Build, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Build{
+	p := &Package{
 		Dir: dir, Skipped: map[string]int{}, Sum: fmt.Sprintf("%x", sum.Sum(nil)[:8]),
-		binaries: map[string]string{},
-	}
-	dropped, err := settle(sources, dir, scratch, pkg)
-	if err != nil {
-		return nil, err
+		name: name, sources: sources,
 	}
 	for _, s := range sources {
+		p.Mutants = append(p.Mutants, s.mutants...)
 		for reason, n := range s.skipped {
-			b.Skipped[reason] += n
+			p.Skipped[reason] += n
 		}
-		for _, m := range s.mutants {
-			if dropped[m.ID] {
-				b.Dropped = append(b.Dropped, m)
-			} else {
-				b.Mutants = append(b.Mutants, m)
-			}
+	}
+	return p, nil
+}
+
+// Find returns the mutant with the given key. If there is none, the error lists those that
+// the key may have been meant for: of its kind in its function, with their source.
+func (p *Package) Find(key string) (*Mutant, error) {
+	fn, rest, _ := strings.Cut(key, " ")
+	kind, _, _ := strings.Cut(rest, " ")
+	var near []string
+	for _, m := range p.Mutants {
+		if m.Key() == key {
+			return m, nil
+		}
+		if m.Func == fn && string(m.Kind) == kind {
+			near = append(near, "\n\t"+m.String())
+		}
+	}
+	if near == nil {
+		return nil, fmt.Errorf("there is no mutant %q, and none of its kind in its function", key)
+	}
+	return nil, fmt.Errorf("there is no mutant %q; of its kind in its function there are:%s", key, strings.Join(near, ""))
+}
+
+// A Build is a package's test binaries with some of its mutants.
+type Build struct {
+	Mutants  []*Mutant         // those that compile
+	Dropped  []*Mutant         // those that do not
+	dir      string            // the package's
+	binaries map[string]string // by what Stage.binary returns
+}
+
+// Compile compiles the tests of p with the mutants that are chosen, once for each flag
+// and each package that the stages name. It writes its files to scratch.
+func (p *Package) Compile(scratch string, chosen []*Mutant, stages []Stage) (*Build, error) {
+	in := map[int]bool{}
+	for _, m := range chosen {
+		in[m.ID] = true
+	}
+	if err := p.settle(scratch, in); err != nil {
+		return nil, err
+	}
+	b := &Build{dir: p.Dir, binaries: map[string]string{}}
+	for _, m := range chosen {
+		if in[m.ID] {
+			b.Mutants = append(b.Mutants, m)
+		} else {
+			b.Dropped = append(b.Dropped, m)
 		}
 	}
 	for _, stage := range stages {
@@ -82,7 +121,7 @@ func (b *Build) link(scratch, path string, stage Stage) error {
 		args = append(args, stage.Flag)
 	}
 	cmd := exec.Command("go", append(args, cmp.Or(stage.Package, "."))...)
-	cmd.Dir = b.Dir
+	cmd.Dir = b.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go test -c %s %s: %w\n%s", stage.Flag, stage.Package, err, out)
 	}
@@ -111,38 +150,35 @@ func sourceFiles(dir string) (paths []string, pkg string, err error) {
 	return paths, f.Name.Name, nil
 }
 
-// settle writes the overlay without the mutants that do not compile, and
-// returns those.
-func settle(sources []*source, dir, scratch, pkg string) (dropped map[int]bool, err error) {
-	dropped = map[int]bool{}
+// settle writes the overlay with the mutants in in, and removes those from in that do not
+// compile.
+func (p *Package) settle(scratch string, in map[int]bool) error {
 	for {
 		written := map[string]string{} // by path
-		if err := overlay(sources, dir, scratch, pkg, dropped, written); err != nil {
-			return nil, err
+		if err := p.overlay(scratch, in, written); err != nil {
+			return err
 		}
 		cmd := exec.Command("go", "build", "-gcflags=-e", "-overlay", filepath.Join(scratch, "overlay.json"), ".")
-		cmd.Dir = dir
+		cmd.Dir = p.Dir
 		out, err := cmd.CombinedOutput()
 		if err == nil {
-			return dropped, nil
+			return nil
 		}
-		before := len(dropped)
+		before := len(in)
 		for _, place := range errorPlace.FindAllStringSubmatch(string(out), -1) {
 			line, _ := strconv.Atoi(place[2])
 			column, _ := strconv.Atoi(place[3]) // 0 if there is none
-			if id := blame(written[filepath.Base(place[1])], line, column, place[4]); id > 0 {
-				dropped[id] = true
-			}
+			delete(in, blame(written[filepath.Base(place[1])], line, column, place[4]))
 		}
-		if len(dropped) == before {
-			return nil, fmt.Errorf("go build: %w\n%s", err, out)
+		if len(in) == before {
+			return fmt.Errorf("go build: %w\n%s", err, out)
 		}
 	}
 }
 
 var (
 	errorPlace = regexp.MustCompile(`(?m)^(\S+\.go):(\d+)(?::(\d+))?: (.*)$`)
-	guardCall  = regexp.MustCompile(`mutated\((\d+)\)`)
+	guardCall  = regexp.MustCompile(`mutated\((\d+)[,)]`)
 )
 
 // blame returns the mutant whose guard is the last before an error's place: the code that
@@ -171,24 +207,24 @@ func blame(text string, line, column int, message string) int {
 	return id
 }
 
-// overlay writes the sources with their mutants to scratch, and the file that replaces
+// overlay writes the sources with the mutants in in to scratch, and the file that replaces
 // the package's own by them. The texts are entered in written by their files' base names.
-func overlay(sources []*source, dir, scratch, pkg string, dropped map[int]bool, written map[string]string) error {
+func (p *Package) overlay(scratch string, in map[int]bool, written map[string]string) error {
 	replace := map[string]string{}
 	put := func(name, text string) error {
 		path := filepath.Join(scratch, name)
-		replace[filepath.Join(dir, name)] = path
+		replace[filepath.Join(p.Dir, name)] = path
 		written[name] = text
 		return os.WriteFile(path, []byte(text), 0o600)
 	}
-	for _, s := range sources {
-		if err := put(s.name, s.render(dropped)); err != nil {
+	for _, s := range p.sources {
+		if err := put(s.name, s.render(in)); err != nil {
 			return err
 		}
 	}
 	// The name comes first, so that a call that initializes the sources' own variables
 	// may be a mutant as well.
-	if err := put("0mutated.go", support(pkg)); err != nil {
+	if err := put("0mutated.go", support(p.name)); err != nil {
 		return err
 	}
 	text, err := json.Marshal(map[string]any{"Replace": replace})

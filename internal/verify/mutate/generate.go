@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -20,12 +21,14 @@ type source struct {
 	text    string
 	tokens  *token.File
 	consts  map[string]bool // the package's constants
+	errs    map[string]bool // the package's variables that are errors, by their names
 	edits   []edit
 	mutants []*Mutant
 	skipped map[string]int // by reason
 
 	fn    string            // the function that is being walked
 	conds map[ast.Node]bool // the conditions in it
+	links map[ast.Node]bool // the parts of its chains of && or || that are such chains
 	next  *int              // the number of the next mutant
 }
 
@@ -41,7 +44,7 @@ func parse(paths []string, read func(string) (string, error)) ([]*source, error)
 	fset := token.NewFileSet()
 	var files []*ast.File
 	var sources []*source
-	consts := map[string]bool{}
+	consts, errs := map[string]bool{}, map[string]bool{}
 	next := 1
 	for _, path := range paths {
 		text, err := read(path)
@@ -53,10 +56,16 @@ func parse(paths []string, read func(string) (string, error)) ([]*source, error)
 			return nil, err
 		}
 		for _, d := range f.Decls {
-			if d, ok := d.(*ast.GenDecl); ok && d.Tok == token.CONST {
-				for _, spec := range d.Specs {
-					for _, name := range spec.(*ast.ValueSpec).Names {
+			d, ok := d.(*ast.GenDecl)
+			if !ok || d.Tok != token.CONST && d.Tok != token.VAR {
+				continue
+			}
+			for _, spec := range d.Specs {
+				for _, name := range spec.(*ast.ValueSpec).Names {
+					if d.Tok == token.CONST {
 						consts[name.Name] = true
+					} else if strings.HasPrefix(strings.ToLower(name.Name), "err") {
+						errs[name.Name] = true
 					}
 				}
 			}
@@ -64,7 +73,8 @@ func parse(paths []string, read func(string) (string, error)) ([]*source, error)
 		files = append(files, f)
 		sources = append(sources, &source{
 			name: filepath.Base(path), text: text, tokens: fset.File(f.Pos()),
-			consts: consts, skipped: map[string]int{}, conds: map[ast.Node]bool{}, next: &next,
+			consts: consts, errs: errs, skipped: map[string]int{}, next: &next,
+			conds: map[ast.Node]bool{}, links: map[ast.Node]bool{},
 		})
 	}
 	var all []*Mutant
@@ -129,6 +139,11 @@ func (s *source) visit(n ast.Node) bool {
 		}
 	case *ast.BinaryExpr:
 		s.binary(n)
+	case *ast.Ident:
+		if s.errs[n.Name] {
+			id := s.add(n, Nil, n.Name)
+			s.edit(n, id, func(text string) string { return "unmutated(" + strconv.Itoa(id) + ", " + text + ")" })
+		}
 	}
 	return true
 }
@@ -160,6 +175,7 @@ func (s *source) list(list []ast.Stmt) {
 		s.statement(stmt)
 		if i > 0 {
 			s.swap(list[i-1], stmt)
+			s.window(list[i-1], stmt)
 		}
 	}
 }
@@ -183,6 +199,10 @@ func (s *source) statement(stmt ast.Stmt) {
 			s.skipped["assignment to _"]++
 			return
 		}
+		if len(x.Rhs) > 1 {
+			s.parts(x)
+			return
+		}
 	case *ast.BranchStmt:
 		if x.Tok != token.BREAK && x.Tok != token.CONTINUE {
 			s.skipped[x.Tok.String()]++
@@ -202,6 +222,21 @@ func (s *source) statement(stmt ast.Stmt) {
 	}
 	id := s.add(stmt, Delete, s.raw(stmt))
 	s.edit(stmt, id, func(text string) string { return "if !" + guard(id) + " { " + text + " }" })
+}
+
+// parts adds the mutants that leave out one part of an assignment of several values.
+func (s *source) parts(x *ast.AssignStmt) {
+	for i := range x.Lhs {
+		var to, values []string
+		for j := range x.Lhs {
+			if j != i {
+				to, values = append(to, s.raw(x.Lhs[j])), append(values, s.raw(x.Rhs[j]))
+			}
+		}
+		rest := strings.Join(to, ", ") + " = " + strings.Join(values, ", ")
+		id := s.add(x, Delete, s.raw(x.Lhs[i])+" = "+s.raw(x.Rhs[i]))
+		s.edit(x, id, func(text string) string { return "if " + guard(id) + " { " + rest + " } else { " + text + " }" })
+	}
 }
 
 // swap adds the mutant in which b comes before a, the statement that precedes it.
@@ -225,6 +260,22 @@ func (s *source) swap(a, b ast.Stmt) {
 	id := s.add(b, Swap, s.raw(a)+" ; "+raw)
 	s.edit(b, id, func(text string) string { return "if !" + guard(id) + " { " + text + " }" })
 	s.edit(a, id, func(text string) string { return "if " + guard(id) + " { " + raw + " }; " + text })
+}
+
+// window adds the mutant that opens a window before a, the last statement before unlock, if
+// that releases a lock: it releases the lock, lets other goroutines run, and takes it again.
+func (s *source) window(a, unlock ast.Stmt) {
+	lock, ok := strings.CutSuffix(s.raw(unlock), ".Unlock()")
+	if !ok || s.raw(a) == lock+".Lock()" {
+		return
+	}
+	if _, deferred := unlock.(*ast.DeferStmt); deferred {
+		return
+	}
+	id := s.add(a, Window, s.raw(a)+" ; "+s.raw(unlock))
+	s.edit(a, id, func(text string) string {
+		return "if " + guard(id) + " { " + lock + ".Unlock(); unlocked(); " + lock + ".Lock() }; " + text
+	})
 }
 
 // simple reports whether stmt may be swapped with another.
@@ -322,30 +373,21 @@ func (s *source) condition(cond ast.Expr) {
 	s.conds[cond] = true
 	text := s.raw(cond)
 	negate, always, never := s.add(cond, Negate, text), s.add(cond, True, text), s.add(cond, False, text)
-	wrap := func(id int, before string) {
-		s.edit(cond, id, func(text string) string { return before + "(" + text + ")" })
-	}
-	wrap(negate, guard(negate)+" != ")
-	wrap(always, guard(always)+" || ")
-	wrap(never, "!"+guard(never)+" && ")
+	s.edit(cond, negate, func(text string) string { return guard(negate) + " != (" + text + ")" })
+	s.edit(cond, always, func(text string) string { return "(" + text + ") || " + guard(always) })
+	s.edit(cond, never, func(text string) string { return "(" + text + ") && !" + guard(never) })
 }
 
 // binary adds the mutants of an operator.
 func (s *source) binary(x *ast.BinaryExpr) {
-	text := s.raw(x)
 	switch x.Op {
 	case token.LOR, token.LAND:
-		// By De Morgan, an operator becomes the other one when its operands and
-		// its result are negated; each operand is still evaluated when its turn
-		// comes.
-		id := s.add(x, Logic, text)
-		not := func(text string) string { return "(" + guard(id) + " != (" + text + "))" }
-		s.edit(x.X, id, not)
-		s.edit(x.Y, id, not)
-		s.edit(x, id, not)
+		if !s.links[x] {
+			s.chain(x, x.Op)
+		}
 	case token.EQL, token.NEQ:
 		if !s.conds[x] { // this is its negation
-			id := s.add(x, Equality, text)
+			id := s.add(x, Equality, s.raw(x))
 			s.edit(x, id, func(text string) string { return "(" + guard(id) + " != (" + text + "))" })
 		}
 		if !s.named(x.X) && !s.named(x.Y) { // these are more often one of several than a number
@@ -356,6 +398,24 @@ func (s *source) binary(x *ast.BinaryExpr) {
 		s.replace(x, Boundary, s.raw(x.X)+" "+other+" "+s.raw(x.Y))
 		s.constants(x)
 	}
+}
+
+// chain adds the mutants that leave out an operand of a chain of && or of ||. The operand
+// is evaluated, and its result ignored.
+func (s *source) chain(x ast.Expr, op token.Token) {
+	if b, ok := x.(*ast.BinaryExpr); ok && b.Op == op {
+		s.links[b] = true
+		s.chain(b.X, op)
+		s.chain(b.Y, op)
+		return
+	}
+	id := s.add(x, Ignore, s.raw(x))
+	s.edit(x, id, func(text string) string {
+		if op == token.LAND {
+			return "((" + text + ") || " + guard(id) + ")"
+		}
+		return "((" + text + ") && !" + guard(id) + ")"
+	})
 }
 
 // constants adds the mutants of a comparison with a constant.

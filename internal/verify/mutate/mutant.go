@@ -18,21 +18,23 @@ type Kind string
 
 // The kinds of mutants.
 const (
-	Delete   Kind = "delete"    // a statement is left out
+	Delete   Kind = "delete"    // a statement, or one of several that an assignment joins, is left out
 	Undefer  Kind = "undefer"   // a deferred call is made at once
 	Swap     Kind = "swap"      // a statement comes before the one that precedes it
+	Window   Kind = "window"    // a lock is released and taken again before the last statement under it
 	Negate   Kind = "negate"    // a condition is negated
 	True     Kind = "true"      // a condition always holds
 	False    Kind = "false"     // a condition never holds
-	Logic    Kind = "logic"     // || for && or the reverse
+	Ignore   Kind = "ignore"    // an operand of && or || makes no difference
 	Boundary Kind = "boundary"  // <= for <, and the like
 	Equality Kind = "equality"  // != for == or the reverse
 	PlusOne  Kind = "plus-one"  // a constant in a comparison is one more
 	MinusOne Kind = "minus-one" // a constant in a comparison is one less
+	Nil      Kind = "nil"       // one of the package's errors is nil
 )
 
 // Kinds lists all kinds.
-var Kinds = []Kind{Delete, Undefer, Swap, Negate, True, False, Logic, Boundary, Equality, PlusOne, MinusOne}
+var Kinds = []Kind{Delete, Undefer, Swap, Window, Negate, True, False, Ignore, Boundary, Equality, PlusOne, MinusOne, Nil}
 
 // A Mutant is one change to the source of a package.
 type Mutant struct {

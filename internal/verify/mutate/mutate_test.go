@@ -22,7 +22,17 @@ var want = map[string]string{
 	"Box.Put delete b.spare = 1":                    "survived",
 	"Box.Put boundary b.n >= limit":                 "killed",
 	"Box.Put plus-one b.n >= limit":                 "killed",
-	"Either logic a || b":                           "killed",
+	"Box.Drop window b.n-- ; b.mu.Unlock()":         "killed",
+	"Either ignore a":                               "killed",
+	"Either ignore b":                               "survived",
+	"All ignore a":                                  "killed",
+	"All ignore b":                                  "survived",
+	"All ignore (c && d)":                           "killed",
+	"All ignore c":                                  "survived",
+	"All ignore d":                                  "killed",
+	"Half delete half = x/2":                        "killed",
+	"Half delete err = nil":                         "survived",
+	"Half nil errOdd":                               "killed",
 	"Same equality a == b":                          "killed",
 	"Small boundary x < 5":                          "survived",
 	"Small plus-one x < 5":                          "survived",
@@ -46,12 +56,16 @@ func TestFixture(t *testing.T) {
 		t.Fatal(err)
 	}
 	stages := []Stage{{Name: "only", Timeout: time.Minute, Stall: 2 * time.Second}}
-	b, err := Compile(dir, t.TempDir(), stages)
+	p, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if by := b.Run(0, stages); by != "" {
-		t.Fatalf("without a mutant: got %s, want no failure", by)
+	b, err := p.Compile(t.TempDir(), p.Mutants, stages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if death := b.Run(0, stages); death != nil {
+		t.Fatalf("without a mutant: got %s, want no failure", death)
 	}
 	kinds := map[Kind]bool{}
 	left := maps.Clone(want)
@@ -64,15 +78,15 @@ func TestFixture(t *testing.T) {
 		}
 		delete(left, name)
 		got := "killed"
-		by := b.Run(m.ID, stages)
+		death := b.Run(m.ID, stages)
 		switch {
-		case by == "":
+		case death == nil:
 			got = "survived"
-		case strings.HasPrefix(by, "only: hang in Test"):
+		case death.Stage == "only" && strings.HasPrefix(death.By, "Test") && strings.HasSuffix(death.By, ", a hang"):
 			got = "hang"
 		}
 		if got != want {
-			t.Errorf("%s: got %s (%s), want %s", m, got, by, want)
+			t.Errorf("%s: got %s (%s), want %s", m, got, death, want)
 		}
 	}
 	for key := range left {
@@ -86,7 +100,7 @@ func TestFixture(t *testing.T) {
 	if len(b.Dropped) != 1 || b.Dropped[0].Text != `panic("not positive")` {
 		t.Errorf("got %d mutants that do not compile, want one: the panic at the end of Must", len(b.Dropped))
 	}
-	if b.Skipped["return"] == 0 {
+	if p.Skipped["return"] == 0 {
 		t.Error("got no count of skipped returns, want one")
 	}
 }
@@ -164,6 +178,35 @@ func TestIndependentStatementsAreNotSwapped(t *testing.T) {
 		}
 		if got != want || sources[0].skipped["swap of independent statements"] != 1-want {
 			t.Errorf("%s: got %d swaps and %v, want %d", body, got, sources[0].skipped, want)
+		}
+	}
+}
+
+// TestWindow: a window is opened where statements run under the lock, not in a section that
+// has none.
+func TestWindow(t *testing.T) {
+	for body, want := range map[string]int{
+		"mu.Lock(); x = f(); mu.Unlock()":       1,
+		"x = f(); mu.Unlock()":                  1,
+		"if x > 0 { f() }; mu.Unlock()":         1,
+		"mu.Lock(); mu.Unlock()":                0,
+		"mu.Unlock()":                           0,
+		"x = f(); mu.RUnlock()":                 0,
+		"mu.Lock(); defer mu.Unlock(); x = f()": 0,
+		"x = f(); defer mu.Unlock()":            0,
+	} {
+		sources, err := parse([]string{"f.go"}, func(string) (string, error) { return "package p\nfunc F() { " + body + " }", nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, m := range sources[0].mutants {
+			if m.Kind == Window {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("%s: got %d windows, want %d", body, got, want)
 		}
 	}
 }
@@ -279,8 +322,55 @@ func TestStrangersAreNoMutants(t *testing.T) {
 	}
 }
 
+// TestFind: for a key that is no longer one, the error shows what may replace it.
+func TestFind(t *testing.T) {
+	p := &Package{Mutants: []*Mutant{
+		{File: "f.go", Line: 3, Func: "F", Kind: Delete, Nth: 1, Of: 2, Text: "x++"},
+		{File: "f.go", Line: 4, Func: "F", Kind: Swap, Nth: 1, Of: 1, Text: "x++ ; f()"},
+		{File: "f.go", Line: 4, Func: "F", Kind: Delete, Nth: 2, Of: 2, Text: "f()"},
+		{File: "f.go", Line: 8, Func: "G", Kind: Delete, Nth: 1, Of: 3, Text: "y++"},
+	}}
+	if m, err := p.Find("F delete 2/2"); err != nil || m != p.Mutants[2] {
+		t.Errorf("got %v, %v, want %v, nil", m, err, p.Mutants[2])
+	}
+	for key, want := range map[string]string{
+		"F delete 1/3":   "there is no mutant \"F delete 1/3\"; of its kind in its function there are:\n\tf.go:3 F delete 1/2: x++\n\tf.go:4 F delete 2/2: f()",
+		"F negate 1/1":   "there is no mutant \"F negate 1/1\", and none of its kind in its function",
+		"Old delete 1/1": "there is no mutant \"Old delete 1/1\", and none of its kind in its function",
+		"F":              "there is no mutant \"F\", and none of its kind in its function",
+	} {
+		if m, err := p.Find(key); m != nil || err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, %v, want nil, %s", key, m, err, want)
+		}
+	}
+}
+
+// TestRender: of all mutants, the source that is compiled has those that were chosen.
+func TestRender(t *testing.T) {
+	const text = "package p\n\nfunc F(x int) bool {\n\tx++\n\treturn x == 1 && !(x < 0)\n}\n"
+	sources, err := parse([]string{"f.go"}, func(string) (string, error) { return text, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sources[0].render(nil); got != text {
+		t.Errorf("without a mutant: got %s, want %s", got, text)
+	}
+	in := map[int]bool{}
+	for _, m := range sources[0].mutants {
+		if m.Kind == Delete || m.Kind == Boundary {
+			in[m.ID] = true
+		}
+	}
+	got := sources[0].render(in)
+	want := "package p\n\nfunc F(x int) bool {\n\tif !mutated(1) { x++ }\n\t" +
+		"return x == 1 && !((!mutated(7) && (x < 0) || mutated(7) && (x <= 0)))\n}\n"
+	if got != want {
+		t.Errorf("with two of them: got %s, want %s", got, want)
+	}
+}
+
 func TestBlameFindsTheGuardBefore(t *testing.T) {
-	text := "if mutated(1) { a }\nif mutated(2) || x > (5-1) && mutated(3) || x > (0-1) {\n"
+	text := "if mutated(1) { a }\nif mutated(2) || x > (5-1) && mutated(3) || x > (0-1) {\nunmutated(4, p) = err\n"
 	for _, c := range []struct {
 		line, column int
 		message      string
@@ -290,6 +380,7 @@ func TestBlameFindsTheGuardBefore(t *testing.T) {
 		{2, 1, "missing return", 1},
 		{2, 0, "5 - 1 (constant 4 of type T) overflows T", 2},
 		{2, 0, "0 - 1 (constant -1 of type T) overflows T", 3},
+		{3, 14, "cannot use p as error value in argument to unmutated", 4},
 		{9, 1, "beyond the end", 0},
 	} {
 		if got := blame(text, c.line, c.column, c.message); got != c.want {
@@ -298,29 +389,30 @@ func TestBlameFindsTheGuardBefore(t *testing.T) {
 	}
 }
 
-func TestReasonNamesTheFirstTest(t *testing.T) {
+func TestCauseNamesTheFirstTest(t *testing.T) {
 	for out, want := range map[string]string{
-		"ok\n    --- FAIL: TestA/b (0.00s)\n--- FAIL: TestB (0.00s)\n": "TestA/b",
-		"panic: boom\n\ngoroutine 1\n":                                 "panic: boom",
-		"fatal error: all goroutines are asleep - deadlock!\n":         "fatal error: all goroutines are asleep - deadlock!",
-		"exit status 3":                          "failed",
+		"ok\n    --- FAIL: TestA/b (0.00s)\n--- FAIL: TestB (0.00s)\n":               "TestA/b",
+		"=== RUN   TestA\n=== RUN   TestB\npanic: boom\n\ngoroutine 1\n":             "TestB, a panic",
+		"=== RUN   TestA\nfatal error: all goroutines are asleep - deadlock!\n":      "TestA, a crash",
+		"=== RUN   TestA\nfatal error: concurrent map writes\npanic: and this one\n": "TestA, a crash",
+		"exit status 3":                          "no test, an exit",
 		"panic: boom\n--- FAIL: TestC (0.00s)\n": "TestC",
 	} {
-		if got := reason(out); got != want {
-			t.Errorf("reason(%q): got %q, want %q", out, got, want)
+		if got := cause(out); got != want {
+			t.Errorf("cause(%q): got %q, want %q", out, got, want)
 		}
 	}
 }
 
 func TestOutputEndsAtTheFirstFailure(t *testing.T) {
 	ended := 0
-	o := &output{end: func() { ended++ }}
+	o := &watched{end: func() { ended++ }}
 	for i, part := range []string{"=== RUN   TestA\n    a_test.go:1: wrong\n--- FA", "IL: TestA (0.00s)\n", "--- FAIL: TestB (0.00s)\n"} {
 		if _, err := o.Write([]byte(part)); err != nil || o.failed != (i > 0) || ended != min(i, 1) {
 			t.Errorf("after part %d: got %v, failed %v, ended %d times, want nil, %v, %d", i, err, o.failed, ended, i > 0, min(i, 1))
 		}
 	}
-	if got := reason(o.text.String()); got != "TestA" {
-		t.Errorf("got the reason %q, want TestA", got)
+	if got := cause(o.text.String()); got != "TestA" {
+		t.Errorf("got the cause %q, want TestA", got)
 	}
 }

@@ -16,24 +16,36 @@ const Variable = "MUTANT"
 // guard returns the call that reports whether mutant id is chosen.
 func guard(id int) string { return "mutated(" + strconv.Itoa(id) + ")" }
 
-// support returns the source of mutated for a package.
+// support returns the source of the functions that the mutants of a package call.
 func support(pkg string) string {
 	return fmt.Sprintf(`package %s
 
 import (
 	mutantos "os"
+	mutantruntime "runtime"
 	mutantconv "strconv"
 )
 
 var mutant, _ = mutantconv.Atoi(mutantos.Getenv(%q))
 
 func mutated(n int) bool { return mutant == n }
+
+// unlocked is called in the window of a mutant.
+func unlocked() { mutantruntime.Gosched() }
+
+// unmutated returns v, or nil for mutant n.
+func unmutated(n int, v error) error {
+	if mutated(n) {
+		return nil
+	}
+	return v
+}
 `, pkg, Variable)
 }
 
-// render returns the source with every edit except those of dropped mutants.
-func (s *source) render(dropped map[int]bool) string {
-	edits := slices.DeleteFunc(slices.Clone(s.edits), func(e edit) bool { return dropped[e.id] })
+// render returns the source with the edits of the mutants in in.
+func (s *source) render(in map[int]bool) string {
+	edits := slices.DeleteFunc(slices.Clone(s.edits), func(e edit) bool { return !in[e.id] })
 	// Outer before inner; of one range, in the order in which they apply.
 	slices.SortStableFunc(edits, func(a, b edit) int {
 		if a.from != b.from {

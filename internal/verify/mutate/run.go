@@ -27,19 +27,33 @@ type Stage struct {
 // binary returns the name by which the test binary of the stage is known.
 func (s Stage) binary() string { return s.Package + " " + s.Flag }
 
-// Run runs mutant id through the stages, and returns the cause of its death: a stage's
-// name and the first test that failed, or how the run ended. It returns "" if the mutant
-// survived. The number 0 is the package as it was.
-func (b *Build) Run(id int, stages []Stage) string {
-	for _, s := range stages {
-		if by := b.run(id, s); by != "" {
-			return s.Name + ": " + by
-		}
-	}
-	return ""
+// A Death is the end of a mutant.
+type Death struct {
+	Stage  string // the name of the stage in which it was found
+	By     string // the first test that failed, or else the one that ran, and how the run ended
+	Output string // of the test binary, up to there
 }
 
-func (b *Build) run(id int, s Stage) string {
+// String returns what a report has of d: "" for a mutant that survived.
+func (d *Death) String() string {
+	if d == nil {
+		return ""
+	}
+	return d.Stage + ": " + d.By
+}
+
+// Run runs mutant id through the stages until one finds it, and returns nil if it
+// survives. The number 0 is the package as it was.
+func (b *Build) Run(id int, stages []Stage) *Death {
+	for _, s := range stages {
+		if by, output := b.run(id, s); by != "" {
+			return &Death{s.Name, by, output}
+		}
+	}
+	return nil
+}
+
+func (b *Build) run(id int, s Stage) (by, output string) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.Timeout)
 	defer cancel()
 	// A mutant may allocate memory without end: the shell limits it, but not with the
@@ -50,32 +64,31 @@ func (b *Build) run(id int, s Stage) string {
 	}
 	args := append([]string{"-c", script, b.binaries[s.binary()], "-test.v", "-test.failfast", "-test.timeout=0"}, s.Args...)
 	cmd := exec.CommandContext(ctx, "sh", args...)
-	cmd.Dir = filepath.Join(b.Dir, s.Package)
+	cmd.Dir = filepath.Join(b.dir, s.Package)
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", Variable, id), "GOTRACEBACK=single")
 	endWhole(cmd)
 	cmd.WaitDelay = time.Second
-	out := &output{end: cancel, limit: s.Stall}
+	out := &watched{end: cancel, limit: s.Stall}
 	if s.Stall != 0 {
 		out.stalled = time.AfterFunc(s.Stall, cancel)
 		defer out.stalled.Stop()
 	}
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Run()
+	output = out.text.String()
 	switch {
-	case out.failed:
-		return reason(out.text.String())
-	case ctx.Err() != nil:
-		return "hang in " + running(out.text.String())
-	case err != nil:
-		return reason(out.text.String())
+	case err == nil:
+		return "", output
+	case ctx.Err() != nil && !out.failed:
+		return running(output) + ", a hang", output
 	}
-	return ""
+	return cause(output), output
 }
 
-// An output keeps the output of a test binary. It postpones the binary's end as long as
+// A watched keeps the output of a test binary. It postpones the binary's end as long as
 // it prints something, as it does when a test begins or ends, and ends it when a test has
 // failed: -test.failfast runs the examples all the same.
-type output struct {
+type watched struct {
 	text    bytes.Buffer
 	failed  bool // a test has
 	end     func()
@@ -84,7 +97,7 @@ type output struct {
 }
 
 // Write implements io.Writer.
-func (o *output) Write(p []byte) (int, error) {
+func (o *watched) Write(p []byte) (int, error) {
 	if o.stalled != nil {
 		o.stalled.Reset(o.limit)
 	}
@@ -112,22 +125,25 @@ func running(out string) string {
 	return name
 }
 
-// reason returns the first failed test in a test binary's output, or else how
-// it crashed.
-func reason(out string) string {
-	crash := ""
+// cause returns the first failed test in a test binary's output, or else the test that
+// ran when it ended, and how.
+func cause(out string) string {
+	how := "an exit"
 	for line := range strings.Lines(out) {
 		line = strings.TrimSpace(line)
 		if name, ok := strings.CutPrefix(line, failure); ok {
 			name, _, _ = strings.Cut(name, " ")
 			return name
 		}
-		if crash == "" && (strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")) {
-			crash = line
+		if how != "an exit" {
+			continue
+		}
+		switch {
+		case strings.HasPrefix(line, "panic: "):
+			how = "a panic"
+		case strings.HasPrefix(line, "fatal error: "):
+			how = "a crash"
 		}
 	}
-	if crash == "" {
-		return "failed"
-	}
-	return crash[:min(len(crash), 100)]
+	return running(out) + ", " + how
 }

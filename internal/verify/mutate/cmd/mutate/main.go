@@ -104,21 +104,15 @@ func run(w io.Writer) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	quick, thorough := stages()
-	b, err := mutate.Compile(dir, scratch, slices.Concat(quick, thorough))
+	p, err := mutate.Load(dir)
 	if err != nil {
 		return false, err
 	}
-	fmt.Fprintf(w, "%d mutants; %d do not compile; no mutants of:", len(b.Mutants), len(b.Dropped))
-	for _, reason := range slices.Sorted(maps.Keys(b.Skipped)) {
-		fmt.Fprintf(w, " %s %d;", reason, b.Skipped[reason])
-	}
-	fmt.Fprintln(w)
-	chosen, err := choose(b.Mutants)
+	chosen, err := choose(p.Mutants)
 	if err != nil {
 		return false, err
 	}
-	strangers := equivalents.Strangers(slices.Concat(b.Mutants, b.Dropped))
+	strangers := equivalents.Strangers(p.Mutants)
 	for _, key := range strangers {
 		fmt.Fprintln(w, "listed as equivalent, but no mutant:", key)
 	}
@@ -128,10 +122,21 @@ func run(w io.Writer) (ok bool, err error) {
 		}
 		return true, nil
 	}
-	if by := b.Run(0, slices.Concat(quick, thorough)); by != "" {
-		return false, fmt.Errorf("the tests fail without a mutant: %s", by)
+	quick, thorough := stages()
+	b, err := p.Compile(scratch, chosen, slices.Concat(quick, thorough))
+	if err != nil {
+		return false, err
 	}
-	results, err := runAll(w, b, chosen, func(m *mutate.Mutant) []mutate.Stage {
+	chosen = b.Mutants
+	fmt.Fprintf(w, "%d of %d mutants; %d more do not compile; no mutants of:", len(chosen), len(p.Mutants), len(b.Dropped))
+	for _, reason := range slices.Sorted(maps.Keys(p.Skipped)) {
+		fmt.Fprintf(w, " %s %d;", reason, p.Skipped[reason])
+	}
+	fmt.Fprintln(w)
+	if death := b.Run(0, slices.Concat(quick, thorough)); death != nil {
+		return false, fmt.Errorf("the tests fail without a mutant: %s\n%s", death, death.Output)
+	}
+	results, err := runAll(w, b, p.Sum, func(m *mutate.Mutant) []mutate.Stage {
 		if _, listed := equivalents[m.Key()]; listed {
 			return quick
 		}
@@ -228,13 +233,13 @@ func choose(all []*mutate.Mutant) ([]*mutate.Mutant, error) {
 }
 
 // runAll runs each of the mutants through its stages, and returns the test that killed
-// it, by key.
-func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages func(*mutate.Mutant) []mutate.Stage) (map[string]string, error) {
+// it, by key. sum is that of the sources.
+func runAll(w io.Writer, b *mutate.Build, sum string, stages func(*mutate.Mutant) []mutate.Stage) (map[string]string, error) {
 	path := *journal
 	if path == "" {
 		path = os.DevNull
 	}
-	j, err := mutate.OpenJournal(path, b.Sum)
+	j, err := mutate.OpenJournal(path, sum)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +258,7 @@ func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages func(*
 			for m := range queue {
 				by, known := j.Killed(m)
 				if !known {
-					by = b.Run(m.ID, stages(m))
+					by = b.Run(m.ID, stages(m)).String()
 				}
 				mu.Lock()
 				results[m.Key()] = by
@@ -269,13 +274,13 @@ func runAll(w io.Writer, b *mutate.Build, chosen []*mutate.Mutant, stages func(*
 					}
 				}
 				if n := len(results); n%50 == 0 {
-					fmt.Fprintf(w, "%d of %d, %d survived, %v\n", n, len(chosen), alive, time.Since(began).Round(time.Second))
+					fmt.Fprintf(w, "%d of %d, %d survived, %v\n", n, len(b.Mutants), alive, time.Since(began).Round(time.Second))
 				}
 				mu.Unlock()
 			}
 		})
 	}
-	for _, m := range chosen {
+	for _, m := range b.Mutants {
 		queue <- m
 	}
 	close(queue)
