@@ -15,8 +15,6 @@ func TestFlags_AbsurdExits2(t *testing.T) {
 		"-parallel 0",
 		"-parallel -1",
 		"-parallel 1000000000",
-		"-modes -1",
-		"-modes 2000000000",
 		"more",
 	)
 }

@@ -3,292 +3,225 @@
 //
 //	go run ./internal/verify/seeded                                    each bug, by the detectors that must find it
 //	go run ./internal/verify/seeded -all -write internal/verify/seeded/README.md   by all of them, and the table
-//	go run ./internal/verify/seeded -modes 20 -write internal/verify/seeded/README.md   by twenty storms in each mode
 //
-// It is run in the root of the module. The bugs are changes to the text of the
-// package (see bugs.go), in an overlay: the sources stay as they are, and are
-// compiled without a trace of this.
+// It is run in the root of the module. The bugs are mutants of the package (see bugs.go),
+// which internal/verify/mutate compiles in an overlay: the sources stay as they are, and
+// are compiled without a trace of this.
 package main
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/seed342dcb2d/coalesce/internal/verify/mutate"
 )
 
-// The detectors.
+// The detectors. The explorer is several of them, one for each family of its programs.
 const (
-	explored = "explorer" // systematic schedules
-	stormed  = "storms"   // random load, with the checker of histories
-	tested   = "tests"    // everything else that is exact
-	fuzzed   = "fuzz"     // the seeds of the fuzz targets, against the model
+	inlines    = "Inline" // systematic schedules
+	pairs      = "Pairs"
+	triples    = "Triples"
+	maxAge     = "MaxAge"
+	maxWaiters = "MaxWaiters"
+	lingering  = "Linger"
+	releases   = "Releases"
+	stormed    = "storms" // random load, with the checker of histories
+	tested     = "tests"  // everything else that is exact
+	fuzzed     = "fuzz"   // the seeds of the fuzz targets, against the model
 )
 
-// A detector is a part of the test suite.
-type detector struct {
-	name     string
-	packages []string // the packages of the tests
-	tags     string   // the build tags
-	args     []string
-	limit    time.Duration // a run that takes longer hangs, and finds the bug
+// A column of the table has detectors that are alike.
+type column struct {
+	name   string
+	stages []mutate.Stage // those of a detector have its name
 }
 
-// binary returns the file in temp that has the tests of a package as d builds them.
-func (d detector) binary(temp, pkg string) string {
-	return filepath.Join(temp, strings.ReplaceAll(pkg, "/", "_")+d.tags+".test")
+// programs returns the stages of the explorer.
+func programs(names ...string) (stages []mutate.Stage) {
+	for _, name := range names {
+		stages = append(stages, mutate.Stage{
+			Name: name, Package: "./internal/verify/explore", Flag: "-tags=coalesceexplore",
+			Args: []string{"-test.run=^TestExplore_" + name + "$", "-test.cpu=1"}, Timeout: 3 * time.Minute,
+		})
+	}
+	return stages
 }
 
-// Without a bug, the explorer takes some 30 s on two cores, the tests of a package 20 s, and the others
-// 5 s at most.
-var detectors = []detector{
-	{explored, []string{"./internal/verify/explore"}, "coalesceexplore", []string{"-test.run=^TestExplore_(Inline|Pairs|Triples|MaxAge|MaxWaiters|Linger)$", "-test.cpu=1"}, 6 * time.Minute},
-	{stormed, []string{".", "./internal/verify/storm"}, "", []string{"-test.run=^TestStorm_", "-test.short", "-test.count=10", "-test.failfast"}, time.Minute},
-	{tested, []string{".", "./internal/verify/rules", "./internal/verify/costs"}, "", []string{"-test.run=^(Test|Example)", "-test.skip=^TestStorm_", "-test.short"}, 90 * time.Second},
-	{fuzzed, []string{"."}, "", []string{"-test.run=^Fuzz"}, time.Minute},
+// storms returns the stage of the storms of a package.
+func storms(pkg string) mutate.Stage {
+	return mutate.Stage{
+		Name: stormed, Package: pkg, Timeout: time.Minute, Stall: 5 * time.Second,
+		Args: []string{"-test.run=^TestStorm(_|$)", "-test.short", "-test.count=10"},
+	}
 }
 
-// variable names the bug that is switched on.
-const variable = "COALESCE_SEEDED"
+// tests returns the stage of the tests of a package that are no storms. It leaves out the
+// one test that takes longer than three seconds.
+func tests(pkg string) mutate.Stage {
+	return mutate.Stage{
+		Name: tested, Package: pkg, Timeout: time.Minute, Stall: 8 * time.Second,
+		Args: []string{"-test.run=^(Test|Example)", "-test.skip=^(TestStorm(_.*)?|TestDeadlock_RandomCycles)$", "-test.short"},
+	}
+}
+
+// Without a bug, and on two cores, none of them takes longer than 15 s.
+var columns = []column{
+	{"explorer", programs(inlines, pairs, triples, maxAge, maxWaiters, lingering, releases)},
+	{"storms", []mutate.Stage{storms("."), storms("./internal/verify/storm")}},
+	{"tests", []mutate.Stage{tests("."), tests("./internal/verify/rules"), tests("./internal/verify/costs")}},
+	{"fuzz", []mutate.Stage{{
+		Name: fuzzed, Package: ".", Timeout: time.Minute, Stall: 5 * time.Second, Args: []string{"-test.run=^Fuzz"},
+	}}},
+}
+
+// of returns the stages of the detectors with the given names.
+func (c column) of(names []string) []mutate.Stage {
+	return slices.DeleteFunc(slices.Clone(c.stages), func(s mutate.Stage) bool { return !slices.Contains(names, s.Name) })
+}
 
 func main() {
 	all := flag.Bool("all", false, "try every detector on every bug")
 	only := flag.String("run", "", "the bugs whose names match this expression only")
 	write := flag.String("write", "", "the file in which to put the table, between its markers")
 	parallel := flag.Int("parallel", 2, "how many detectors run side by side")
-	storms := flag.Int("modes", 0, "try so many storms in each mode on each bug instead")
 	flag.Parse()
-	if err := check(flag.Args(), *parallel, *storms); err != nil {
+	if err := check(flag.Args(), *parallel); err != nil {
 		fmt.Fprintln(os.Stderr, "seeded:", err)
 		os.Exit(2)
 	}
-	if err := run(*all, *only, *write, *parallel, *storms); err != nil {
+	if err := run(*all, *only, *write, *parallel); err != nil {
 		fmt.Fprintln(os.Stderr, "seeded:", err)
 		os.Exit(1)
 	}
 }
 
 // check returns an error for wrong arguments and flags.
-func check(args []string, parallel, storms int) error {
-	const (
-		mostParallel = 256
-		mostStorms   = 1_000_000
-	)
+func check(args []string, parallel int) error {
+	const mostParallel = 256
 	switch {
 	case len(args) > 0:
 		return fmt.Errorf("unexpected argument %q", args[0])
 	case parallel < 1 || parallel > mostParallel:
 		return fmt.Errorf("-parallel is %d (want 1 to %d)", parallel, mostParallel)
-	case storms < 0 || storms > mostStorms:
-		return fmt.Errorf("-modes is %d (want 0 to %d)", storms, mostStorms)
 	}
 	return nil
 }
 
-func run(all bool, only, write string, parallel, storms int) error {
+func run(all bool, only, write string, parallel int) error {
 	chosen, err := regexp.Compile(only)
 	if err != nil {
 		return err
 	}
-	if write != "" && (!all && storms == 0 || only != "") {
-		return errors.New("the tables are of all bugs and detectors: -write needs -all or -modes, and no -run")
+	if write != "" && (!all || only != "") {
+		return errors.New("the table is of all bugs and detectors: -write needs -all, and no -run")
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	p, err := mutate.Load(dir)
+	if err != nil {
+		return err
+	}
+	mutants, err := find(p)
+	if err != nil {
+		return err
 	}
 	temp, err := os.MkdirTemp("", "seeded")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(temp)
-	overlay, err := plant(temp)
+	var stages []mutate.Stage
+	for _, c := range columns {
+		stages = append(stages, c.stages...)
+	}
+	build, err := p.Compile(temp, mutants, stages)
 	if err != nil {
 		return err
 	}
-	if storms > 0 {
-		rows, err := runModes(overlay, temp, chosen, storms, parallel)
-		if err != nil || write == "" {
-			return err
-		}
-		return rewrite(write, "modes", rows)
-	}
-	compiled := map[string]bool{}
-	for _, d := range detectors {
-		for _, pkg := range d.packages {
-			if binary := d.binary(temp, pkg); !compiled[binary] {
-				compiled[binary] = true
-				if err := compile(overlay, binary, "-tags", d.tags, pkg); err != nil {
-					return err
-				}
-			}
-		}
+	if build.Dropped != nil {
+		return fmt.Errorf("these do not compile: %v", build.Dropped)
 	}
 
 	// A detector that fails without a bug finds none.
 	var jobs []*job
-	for _, d := range detectors {
-		jobs = append(jobs, &job{detector: d, must: false, bug: bug{}})
+	for _, c := range columns {
+		for _, stage := range c.stages {
+			used := slices.ContainsFunc(bugs, func(b bug) bool { return slices.Contains(b.by, stage.Name) })
+			if all || used {
+				jobs = append(jobs, &job{bug: bug{name: "no bug"}, mutant: &mutate.Mutant{}, column: c.name, stages: []mutate.Stage{stage}})
+			}
+		}
 	}
-	for _, b := range bugs {
+	for i, b := range bugs {
 		if !chosen.MatchString(b.name) {
 			continue
 		}
-		for _, d := range detectors {
-			must := slices.Contains(b.by, d.name)
-			if all || must {
-				jobs = append(jobs, &job{bug: b, detector: d, must: must})
+		for _, c := range columns {
+			j := &job{bug: b, mutant: mutants[i], column: c.name, stages: c.of(b.by)}
+			j.must = len(j.stages) > 0
+			if all {
+				j.stages = c.stages
+			}
+			if len(j.stages) > 0 {
+				jobs = append(jobs, j)
 			}
 		}
 	}
-	work(jobs, parallel, func(j *job) {
-		for _, pkg := range j.detector.packages {
-			if j.run(j.detector.binary(temp, pkg), pkg); j.found {
-				return
-			}
-		}
-	})
+	work(build, jobs, parallel)
 
 	var failures []string
 	for _, j := range jobs {
 		switch {
-		case j.bug.name == "" && j.found:
-			failures = append(failures, fmt.Sprintf("%s finds something where there is no bug: %s", j.detector.name, j.output))
-		case j.must && !j.found:
-			failures = append(failures, fmt.Sprintf("%q is not found by the %s", j.bug.name, j.detector.name))
+		case j.mutant.ID == 0 && j.found != nil:
+			failures = append(failures, fmt.Sprintf("%s finds something where there is no bug: %s\n%s", j.column, j.found, j.found.Output))
+		case j.must && j.found == nil:
+			failures = append(failures, fmt.Sprintf("%q is not found by the %s: %s", j.bug.name, j.column, j.mutant))
 		}
 	}
 	if failures != nil {
 		return errors.New(strings.Join(failures, "\n"))
 	}
 	if write != "" {
-		return rewrite(write, "seeded", table(jobs))
+		return rewrite(write, table(jobs))
 	}
 	return nil
 }
 
-// plant writes the package with all bugs in it, switched off, to temp, and returns the
-// file that replaces the package's own text by it.
-func plant(temp string) (overlay string, err error) {
-	texts := map[string]string{}
+// find returns the mutants of all bugs, in their order.
+func find(p *mutate.Package) (mutants []*mutate.Mutant, err error) {
+	var missing []error
 	for _, b := range bugs {
-		text, ok := texts[b.file]
-		if !ok {
-			bytes, err := os.ReadFile(b.file)
-			if err != nil {
-				return "", fmt.Errorf("%w (is this the root of the module?)", err)
-			}
-			text = string(bytes)
+		m, err := p.Find(b.key)
+		if err != nil {
+			missing = append(missing, fmt.Errorf("%q in bugs.go: %w", b.name, err))
 		}
-		if n := strings.Count(text, b.old); n != 1 {
-			return "", fmt.Errorf("%q: %s has its text %d times: the code has changed, and the bug has to, too", b.name, b.file, n)
-		}
-		texts[b.file] = strings.Replace(text, b.old, b.new, 1)
+		mutants = append(mutants, m)
 	}
-	texts["seeded.go"] = "package coalesce\n\nimport \"os\"\n\nvar seed = os.Getenv(\"" + variable +
-		"\")\n\nfunc seeded(name string) bool { return seed == name }\n"
-
-	root, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	replace := struct{ Replace map[string]string }{map[string]string{}}
-	for name, text := range texts {
-		file := filepath.Join(temp, name)
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			return "", err
-		}
-		replace.Replace[filepath.Join(root, name)] = file
-	}
-	list, err := json.Marshal(replace)
-	if err != nil {
-		return "", err
-	}
-	overlay = filepath.Join(temp, "overlay.json")
-	return overlay, os.WriteFile(overlay, list, 0o644)
+	return mutants, errors.Join(missing...)
 }
 
-// compile compiles the tests of the package that the last argument names, with an
-// overlay.
-func compile(overlay, binary string, flags ...string) error {
-	args := append([]string{"test", "-c", "-vet=off", "-overlay", overlay, "-o", binary}, flags...)
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("go %v: %w\n%s", args, err, out)
-	}
-	return nil
-}
-
-// A job is one detector on one bug, or on none.
+// A job is the detectors of a column, or some of them, on one bug or on none.
 type job struct {
-	bug      bug
-	detector detector
-	must     bool // it has to find the bug
+	bug    bug
+	mutant *mutate.Mutant // with the ID 0 for no bug
+	column string
+	stages []mutate.Stage
+	must   bool // they have to find the bug
 
-	found  bool
-	how    string // for the table
-	output string
-	took   time.Duration
-}
-
-// failure matches the first line that names a failure.
-var failure = regexp.MustCompile(`(?m)^(?:\s*--- FAIL: |panic: |fatal error: )`)
-
-// begun matches the line at the beginning of a test.
-var begun = regexp.MustCompile(`(?m)^=== RUN +([^\s/]+)`)
-
-// schedules matches the number of schedules in the explorer's output.
-var schedules = regexp.MustCompile(`after (\d+) schedules: ([^\n;:]*)`)
-
-// run runs the detector's tests of one package.
-func (j *job) run(binary, pkg string) {
-	ctx, cancel := context.WithTimeout(context.Background(), j.detector.limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, append([]string{"-test.v", "-test.failfast", "-test.timeout=0"}, j.detector.args...)...)
-	cmd.Env = append(os.Environ(), variable+"="+j.bug.name)
-	cmd.Dir = pkg
-	cmd.WaitDelay = time.Second
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	began := time.Now()
-	err := cmd.Run()
-	j.took += time.Since(began)
-	j.found = err != nil
-	if !j.found {
-		return
-	}
-	j.output = out.String()
-	until := j.output
-	at := failure.FindStringIndex(until)
-	if at != nil {
-		until = until[:at[0]]
-	}
-	if tests := begun.FindAllStringSubmatch(until, -1); tests != nil {
-		j.how = tests[len(tests)-1][1]
-	}
-	switch {
-	case ctx.Err() != nil:
-		j.how += ", a hang"
-	case at == nil:
-	case strings.HasPrefix(j.output[at[0]:], "panic: "):
-		j.how += ", a panic"
-	case strings.HasPrefix(j.output[at[0]:], "fatal error: all goroutines are asleep"):
-		j.how += ", a deadlock"
-	case strings.HasPrefix(j.output[at[0]:], "fatal error: "):
-		j.how += ", a crash"
-	}
-	if m := schedules.FindStringSubmatch(j.output); m != nil {
-		j.how += fmt.Sprintf(", %s schedules", m[1])
-	}
+	found *mutate.Death // nil if it has not
 }
 
 // work does jobs, some of them side by side, and prints the result of each.
-func work(jobs []*job, parallel int, do func(*job)) {
+func work(build *mutate.Build, jobs []*job, parallel int) {
 	queue := make(chan *job)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -296,17 +229,16 @@ func work(jobs []*job, parallel int, do func(*job)) {
 	for range parallel {
 		wg.Go(func() {
 			for j := range queue {
-				do(j)
+				began := time.Now()
+				j.found = build.Run(j.mutant.ID, j.stages)
+				took := time.Since(began)
+				found, by := "not found", ""
+				if j.found != nil {
+					found, by = "found", j.found.By
+				}
 				mu.Lock()
 				n++
-				found, name := "not found", j.bug.name
-				if j.found {
-					found = "found"
-				}
-				if name == "" {
-					name = "no bug"
-				}
-				fmt.Printf("%3d of %d  %-31s %-9s %-9s %5.1f s  %s\n", n, len(jobs), name, j.detector.name, found, j.took.Seconds(), j.how)
+				fmt.Printf("%3d of %d  %-31s %-9s %-9s %5.1f s  %s\n", n, len(jobs), j.bug.name, j.column, found, took.Seconds(), by)
 				mu.Unlock()
 			}
 		})
@@ -321,37 +253,43 @@ func work(jobs []*job, parallel int, do func(*job)) {
 // table returns a row for each bug.
 func table(jobs []*job) string {
 	var b strings.Builder
-	b.WriteString("| bug | effect |")
-	for _, d := range detectors {
-		b.WriteString(" " + d.name + " |")
+	b.WriteString("| bug | effect | mutant |")
+	for _, c := range columns {
+		b.WriteString(" " + c.name + " |")
 	}
-	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(detectors)) + "\n")
-	for _, bug := range bugs {
-		fmt.Fprintf(&b, "| %s | %s |", bug.name, bug.what)
-		for _, d := range detectors {
-			i := slices.IndexFunc(jobs, func(j *job) bool { return j.bug.name == bug.name && j.detector.name == d.name })
-			cell := "–"
-			if i >= 0 && jobs[i].found {
-				test, how, _ := strings.Cut(jobs[i].how, ",")
-				cell = "`" + test + "`"
-				if how != "" {
-					cell += "," + how
-				}
-			}
-			fmt.Fprintf(&b, " %s |", cell)
+	b.WriteString("\n|---|---|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	for i, j := range jobs {
+		if j.mutant.ID == 0 {
+			continue
 		}
-		b.WriteString("\n")
+		if jobs[i-1].bug.name != j.bug.name {
+			text := strings.ReplaceAll(j.mutant.Text, "|", `\|`)
+			fmt.Fprintf(&b, "| %s | %s | %s: `%s` |", j.bug.name, j.bug.what, j.mutant.Key(), text)
+		}
+		cell := "–"
+		if j.found != nil {
+			test, how, ended := strings.Cut(j.found.By, ", ") // a test's name has no space
+			test, _, _ = strings.Cut(test, "/")
+			cell = "`" + test + "`"
+			if ended {
+				cell += ", " + how
+			}
+		}
+		fmt.Fprintf(&b, " %s |", cell)
+		if i+1 == len(jobs) || jobs[i+1].bug.name != j.bug.name {
+			b.WriteString("\n")
+		}
 	}
 	return b.String()
 }
 
-// rewrite puts the table between the markers of that name in a file.
-func rewrite(file, name, table string) error {
+// rewrite puts the table between its markers in a file.
+func rewrite(file, table string) error {
+	const begin, end = "<!-- seeded:begin -->\n", "<!-- seeded:end -->"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	begin, end := "<!-- "+name+":begin -->\n", "<!-- "+name+":end -->"
 	before, rest, ok := strings.Cut(string(text), begin)
 	_, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
