@@ -20,7 +20,7 @@ trap 'chmod -R u+w "$temp"; rm -rf "$temp"' EXIT
 # Nested modules that users import: those with a package outside of internal and
 # examples that is no command, and that are not about checking this repository.
 nested=$(git ls-files '*/go.mod' | sed 's|/go.mod$||' |
-	grep -vE '^(internal|examples|benchmarks)(/|$)' || true)
+	grep -vE '(^|/)(internal|examples|benchmarks)(/|$)' || true)
 
 git clone --quiet --bare . "$temp/origin.git"
 for tag in "$version" $(printf '%s\n' $nested | sed "s|\$|/$version|"); do
@@ -62,7 +62,7 @@ go get "$path@$version"
 [ "$(go run .)" = '42 false <nil>' ]
 echo "ok   $path@$version"
 for module in $nested; do
-	required=$(git -C "$temp/origin.git" show "HEAD:$module/go.mod" | awk -v path="$path" '$1 == "require" { sub(/^require /, "") } $1 == path { print $2 }')
+	required=$(git -C "$temp/origin.git" show "HEAD:$module/go.mod" | awk -v path="$path" '$1 == "require" { sub(/^require /, "") } $1 == path && $2 != "=>" { print $2 }')
 	if [ -n "$required" ] && [ "$required" != "$version" ]; then
 		echo "$module/go.mod requires $path $required, want $version"
 		exit 1
@@ -109,4 +109,41 @@ cat >telemetry/main.go <<-EOF
 EOF
 [ "$(go run ./telemetry)" = '42 false <nil>' ]
 echo "ok   a program with otelflight and promflight"
+
+# A program of a fleet; nothing but the engine of its choice is linked.
+mkdir fleet
+cat >fleet/main.go <<-EOF
+	package main
+
+	import (
+		"context"
+		"fmt"
+
+		"$path/fleet"
+		"$path/fleet/natsfleet"
+		"$path/fleet/natsfleet/embedded"
+	)
+
+	func main() {
+		s, err := embedded.Start(embedded.Options{})
+		if err != nil {
+			panic(err)
+		}
+		defer s.Shutdown()
+		nc, err := s.Connect()
+		if err != nil {
+			panic(err)
+		}
+		defer nc.Close()
+		engine, err := natsfleet.New(context.Background(), nc, natsfleet.Options{})
+		if err != nil {
+			panic(err)
+		}
+		defer engine.Close()
+		g := fleet.Group[string, int]{Engine: engine, Name: "answers"}
+		fmt.Println(g.DoContext(context.Background(), "answer", func(context.Context) (int, error) { return 42, nil }))
+	}
+EOF
+[ "$(go run ./fleet)" = '42 false <nil>' ]
+echo "ok   a program with fleet and natsfleet"
 go vet ./...

@@ -16,7 +16,7 @@ export GOWORK=off CGO_ENABLED=0
 
 root='linux/386 linux/arm linux/arm64 linux/riscv64 linux/s390x windows/amd64 darwin/arm64 freebsd/amd64
 	openbsd/amd64 netbsd/amd64 dragonfly/amd64 plan9/386 js/wasm wasip1/wasm'
-nested='linux/amd64 windows/amd64 darwin/arm64'
+nested='windows/amd64 darwin/arm64' # that of the machine is the step vet
 
 # vet DIR PLATFORM... vets the module in the directory for each of the platforms.
 vet() {
