@@ -320,3 +320,40 @@ func TestDetach(t *testing.T) {
 }
 
 func nil0(context.Context) (string, error) { return "", nil }
+
+// TestDoInfo_ManyProcesses: 300 processes want one key at one moment. One executes, each has
+// its value as soon as there is one, and none has tried more than once. So it is when the
+// leader dies.
+func TestDoInfo_ManyProcesses(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			g, e := processes(300, nil)
+			var w work
+			first := call(t.Context(), g[0], "k", w.after(time.Second-1, "v"))
+			later(0)
+			e[0].cut.Store(dies)
+			var calls []*outcome
+			for _, g := range g[1:] {
+				calls = append(calls, call(t.Context(), g, "k", w.after(time.Second-1, "v")))
+			}
+			all(calls...)
+			swaps := int32(0)
+			for i, o := range calls {
+				if o.v != "v" || o.err != nil || o.took > 4300*time.Millisecond || !dies && o.took != time.Second-1 {
+					t.Fatalf("got %q, %v after %v", o.v, o.err, o.took)
+				}
+				swaps += e[i+1].swaps.Load()
+			}
+			if dies {
+				w.ran(t, 2)
+			} else {
+				w.ran(t, 1)
+				if swaps != 299 {
+					t.Errorf("got %d swaps of the others, want 299", swaps)
+				}
+			}
+			first.get()
+			left(t, e[0], g...)
+		})
+	}
+}

@@ -160,6 +160,30 @@ func TestLate_EndedAfterTheCall(t *testing.T) {
 	}
 }
 
+// TestLate_JoinedLater: a call that has joined such a run after that execution has ended is
+// not answered by it.
+func TestLate_JoinedLater(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, e := processes(2, func(g *group) { g.Grace = 10 * time.Second })
+		var w work
+		heal := time.Now().Add(5 * time.Second)
+		e[1].swap = func(ctx context.Context, _ uint64, _ record, do func() (Record, error)) (Record, error) {
+			if time.Now().Before(heal) {
+				<-ctx.Done()
+				return Record{}, errCut
+			}
+			return do()
+		}
+		early := call(t.Context(), g[1], "k", w.after(time.Second, "own"))
+		later(time.Second)
+		call(t.Context(), g[0], "k", w.after(time.Second, "other"))
+		later(2 * time.Second)
+		late := call(t.Context(), g[1], "k", w.after(time.Second, "own"))
+		early.is(t, "own", Led)
+		late.is(t, "own", Led)
+	})
+}
+
 // TestLate_UnknownAge: where the engine does not tell an age, or one from the future, a
 // result answers no call that comes late.
 func TestLate_UnknownAge(t *testing.T) {

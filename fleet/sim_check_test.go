@@ -13,7 +13,8 @@ import (
 //
 //  I1. Two executions of a key overlap only if a fault explains it.
 //  I2. A lease is taken over only after it has expired, and because its leader had a fault.
-//  I3. Each token has one value. Tokens that are published for a key rise.
+//  I3. Each token has one value. Tokens that are published for a key rise, and none is
+//      written in the place of a greater one.
 //  I4. A result is of an execution that ran when the call began, or later, or had ended at
 //      most the time of a delivery before; that of a DoFresh began later, and so did that
 //      of a call which came after a Forget began after that.
@@ -103,6 +104,9 @@ func (s *sim) checkWrites(fail func(string, ...any)) {
 	begun := map[uint64]time.Duration{} // by token
 	for _, w := range s.writes {
 		r := w.rec
+		if w.old.token > r.token && (r.kind == lease || r.kind == result) {
+			fail("I3: process %d writes token %d in the place of %d", w.process, r.token, w.old.token)
+		}
 		if r.kind == lease && r.token == w.rev {
 			begun[w.rev] = w.at
 		}

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 )
@@ -59,18 +60,21 @@ func TestTakeover_Renewed(t *testing.T) {
 	})
 }
 
-// TestTakeover_OneRenewalFails: a renewal that fails, or is made and not answered, does not
-// lose the lease, nor end the renewals.
+// TestTakeover_OneRenewalFails: a renewal that fails, that hangs, or is made and answered by
+// an error, does not lose the lease, nor end the renewals.
 func TestTakeover_OneRenewalFails(t *testing.T) {
-	for _, made := range []bool{false, true} {
+	for _, how := range []string{"fails", "hangs", "made", "made and hangs"} {
 		bubble(t, func(t *testing.T) {
 			g, e := processes(2, nil)
 			n := 0
-			e[0].swap = func(_ context.Context, _ uint64, rec record, do func() (Record, error)) (Record, error) {
+			e[0].swap = func(ctx context.Context, _ uint64, rec record, do func() (Record, error)) (Record, error) {
 				if rec.kind == lease && rec.token != 0 {
 					if n++; n%3 == 1 {
-						if made {
+						if strings.HasPrefix(how, "made") {
 							do()
+						}
+						if strings.HasSuffix(how, "hangs") {
+							<-ctx.Done()
 						}
 						return Record{}, errCut
 					}
