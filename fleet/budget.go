@@ -12,9 +12,10 @@ import (
 //
 // A run has one budget, Grace. It is spent only while an operation has failed or is
 // unanswered, and that of all operations of the run together. Each try has a time limit,
-// so that one lost request does not cost all. When the budget is spent, the breaker
-// opens: runs that begin after that do not try the engine, until a probe, of which there
-// is one in a second, or another run has been answered.
+// so that one lost request does not cost all. When a budget is spent, or nothing was
+// answered to any run for Grace, the breaker opens: runs that begin after that do not try
+// the engine, until a probe, of which there is one in a second, or another run has been
+// answered.
 
 const (
 	mostTry   = 250 * time.Millisecond // the limit of one try, so that a lost request costs no more
@@ -37,7 +38,8 @@ type budget struct {
 
 // slots bound the operations of a Group that are under way at once. A thousand that begin
 // in one moment keep a busy machine from answering any of them within the time of a try, and
-// trying again makes it worse. The time that one waits for a slot is not the engine's.
+// trying again makes it worse. The time that one waits for a slot is not the engine's, but
+// as far as that has not answered those that have one.
 type slots chan struct{}
 
 const mostSlots = 64
@@ -91,16 +93,23 @@ func (b *budget) do(ctx context.Context, must bool, op func(context.Context) err
 			}
 			return &spentError{b.failed}
 		}
-		if waited, err := b.slots.enter(ctx); err != nil {
+		begin := b.clock.now()
+		waited, err := b.slots.enter(ctx)
+		if err != nil {
 			return err
-		} else if waited && !must && b.breaker != nil && b.breaker.isOpen(b.clock.now()) {
-			b.slots.leave()
-			return &spentError{errBreaker}
+		}
+		if waited && b.breaker != nil {
+			now := b.clock.now()
+			b.spend(min(now-begin, b.breaker.silence(now)))
+			if b.breaker.isOpen(now) {
+				b.slots.leave()
+				return &spentError{errBreaker}
+			}
+			begin = now
 		}
 		must = false
-		begin := b.clock.now()
 		tryCtx, cancel := context.WithTimeout(context.Background(), limit)
-		err := op(tryCtx)
+		err = op(tryCtx)
 		cancel()
 		b.slots.leave()
 		if err == errTooLate {
@@ -118,7 +127,11 @@ func (b *budget) do(ctx context.Context, must bool, op func(context.Context) err
 		b.failed = err
 		b.misses++
 		b.stats.engineErrors.Add(1)
-		b.spend(b.clock.now() - begin)
+		now := b.clock.now()
+		b.spend(now - begin)
+		if b.breaker != nil {
+			b.breaker.missed(begin, now)
+		}
 		if b.left <= 0 {
 			continue
 		}
@@ -158,11 +171,40 @@ func pause(ctx context.Context, c clock, d time.Duration) error {
 // budget.
 type breaker struct {
 	probe func() bool // asks the engine, and reports whether it has answered
-	each  time.Duration
+	each  time.Duration // the time between two probes
+	grace time.Duration
 
 	mu    sync.Mutex
 	isSet bool
 	next  time.Duration // when the next probe is due
+
+	// silent is set if no try was answered since the given time. The last one that was not
+	// has ended at last.
+	silent      bool
+	since, last time.Duration
+}
+
+// missed notes that a try was not answered, and opens the breaker if no other was for Grace.
+func (k *breaker) missed(begin, now time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.silent || begin-k.last > k.grace {
+		k.silent, k.since = true, begin
+	}
+	k.last = now
+	if now-k.since >= k.grace && !k.isSet {
+		k.isSet, k.next = true, now+k.each
+	}
+}
+
+// silence returns for how long no try was answered.
+func (k *breaker) silence(now time.Duration) time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.silent {
+		return 0
+	}
+	return now - k.since
 }
 
 // isOpen reports whether the breaker is open, and starts a probe if that is due.
@@ -191,5 +233,5 @@ func (k *breaker) open(now time.Duration) {
 func (k *breaker) close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.isSet = false
+	k.isSet, k.silent = false, false
 }

@@ -265,7 +265,7 @@ func (g *Group[K, V]) newState() *state[K, V] {
 		s.core.Clone = func(a answer[V]) answer[V] { return answer[V]{clone(a.val), a.info} }
 	}
 	s.slots, s.renewals = make(slots, mostSlots), make(slots, mostSlots)
-	s.breaker.each, s.breaker.probe = probeEach, s.probe
+	s.breaker.each, s.breaker.grace, s.breaker.probe = probeEach, s.grace, s.probe
 	s.core.Len() // a field of it that cannot be served panics now
 	return s
 }

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -331,4 +332,31 @@ func TestHotKey(t *testing.T) {
 			t.Errorf("got %+v, want one that has missed", st)
 		}
 	})
+}
+
+// TestOutage_ManyCalls: many calls at one moment, for different keys, do not wait for each
+// other's tries: all have their Grace, and not one after the other. So it is with leaders
+// that are in flight.
+func TestOutage_ManyCalls(t *testing.T) {
+	for _, leading := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			g, e := processes(1, nil)
+			e[0].cut.Store(!leading)
+			var w work
+			var calls []*outcome
+			for i := range 1000 {
+				calls = append(calls, call(t.Context(), g[0], fmt.Sprint(i), w.after(500*time.Millisecond, "v")))
+			}
+			later(400 * time.Millisecond)
+			e[0].cut.Store(true)
+			for _, o := range calls {
+				if o.get(); o.v != "v" || o.took > 2100*time.Millisecond {
+					t.Fatalf("leading %t: got %q, %v after %v, want v after fn, Grace and two tries", leading, o.v, o.err, o.took)
+				}
+			}
+			w.ran(t, 1000)
+			later(10 * time.Second)
+			left(t, e[0], g...)
+		})
+	}
 }
