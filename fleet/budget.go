@@ -170,7 +170,7 @@ func pause(ctx context.Context, c clock, d time.Duration) error {
 // A breaker keeps the runs of a Group from waiting for an engine that has just used up a
 // budget.
 type breaker struct {
-	probe func() bool // asks the engine, and reports whether it has answered
+	probe func() bool   // asks the engine, and reports whether it has answered
 	each  time.Duration // the time between two probes
 	grace time.Duration
 
@@ -192,7 +192,14 @@ func (k *breaker) missed(begin, now time.Duration) {
 		k.silent, k.since = true, begin
 	}
 	k.last = now
-	if now-k.since >= k.grace && !k.isSet {
+	if now-k.since >= k.grace {
+		k.set(now)
+	}
+}
+
+// set opens the breaker. k.mu must be held.
+func (k *breaker) set(now time.Duration) {
+	if !k.isSet {
 		k.isSet, k.next = true, now+k.each
 	}
 }
@@ -225,9 +232,7 @@ func (k *breaker) isOpen(now time.Duration) bool {
 func (k *breaker) open(now time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.isSet {
-		k.isSet, k.next = true, now+k.each
-	}
+	k.set(now)
 }
 
 func (k *breaker) close() {

@@ -536,3 +536,57 @@ func TestAcquire_TooLateAndReplaced(t *testing.T) {
 		}
 	})
 }
+
+// TestLostData_PushesLost: so it does if a follower reads before the leader has written the
+// record again: there is nothing, and the leader may live.
+func TestLostData_PushesLost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, e := processes(2, nil)
+		e[1].mute.Store(true)
+		var w work
+		a := call(t.Context(), g[0], "k", w.after(4500*time.Millisecond, "v"))
+		later(0)
+		b := call(t.Context(), g[1], "k", w.after(time.Second, "other"))
+		later(1200 * time.Millisecond) // it reads at 1.3 s
+		e[0].mu.Lock()
+		clear(e[0].records)
+		e[0].mu.Unlock()
+		a.is(t, "v", Led)
+		b.is(t, "v", Followed)
+		w.ran(t, 1)
+	})
+}
+
+// A sleeper is the clock of a machine that has slept for some time: that clock stood still.
+type sleeper struct {
+	monotonic
+	slept time.Duration
+}
+
+func (c *sleeper) now() time.Duration { return c.monotonic.now() - c.slept }
+
+// TestAcquire_AfterSleep: a machine that sleeps while it acquires does not know by its clock
+// that its lease has expired, but by the time of day.
+func TestAcquire_AfterSleep(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, e := processes(2, nil)
+		c := &sleeper{monotonic: monotonic{time.Now()}}
+		g[0].clock = c
+		n := 0
+		e[0].swap = func(_ context.Context, _ uint64, _ record, do func() (Record, error)) (Record, error) {
+			got, err := do()
+			if n++; n == 1 {
+				time.Sleep(4 * time.Second)
+				c.slept = 4 * time.Second
+			}
+			return got, err
+		}
+		var w work
+		a := call(t.Context(), g[0], "k", w.after(time.Second/2, "own"))
+		later(0)
+		b := call(t.Context(), g[1], "k", w.after(2*time.Second, "v"))
+		b.is(t, "v", Led)
+		a.is(t, "v", Followed)
+		w.ran(t, 1)
+	})
+}

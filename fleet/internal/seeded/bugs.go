@@ -103,7 +103,7 @@ var bugs = []bug{
 	}}},
 	{name: "no read before a takeover", edits: []edit{{
 		"follow.go", "			seen, n := r.read(fctx, true)\n			if n.step != stepWait || seen.rev > r.latest.rev || s.clock.now() < r.expiry {\n				return seen, n\n			}\n", "",
-	}}},
+	}}, equivalent: "the swap finds the same, and so it costs a swap at most"},
 	{name: "an acquire for no caller leads", edits: []edit{{
 		"run.go", "if r.late() || fctx.Err() != nil {", "if r.late() {",
 	}}},
@@ -187,10 +187,10 @@ var bugs = []bug{
 		"budget.go", "		limit := min(b.tryFor, b.left)\n", "		limit := b.left\n",
 	}}},
 	{name: "the breaker does not open", edits: []edit{{
-		"budget.go", "		k.isSet, k.next = true, now+k.each\n", "		k.next = now + k.each\n",
+		"budget.go", "	return k.isSet\n", "	return false\n",
 	}}},
 	{name: "the breaker does not close", edits: []edit{{
-		"budget.go", "	k.isSet = false\n", "	_ = 0\n",
+		"budget.go", "	k.isSet, k.silent = false, false\n", "	k.silent = false\n",
 	}}},
 
 	// Forget.
